@@ -1,0 +1,325 @@
+//! What the command line looks like. Nothing here reads a file or acts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};
+
+/// Run Kubernetes pods as confidential VMs, and prove it
+#[derive(Debug, Parser)]
+#[command(name = "contrast", version, after_help = exit::HELP, max_term_width = 100)]
+#[command(arg_required_else_help = true, propagate_version = false)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Directory for default paths and for outputs; a path that is given explicitly is not affected
+    #[arg(long, global = true, value_name = "DIR", default_value = ".")]
+    #[arg(hide_default_value = true)]
+    pub workspace_dir: PathBuf,
+
+    /// Least severe level of the log on standard error
+    #[arg(long, global = true, value_enum, value_name = "LEVEL", default_value = "warn")]
+    pub log_level: LogLevel,
+
+    /// When to use colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+}
+
+/// Severity of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Only errors.
+    Error,
+    /// And warnings.
+    Warn,
+    /// And what happens.
+    Info,
+    /// And why.
+    Debug,
+    /// And every step.
+    Trace,
+}
+
+/// When output is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Shape of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: one JSON document.
+    Json,
+}
+
+/// Shape of the result on standard output.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct FormatArgs {
+    /// Shape of the result on standard output
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prepare Kubernetes YAML for confidential pods and write the manifest
+    Generate(GenerateArgs),
+    /// Attest the Coordinator and set or update its manifest
+    Set(SetArgs),
+    /// Attest the Coordinator and check that it enforces exactly this manifest
+    Verify(VerifyArgs),
+    /// Hand a seed share to a Coordinator that restarted without its seed
+    Recover(RecoverArgs),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+    /// Print the version and what this build supports
+    Version(FormatArgs),
+    /// Make a software TEE for development: INSECURE, protects nothing
+    #[cfg(feature = "software-tee")]
+    InsecureTee(InsecureTeeArgs),
+}
+
+/// `contrast generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// YAML files, or directories that are searched for them
+    #[arg(required = true, value_name = "PATHS")]
+    pub paths: Vec<PathBuf>,
+
+    /// Manifest to create or update [default: manifest.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// Cache of image configurations [default: image-cache.json]
+    #[arg(long, value_name = "FILE")]
+    pub image_cache: Option<PathBuf>,
+
+    /// Platform whose reference values a new manifest gets; may be repeated
+    #[arg(long, value_enum, value_name = "PLATFORM", ignore_case = true)]
+    pub reference_values: Vec<ReferencePlatform>,
+
+    /// Directory of the software TEE that the insecure platforms pin
+    #[arg(long, value_name = "DIR")]
+    pub insecure_software_tee: Option<PathBuf>,
+
+    /// Key that may update the manifest, private or public PEM; may be repeated [default: workload-owner.pem, created
+    /// when missing]
+    #[arg(short = 'w', long, value_name = "FILE", conflicts_with = "disable_updates")]
+    pub add_workload_owner_key: Vec<PathBuf>,
+
+    /// Key that can recover the Coordinator, private or public PEM; may be repeated [default: seedshare-owner.pem,
+    /// created when missing]
+    #[arg(long, value_name = "FILE")]
+    pub add_seedshare_owner_key: Vec<PathBuf>,
+
+    /// Make the deployment immutable: no key may update the manifest
+    #[arg(short, long)]
+    pub disable_updates: bool,
+
+    /// Do not inject the Initializer
+    #[arg(long)]
+    pub skip_initializer: bool,
+
+    /// Do not inject the service mesh
+    #[arg(long)]
+    pub skip_service_mesh: bool,
+
+    /// File of `image = replacement` lines, applied before images are pinned
+    #[arg(long, value_name = "FILE")]
+    pub image_replacements: Option<PathBuf>,
+
+    /// Write all resources into one file and leave the inputs untouched
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Shape of the result.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Platforms that reference values exist for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReferencePlatform {
+    /// Bare metal, QEMU, AMD SEV-SNP
+    MetalQemuSnp,
+    /// Bare metal, QEMU, Intel TDX
+    MetalQemuTdx,
+    /// Software TEE in SEV-SNP's format: INSECURE
+    InsecureSnp,
+    /// Software TEE in TDX's format: INSECURE
+    InsecureTdx,
+}
+
+impl ReferencePlatform {
+    /// Whether anyone who holds the software TEE's keys can pass for this platform.
+    pub fn is_insecure(self) -> bool {
+        matches!(self, Self::InsecureSnp | Self::InsecureTdx)
+    }
+}
+
+/// `contrast set`.
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// The YAML that `contrast generate` wrote: files, or directories that are searched for them
+    #[arg(required = true, value_name = "PATHS")]
+    pub paths: Vec<PathBuf>,
+
+    /// Manifest to set [default: manifest.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// User API of the Coordinator; the port defaults to 1313
+    #[arg(short, long, value_name = "HOST[:PORT]")]
+    pub coordinator: CoordinatorAddress,
+
+    /// Private key of a workload owner, approves an update; may be repeated [default: workload-owner.pem, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub workload_owner_key: Vec<PathBuf>,
+
+    /// Update only if the Coordinator's latest transition is the one that is expected
+    #[arg(long)]
+    pub atomic: bool,
+
+    /// The transition that --atomic expects, 64 hex digits [default: the one that the last set, verify or recover saw,
+    /// or none]
+    #[arg(long, value_name = "HASH", requires = "atomic")]
+    pub latest_transition: Option<TransitionHash>,
+
+    /// How many seconds to wait for a Coordinator that is not reachable yet
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    pub timeout: u64,
+
+    /// Shape of the result.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `contrast verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The manifest that the Coordinator must enforce [default: manifest.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// User API of the Coordinator; the port defaults to 1313
+    #[arg(short, long, value_name = "HOST[:PORT]")]
+    pub coordinator: CoordinatorAddress,
+
+    /// Shape of the result.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `contrast recover`.
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// The manifest that the Coordinator was running [default: manifest.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// User API of the Coordinator; the port defaults to 1313
+    #[arg(short, long, value_name = "HOST[:PORT]")]
+    pub coordinator: CoordinatorAddress,
+
+    /// Private key of a seed share owner, RSA PEM [default: seedshare-owner.pem]
+    #[arg(long, value_name = "FILE")]
+    pub seedshare_owner_key: Option<PathBuf>,
+
+    /// Encrypted seed shares as written by `contrast set` [default: seed-shares.json, or else asked of the Coordinator]
+    #[arg(long, value_name = "FILE")]
+    pub seed_shares: Option<PathBuf>,
+
+    /// Latest transition that you know of, 64 hex digits; a history without it is refused [default: the one that the
+    /// last set, verify or recover saw]
+    #[arg(long, value_name = "HASH")]
+    pub latest_transition: Option<TransitionHash>,
+
+    /// Recover although other recovered Coordinators may be serving
+    #[arg(long)]
+    pub force: bool,
+
+    /// Shape of the result.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `contrast completion`.
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// `contrast insecure-tee`.
+#[cfg(feature = "software-tee")]
+#[derive(Debug, Args)]
+pub struct InsecureTeeArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: InsecureTeeCommand,
+}
+
+/// What to do with a software TEE.
+#[cfg(feature = "software-tee")]
+#[derive(Debug, Subcommand)]
+pub enum InsecureTeeCommand {
+    /// Create a directory with the keys and certificates of a new software TEE
+    Init {
+        /// Directory to create; must be empty or not exist
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+
+        /// Shape of the result.
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn clap_accepts_the_definition() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn latest_transition_needs_atomic() {
+        let hash = "ab".repeat(32);
+        let parse = |extra: &[&str]| {
+            Cli::try_parse_from(
+                ["contrast", "set", "a.yml", "-c", "host", "--latest-transition", &hash]
+                    .iter()
+                    .chain(extra),
+            )
+        };
+        parse(&["--atomic"]).expect("with --atomic");
+        parse(&[]).expect_err("without --atomic");
+    }
+}

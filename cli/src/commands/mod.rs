@@ -1,0 +1,93 @@
+//! One module for each command.
+
+mod completion;
+mod generate;
+#[cfg(feature = "software-tee")]
+mod insecure_tee;
+mod recover;
+mod set;
+mod verify;
+mod version;
+
+use std::io;
+
+use contrast_manifest::{Manifest, ManifestError};
+
+use crate::{
+    args::{Cli, Command},
+    diagnostic::{Diagnose, Failure},
+    exit::Exit,
+    output::Output,
+    workspace::{self, Workspace},
+};
+
+/// Runs one command to its end.
+///
+/// # Errors
+/// When the command failed, or its verdict is negative.
+pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
+    let workspace = || Workspace::open(&cli.global.workspace_dir);
+    match &cli.command {
+        Command::Generate(args) => block_on(generate::run(args, &workspace()?, output)),
+        Command::Set(args) => block_on(set::run(args, &workspace()?, output)),
+        Command::Verify(args) => block_on(verify::run(args, &workspace()?, output)),
+        Command::Recover(args) => block_on(recover::run(args, &workspace()?, output)),
+        Command::Completion(args) => completion::run(args, output),
+        Command::Version(args) => version::run(*args, output),
+        #[cfg(feature = "software-tee")]
+        Command::InsecureTee(args) => insecure_tee::run(args, output),
+    }
+}
+
+/// The async runtime could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the async runtime")]
+struct RuntimeError(#[source] io::Error);
+
+impl Diagnose for RuntimeError {
+    fn exit(&self) -> Exit {
+        Exit::Internal
+    }
+}
+
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(RuntimeError)?
+        .block_on(command)
+}
+
+/// A manifest file was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("`{path}` is not a valid manifest")]
+struct InvalidManifest {
+    path: String,
+    #[source]
+    source: ManifestError,
+}
+
+impl Diagnose for InvalidManifest {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self.source.only_gaps() {
+            true => vec![format!(
+                "fill in the values that your machines need in `{}`, then run this command again",
+                self.path
+            )],
+            false => vec!["edit the file, or remove it and run `contrast generate`".into()],
+        }
+    }
+}
+
+fn read_manifest(path: &std::path::Path) -> Result<Manifest, Failure> {
+    let hint = "run `contrast generate`, or name the file with `--manifest`";
+    let bytes = workspace::read("manifest", path, hint)?;
+    let manifest = Manifest::parse(&bytes)
+        .map_err(|source| InvalidManifest { path: path.display().to_string(), source })?;
+    Ok(manifest)
+}

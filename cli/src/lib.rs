@@ -1,0 +1,73 @@
+//! The `contrast` command, as a library.
+//!
+//! - [`args`] is what the command line looks like, [`commands`] has one module for each command.
+//! - [`output`] owns the streams: results on standard output, everything else on standard error. [`diagnostic`] is how
+//!   failures look, [`exit`] what the exit codes mean.
+//! - [`workspace`] knows the files around a deployment, [`deployment`] reads the YAML that `generate` wrote, [`dial`] opens
+//!   attested connections to a Coordinator.
+//! - [`verify`] judges what a Coordinator says about itself; [`generate`] turns Kubernetes YAML into a deployment.
+//!
+//! What it never does: send anything to anyone but the Coordinator and the registries that were named, write a secret that
+//! it did not create itself, or leave half a file behind.
+
+pub mod address;
+pub mod args;
+pub mod certificate;
+pub mod commands;
+pub mod deployment;
+pub mod diagnostic;
+pub mod dial;
+pub mod exit;
+pub mod generate;
+pub mod output;
+pub mod owner;
+pub mod transition;
+pub mod verify;
+pub mod workspace;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use args::{Cli, LogLevel};
+use clap::Parser as _;
+use exit::Exit;
+use output::Output;
+use tracing::level_filters::LevelFilter;
+
+/// Runs the process's command line.
+pub fn run() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => {
+            // `--help` and `--version` arrive here too; clap knows which stream and which code each has.
+            let _ = message.print();
+            return if message.exit_code() == 0 { Exit::Success } else { Exit::Usage };
+        }
+    };
+    log_to_stderr(cli.global.log_level);
+    let output = Output::new(cli.global.color);
+    // The default hook has printed the panic's message by the time it is caught.
+    match catch_unwind(AssertUnwindSafe(|| commands::run(&cli, &output))) {
+        Ok(Ok(())) => Exit::Success,
+        Ok(Err(failure)) => {
+            output.failure(&failure);
+            failure.exit()
+        }
+        Err(_) => Exit::Internal,
+    }
+}
+
+fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // Fails only when a subscriber is installed already, and then logging works.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+}

@@ -1,0 +1,1 @@
+//! The Coordinator: attests every pod of a deployment against its manifest.

@@ -1,0 +1,164 @@
+//! Reference values: what evidence is compared with.
+//!
+//! These are the verifier's own types; `contrast-manifest` makes them from `manifest.json`.
+
+use std::fmt;
+
+/// Everything that one kind of platform must show to be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferenceValue {
+    /// Name for reports, for example `snp[0] Metal-QEMU-SNP`.
+    pub name: String,
+    /// The root that evidence must chain to.
+    pub root: Root,
+    /// What the signed evidence must say.
+    pub demands: Demands,
+}
+
+/// Trust anchor of a reference value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// The CPU vendor's pinned root: AMD's ARK of the demanded product, or Intel's SGX root CA.
+    Vendor,
+    /// The root of one software TEE: SHA-256 of its root certificate's DER. Accepting it means that whoever holds that
+    /// root's key can impersonate every workload.
+    Insecure {
+        /// SHA-256 of the root certificate's DER.
+        sha256: [u8; 32],
+    },
+}
+
+/// The demands of one reference value, by TEE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Demands {
+    /// AMD SEV-SNP.
+    Snp(SnpDemands),
+    /// Intel TDX.
+    Tdx(TdxDemands),
+}
+
+/// AMD product line; each has its own root and certificate chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SnpProduct {
+    /// EPYC 7003.
+    Milan,
+    /// EPYC 9004 (also Bergamo and Siena).
+    Genoa,
+    /// EPYC 9005.
+    Turin,
+}
+
+impl fmt::Display for SnpProduct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Milan => "Milan",
+            Self::Genoa => "Genoa",
+            Self::Turin => "Turin",
+        })
+    }
+}
+
+/// Security version numbers of one TCB_VERSION; higher is newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SnpTcb {
+    /// Bootloader.
+    pub bootloader: u8,
+    /// PSP operating system.
+    pub tee: u8,
+    /// SNP firmware.
+    pub snp: u8,
+    /// Microcode of all cores.
+    pub microcode: u8,
+    /// FMC firmware; only Turin reports one.
+    pub fmc: Option<u8>,
+}
+
+/// Guest policy that the report must show, bit by bit (SNP firmware ABI, table "Guest Policy").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SnpGuestPolicy {
+    /// Minimum ABI minor version that the guest demands of the firmware.
+    pub abi_minor: u8,
+    /// Minimum ABI major version.
+    pub abi_major: u8,
+    /// Bit 16: SMT may be on.
+    pub smt: bool,
+    /// Bit 18: association with a migration agent allowed.
+    pub migrate_ma: bool,
+    /// Bit 19: debugging allowed.
+    pub debug: bool,
+    /// Bit 20: only one socket.
+    pub single_socket: bool,
+    /// Bit 21: CXL devices and memory allowed.
+    pub cxl_allowed: bool,
+    /// Bit 22: AES-256-XTS memory encryption demanded.
+    pub mem_aes_256_xts: bool,
+    /// Bit 23: RAPL must be off.
+    pub rapl_dis: bool,
+    /// Bit 24: ciphertext hiding for DRAM demanded.
+    pub ciphertext_hiding_dram: bool,
+    /// Bit 25: page swap disabled.
+    pub page_swap_disable: bool,
+}
+
+/// PLATFORM_INFO that the report must show, bit by bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SnpPlatformInfo {
+    /// Bit 0.
+    pub smt_enabled: bool,
+    /// Bit 1.
+    pub tsme_enabled: bool,
+    /// Bit 2.
+    pub ecc_enabled: bool,
+    /// Bit 3.
+    pub rapl_disabled: bool,
+    /// Bit 4.
+    pub ciphertext_hiding_dram_enabled: bool,
+    /// Bit 5.
+    pub alias_check_complete: bool,
+    /// Bit 7.
+    pub tio_enabled: bool,
+}
+
+/// What an SEV-SNP report must show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnpDemands {
+    /// Product line.
+    pub product: SnpProduct,
+    /// MEASUREMENT, SHA-384.
+    pub measurement: [u8; 48],
+    /// Lower bound of committed, launch and reported TCB.
+    pub minimum_tcb: SnpTcb,
+    /// Guest policy, compared bit by bit.
+    pub guest_policy: SnpGuestPolicy,
+    /// Platform info, compared bit by bit.
+    pub platform_info: SnpPlatformInfo,
+    /// Bits that LAUNCH_MIT_VECTOR and CURRENT_MIT_VECTOR must have set; 0 demands nothing.
+    pub minimum_mitigation_vector: u64,
+    /// CHIP_IDs that may answer; empty means any.
+    pub allowed_chip_ids: Vec<[u8; 64]>,
+}
+
+/// What a TDX quote must show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TdxDemands {
+    /// MRTD, SHA-384.
+    pub mr_td: [u8; 48],
+    /// MRSEAM, SHA-384.
+    pub mr_seam: [u8; 48],
+    /// RTMR0 to RTMR3, SHA-384 each.
+    pub rtmrs: [[u8; 48]; 4],
+    /// Further values of RTMR0 that are as good as `rtmrs[0]` (one for each vCPU count).
+    pub rtmr0_alternatives: Vec<[u8; 48]>,
+    /// XFAM, 8 bytes as in the quote.
+    pub xfam: [u8; 8],
+    /// Platform instance ids that may answer; empty means any.
+    pub allowed_piids: Vec<[u8; 16]>,
+    /// Whether the platform must have memory integrity (SGX type "scalable with integrity").
+    pub memory_integrity: bool,
+    /// Whether SMT must be off.
+    pub smt_disabled: bool,
+    /// Whether the platform must be static (no packages added after registration).
+    pub static_platform: bool,
+    /// Lower bound of the TCB evaluation data number of the collateral.
+    pub min_tcb_evaluation_data_number: u32,
+}

@@ -1,0 +1,38 @@
+//! Evidence of confidential VMs: issue, parse, verify.
+//!
+//! Data flows one way: bytes become [`Evidence`], a [`Verifier`] turns evidence into [`VerifiedEvidence`] (nothing else
+//! can make one), and callers decide with that. A verifier holds [`ReferenceValue`]s; evidence is accepted when it meets
+//! *all* demands of at least one of them, and a refusal lists every failed check of every reference value.
+//!
+//! | kind | issue | verify |
+//! | --- | --- | --- |
+//! | AMD SEV-SNP | [`software`] (development) | [`snp`] |
+//! | Intel TDX | [`software`] (development) | [`tdx`] |
+//!
+//! The [`software`] TEE emits the real binary formats under a root of its own. It is verified by the same code as hardware
+//! evidence and accepted only by a reference value that pins that very root.
+//!
+//! What this crate never does: decide about roles, names or secrets (that is the Coordinator's, from the manifest), trust a
+//! certificate because it came with the evidence, read the clock, or open a network connection.
+
+pub mod appraisal;
+mod check;
+mod evidence;
+mod issuer;
+mod platform;
+mod proof;
+mod report;
+pub mod snp;
+#[cfg(feature = "software-tee")]
+pub mod software;
+pub mod tdx;
+mod verifier;
+
+pub use appraisal::{Demands, ReferenceValue, Root};
+pub use check::{Check, CheckList};
+pub use evidence::{Evidence, EvidenceFormatError, SnpEvidence, TdxCollateral, TdxEvidence};
+pub use issuer::{IssueError, Issuer};
+pub use platform::{IssuerConfig, PlatformError};
+pub use proof::{Claim, ClaimValue, PolicyHash, ReportData, Tee, VerifiedEvidence};
+pub use report::{AppraisalReport, SetReport};
+pub use verifier::{EvidenceVerifier, Verifier, VerifyError};

@@ -1,0 +1,35 @@
+use std::fmt;
+
+use crate::CheckList;
+
+/// The outcome of comparing evidence with one reference value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetReport {
+    /// The reference value's name, for example `snp[0] Metal-QEMU-SNP`.
+    pub name: String,
+    /// Every check that was made.
+    pub checks: CheckList,
+}
+
+/// The outcome of comparing evidence with every reference value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppraisalReport {
+    /// One entry for each reference value that applies to this kind of evidence.
+    pub sets: Vec<SetReport>,
+}
+
+impl fmt::Display for AppraisalReport {
+    /// All failed checks, one line each, grouped by reference value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, set) in self.sets.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}:", set.name)?;
+            for check in set.checks.checks().iter().filter(|check| !check.passed) {
+                write!(f, "\n  {check}")?;
+            }
+        }
+        Ok(())
+    }
+}

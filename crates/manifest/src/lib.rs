@@ -1,0 +1,60 @@
+//! The manifest: what a deployment is allowed to be.
+//!
+//! A manifest is a JSON file. Its identity is the SHA-256 of its exact bytes ([`ManifestHash`]), so a file is never
+//! re-serialised between its author, the Coordinator and those who verify it.
+//!
+//! - [`Manifest`] can only be made from bytes that are valid in every respect ([`Manifest::parse`]); whoever holds one needs
+//!   no further checks. A refusal ([`ManifestError`]) lists *all* problems, each with its JSON path.
+//! - [`ManifestDocument`] and its parts are the JSON as it is written. Tools build and edit those; they may be incomplete.
+//! - [`diff::explain`] says how two manifests differ, for people.
+//!
+//! ```json
+//! {
+//!   "Policies": {
+//!     "<SHA-256 of an initdata document, 64 lower-case hex digits>": {
+//!       "SANs": ["web", "*"], "WorkloadSecretID": "apps/v1/Deployment/default/web", "Role": ""
+//!     }
+//!   },
+//!   "ReferenceValues": {
+//!     "snp": [{ "ProductName": "Milan", "TrustedMeasurement": "<96 hex>", "MinimumTCB": {}, "GuestPolicy": {}, "PlatformInfo": {} }],
+//!     "tdx": [{ "MrTd": "<96 hex>", "MrSeam": "<96 hex>", "Rtmrs": ["<96 hex>"], "Xfam": "<16 hex>" }],
+//!     "insecure": [{ "RootSHA256": "<64 hex>", "snp": {} }]
+//!   },
+//!   "WorkloadOwnerPubKeys": ["<hex of SubjectPublicKeyInfo DER, P-384>"],
+//!   "WorkloadOwnerThreshold": 1,
+//!   "SeedshareOwnerPubKeys": ["<hex of PKCS#1 DER, RSA-4096>"],
+//!   "SeedshareThreshold": 1
+//! }
+//! ```
+//!
+//! What this crate never does: fill in a security-relevant value that the author left out, or accept a field that it does not
+//! know (a typing error in a demand must not silently become no demand).
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+pub mod diff;
+mod json;
+mod manifest;
+mod model;
+mod owners;
+mod problem;
+mod reference_values;
+mod roles;
+mod shape;
+mod validate;
+
+pub use json::JsonPath;
+pub use manifest::{Manifest, ManifestHash, PolicyEntry};
+pub use model::{
+    InsecureReferenceValue, ManifestDocument, MinimumTcb, PolicyDocument, ReferenceValues,
+    SnpGuestPolicyDocument, SnpPlatformInfoDocument, SnpReferenceValue, TdxReferenceValue,
+};
+pub use owners::{OwnerKeyDigest, OwnerKeyError};
+pub use problem::{ManifestError, Problem, ProblemKind};
+pub use roles::Role;
+
+/// Largest manifest that is read, in bytes (4 MiB).
+pub const MAX_MANIFEST_BYTES: usize = 4 << 20;

@@ -1,0 +1,246 @@
+//! The JSON as it is written. Field names are those of the file; every field may be absent here, so that incomplete
+//! manifests can be read, edited and written by tools. Only [`crate::Manifest::parse`] says whether one is valid.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ManifestError, shape};
+
+/// A manifest file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestDocument {
+    /// Key: SHA-256 of an initdata document, 64 lower-case hex digits.
+    pub policies: BTreeMap<String, PolicyDocument>,
+    /// What evidence is compared with; at least one.
+    pub reference_values: ReferenceValues,
+    /// Older form of [`Self::workload_owner_pub_keys`]: SHA-256 of the same bytes, 64 hex digits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workload_owner_key_digests: Vec<String>,
+    /// Who may replace this manifest: hex of SubjectPublicKeyInfo DER, ECDSA P-384. None at all: nobody, for ever.
+    pub workload_owner_pub_keys: Vec<String>,
+    /// How many workload owners must sign an update; absent means 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_owner_threshold: Option<i64>,
+    /// Who can recover the deployment: hex of PKCS#1 DER, RSA-4096.
+    pub seedshare_owner_pub_keys: Vec<String>,
+    /// How many seed share owners it takes to recover; absent means 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seedshare_threshold: Option<i64>,
+}
+
+impl ManifestDocument {
+    /// Reads a manifest that may be incomplete, for editing.
+    ///
+    /// # Errors
+    /// Lists every unknown or duplicate field and every value of a wrong type.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let (document, problems) = shape::read(bytes)?;
+        let found = problems.into_found();
+        if found.is_empty() {
+            Ok(document)
+        } else {
+            Err(ManifestError::new(found))
+        }
+    }
+
+    /// The file's text: two spaces of indentation, newline at the end, policies in the order of their hashes. The same
+    /// document always gives the same bytes.
+    pub fn to_json(&self) -> String {
+        // Serialisation fails only for maps with keys that are no strings, or a failing `Serialize`; there is neither.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+/// What the pods with one policy are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyDocument {
+    /// Subject alternative names of their certificates: IP addresses, URIs (anything with `://`), else DNS names.
+    #[serde(rename = "SANs")]
+    pub sans: Vec<String>,
+    /// Name from which their workload secret is derived; empty: they get none.
+    #[serde(rename = "WorkloadSecretID")]
+    pub workload_secret_id: String,
+    /// `coordinator` for exactly one policy, else empty.
+    #[serde(rename = "Role")]
+    pub role: String,
+}
+
+/// Reference values by TEE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReferenceValues {
+    /// AMD SEV-SNP under AMD's roots.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub snp: Vec<SnpReferenceValue>,
+    /// Intel TDX under Intel's root.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tdx: Vec<TdxReferenceValue>,
+    /// Software TEEs under pinned roots. For development only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub insecure: Vec<InsecureReferenceValue>,
+}
+
+/// Reference value for one kind of SEV-SNP platform.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct SnpReferenceValue {
+    /// Display name, for example `Metal-QEMU-SNP`; used in reports only.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub platform: String,
+    /// `Milan`, `Genoa` or `Turin`.
+    pub product_name: String,
+    /// MEASUREMENT, 96 hex digits.
+    pub trusted_measurement: String,
+    /// Lower bounds of the TCB.
+    #[serde(rename = "MinimumTCB")]
+    pub minimum_tcb: MinimumTcb,
+    /// Guest policy that the report must show.
+    pub guest_policy: Option<SnpGuestPolicyDocument>,
+    /// Platform info that the report must show.
+    pub platform_info: Option<SnpPlatformInfoDocument>,
+    /// Bits that the mitigation vectors must have set; 0 demands nothing.
+    pub minimum_mitigation_vector: u64,
+    /// CHIP_IDs, 128 hex digits each; none means any.
+    #[serde(rename = "AllowedChipIDs")]
+    pub allowed_chip_ids: Vec<String>,
+}
+
+/// Security version numbers, 0 to 255 each. All must be given, except the FMC's, which only Turin has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MinimumTcb {
+    /// Bootloader.
+    #[serde(rename = "BootloaderVersion")]
+    pub bootloader: Option<i64>,
+    /// PSP operating system.
+    #[serde(rename = "TEEVersion")]
+    pub tee: Option<i64>,
+    /// SNP firmware.
+    #[serde(rename = "SNPVersion")]
+    pub snp: Option<i64>,
+    /// Microcode.
+    #[serde(rename = "MicrocodeVersion")]
+    pub microcode: Option<i64>,
+    /// FMC firmware, Turin only.
+    #[serde(rename = "FMCVersion", skip_serializing_if = "Option::is_none")]
+    pub fmc: Option<i64>,
+}
+
+/// Guest policy (SNP firmware ABI, table "Guest Policy"). Absent bits are false.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnpGuestPolicyDocument {
+    /// Minimum ABI minor version, 0 to 255.
+    #[serde(rename = "ABIMinor")]
+    pub abi_minor: i64,
+    /// Minimum ABI major version, 0 to 255.
+    #[serde(rename = "ABIMajor")]
+    pub abi_major: i64,
+    /// SMT may be on.
+    #[serde(rename = "SMT")]
+    pub smt: bool,
+    /// Migration agent; must be false.
+    #[serde(rename = "MigrateMA")]
+    pub migrate_ma: bool,
+    /// Debugging; must be false.
+    #[serde(rename = "Debug")]
+    pub debug: bool,
+    /// Only one socket.
+    #[serde(rename = "SingleSocket")]
+    pub single_socket: bool,
+    /// CXL devices and memory.
+    #[serde(rename = "CXLAllowed")]
+    pub cxl_allowed: bool,
+    /// AES-256-XTS demanded.
+    #[serde(rename = "MemAES256XTS")]
+    pub mem_aes_256_xts: bool,
+    /// RAPL must be off.
+    #[serde(rename = "RAPLDis")]
+    pub rapl_dis: bool,
+    /// Ciphertext hiding demanded.
+    #[serde(rename = "CipherTextHidingDRAM")]
+    pub ciphertext_hiding_dram: bool,
+    /// Page swap disabled.
+    #[serde(rename = "PageSwapDisable")]
+    pub page_swap_disable: bool,
+}
+
+/// Platform info (SNP firmware ABI, field PLATFORM_INFO). Absent bits are false.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnpPlatformInfoDocument {
+    /// SMT is on.
+    #[serde(rename = "SMTEnabled")]
+    pub smt_enabled: bool,
+    /// TSME is on.
+    #[serde(rename = "TSMEEnabled")]
+    pub tsme_enabled: bool,
+    /// ECC memory.
+    #[serde(rename = "ECCEnabled")]
+    pub ecc_enabled: bool,
+    /// RAPL is off.
+    #[serde(rename = "RAPLDisabled")]
+    pub rapl_disabled: bool,
+    /// Ciphertext hiding is on.
+    #[serde(rename = "CiphertextHidingDRAMEnabled")]
+    pub ciphertext_hiding_dram_enabled: bool,
+    /// The alias check ran since the last reset.
+    #[serde(rename = "AliasCheckComplete")]
+    pub alias_check_complete: bool,
+    /// Trusted I/O is on.
+    #[serde(rename = "TIOEnabled")]
+    pub tio_enabled: bool,
+}
+
+/// Reference value for one kind of TDX platform.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct TdxReferenceValue {
+    /// Display name, for example `Metal-QEMU-TDX`; used in reports only.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub platform: String,
+    /// MRTD, 96 hex digits.
+    pub mr_td: String,
+    /// MRSEAM, 96 hex digits.
+    pub mr_seam: String,
+    /// RTMR0 to RTMR3, 96 hex digits each.
+    pub rtmrs: Vec<String>,
+    /// Further values of RTMR0, 96 hex digits each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rtmr0_alternatives: Vec<String>,
+    /// XFAM, 16 hex digits, bytes in the quote's order.
+    pub xfam: String,
+    /// Platform instance ids, 32 hex digits each; none means any.
+    #[serde(rename = "AllowedPIIDs")]
+    pub allowed_piids: Vec<String>,
+    /// Memory integrity demanded.
+    pub memory_integrity: bool,
+    /// SMT must be off.
+    #[serde(rename = "SMTDisabled")]
+    pub smt_disabled: bool,
+    /// The platform must be static.
+    pub static_platform: bool,
+    /// Lower bound of the collateral's TCB evaluation data number, 0 to 2^32 - 1.
+    #[serde(rename = "MinTCBEvaluationDataNumber")]
+    pub min_tcb_evaluation_data_number: i64,
+}
+
+/// Reference value for a software TEE: exactly one of `snp` and `tdx`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InsecureReferenceValue {
+    /// SHA-256 of the software TEE's root certificate (DER), 64 hex digits.
+    #[serde(rename = "RootSHA256")]
+    pub root_sha256: String,
+    /// What its SNP reports must show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snp: Option<SnpReferenceValue>,
+    /// What its TDX quotes must show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tdx: Option<TdxReferenceValue>,
+}

@@ -1,0 +1,130 @@
+use std::fmt;
+
+use aws_lc_rs::signature::{ECDSA_P384_SHA256_ASN1, ParsedPublicKey};
+use der::{
+    Decode, Sequence,
+    asn1::{BitStringRef, ObjectIdentifier, UintRef},
+};
+
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const SEED_SHARE_KEY_BITS: u32 = 4096;
+const SMALLEST_EXPONENT: [u8; 3] = [1, 0, 1];
+
+/// SHA-256 of a workload owner's SubjectPublicKeyInfo DER.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerKeyDigest(pub [u8; 32]);
+
+impl OwnerKeyDigest {
+    /// Digest of a public key (SubjectPublicKeyInfo DER). Any bytes have one; it says nothing about the key.
+    pub fn of(public_key_spki: &[u8]) -> Self {
+        Self(crate::manifest::sha256(public_key_spki))
+    }
+}
+
+impl fmt::Display for OwnerKeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for OwnerKeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnerKeyDigest({self})")
+    }
+}
+
+/// An owner's public key cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OwnerKeyError {
+    /// Not SubjectPublicKeyInfo.
+    #[error("expected a SubjectPublicKeyInfo DER structure: {0}")]
+    NotSpki(der::Error),
+    /// SubjectPublicKeyInfo of another algorithm or curve.
+    #[error(
+        "expected an ECDSA key on P-384 (algorithm {EC_PUBLIC_KEY}, curve {SECP384R1}), found {found}"
+    )]
+    NotP384 {
+        /// Algorithm and parameters that were found.
+        found: String,
+    },
+    /// The point is not on the curve.
+    #[error("the key's point is not on P-384")]
+    NotOnCurve,
+    /// Not RSAPublicKey.
+    #[error("expected a PKCS#1 RSAPublicKey DER structure: {0}")]
+    NotPkcs1(der::Error),
+    /// RSA key of another size.
+    #[error("expected an RSA key of {SEED_SHARE_KEY_BITS} bits, found {found} bits")]
+    KeySize {
+        /// Bits of the modulus.
+        found: u32,
+    },
+    /// RSA exponent below 65537 or even.
+    #[error("expected an odd public exponent of at least 65537")]
+    Exponent,
+}
+
+#[derive(Sequence)]
+struct Spki<'a> {
+    algorithm: Algorithm,
+    key: BitStringRef<'a>,
+}
+
+#[derive(Sequence)]
+struct Algorithm {
+    oid: ObjectIdentifier,
+    curve: Option<ObjectIdentifier>,
+}
+
+#[derive(Sequence)]
+struct RsaPublicKey<'a> {
+    modulus: UintRef<'a>,
+    exponent: UintRef<'a>,
+}
+
+/// Checks a workload owner's public key: SubjectPublicKeyInfo DER of an ECDSA P-384 key.
+pub(crate) fn check_workload_owner(spki: &[u8]) -> Result<OwnerKeyDigest, OwnerKeyError> {
+    let parsed = Spki::from_der(spki).map_err(OwnerKeyError::NotSpki)?;
+    if parsed.algorithm.oid != EC_PUBLIC_KEY || parsed.algorithm.curve != Some(SECP384R1) {
+        let found = match parsed.algorithm.curve {
+            Some(curve) => format!("algorithm {}, curve {curve}", parsed.algorithm.oid),
+            None => format!("algorithm {}", parsed.algorithm.oid),
+        };
+        return Err(OwnerKeyError::NotP384 { found });
+    }
+    let point = parsed.key.as_bytes().ok_or(OwnerKeyError::NotOnCurve)?;
+    ParsedPublicKey::new(&ECDSA_P384_SHA256_ASN1, point).map_err(|_| OwnerKeyError::NotOnCurve)?;
+    Ok(OwnerKeyDigest::of(spki))
+}
+
+/// Checks a seed share owner's public key: PKCS#1 DER of an RSA-4096 key.
+pub(crate) fn check_seed_share_owner(pkcs1: &[u8]) -> Result<(), OwnerKeyError> {
+    let parsed = RsaPublicKey::from_der(pkcs1).map_err(OwnerKeyError::NotPkcs1)?;
+    let found = bits(parsed.modulus.as_bytes());
+    if found != SEED_SHARE_KEY_BITS {
+        return Err(OwnerKeyError::KeySize { found });
+    }
+    let exponent = parsed.exponent.as_bytes();
+    let odd = exponent.last().is_some_and(|last| last & 1 == 1);
+    let large = (exponent.len(), exponent) >= (SMALLEST_EXPONENT.len(), &SMALLEST_EXPONENT[..]);
+    if odd && large {
+        Ok(())
+    } else {
+        Err(OwnerKeyError::Exponent)
+    }
+}
+
+/// Bits of a big-endian number; inputs are limited by the manifest's size, so the count fits.
+fn bits(number: &[u8]) -> u32 {
+    let significant = number.iter().skip_while(|byte| **byte == 0);
+    let top = significant
+        .clone()
+        .next()
+        .map_or(0, |byte| byte.leading_zeros());
+    u32::try_from(significant.count())
+        .unwrap_or(u32::MAX)
+        .saturating_mul(8)
+        .saturating_sub(top)
+}

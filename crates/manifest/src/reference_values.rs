@@ -1,0 +1,445 @@
+//! Reference values: from the file's JSON to the verifier's demands and back.
+
+use contrast_attestation::{
+    Demands, ReferenceValue, Root,
+    appraisal::{SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb, TdxDemands},
+};
+
+use crate::{
+    InsecureReferenceValue, JsonPath, MinimumTcb, ReferenceValues, SnpGuestPolicyDocument,
+    SnpPlatformInfoDocument, SnpReferenceValue, TdxReferenceValue, problem::Problems,
+    validate::hex_array,
+};
+
+const SHA384: &str = "a SHA-384 digest";
+
+pub(crate) fn check(
+    values: &ReferenceValues,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Vec<ReferenceValue> {
+    let mut references = Vec::new();
+    for (index, value) in values.snp.iter().enumerate() {
+        let demands = snp_demands(value, &path.key("snp").index(index), problems);
+        references.extend(demands.map(|demands| ReferenceValue {
+            name: name("snp", index, &value.platform),
+            root: Root::Vendor,
+            demands: Demands::Snp(demands),
+        }));
+    }
+    for (index, value) in values.tdx.iter().enumerate() {
+        let demands = tdx_demands(value, &path.key("tdx").index(index), problems);
+        references.extend(demands.map(|demands| ReferenceValue {
+            name: name("tdx", index, &value.platform),
+            root: Root::Vendor,
+            demands: Demands::Tdx(demands),
+        }));
+    }
+    for (index, value) in values.insecure.iter().enumerate() {
+        references.extend(insecure(
+            value,
+            index,
+            &path.key("insecure").index(index),
+            problems,
+        ));
+    }
+    if values.snp.is_empty() && values.tdx.is_empty() && values.insecure.is_empty() {
+        problems.malformed(
+            path,
+            "expected at least one entry in `snp`, `tdx` or `insecure`; nothing can be attested without one",
+        );
+    }
+    references
+}
+
+fn name(list: &str, index: usize, platform: &str) -> String {
+    format!("{list}[{index}] {platform}").trim_end().to_owned()
+}
+
+fn insecure(
+    value: &InsecureReferenceValue,
+    index: usize,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Option<ReferenceValue> {
+    let what = "the SHA-256 of a root certificate";
+    let sha256 = hex_array(&value.root_sha256, what, &path.key("RootSHA256"), problems);
+    let (demands, platform) = match (&value.snp, &value.tdx) {
+        (Some(snp), None) => (
+            snp_demands(snp, &path.key("snp"), problems).map(Demands::Snp),
+            &snp.platform,
+        ),
+        (None, Some(tdx)) => (
+            tdx_demands(tdx, &path.key("tdx"), problems).map(Demands::Tdx),
+            &tdx.platform,
+        ),
+        (snp, _) => {
+            let found = if snp.is_some() { "both" } else { "neither" };
+            problems.malformed(
+                path,
+                format!("expected exactly one of `snp` and `tdx`, found {found}"),
+            );
+            return None;
+        }
+    };
+    Some(ReferenceValue {
+        name: name("insecure", index, platform),
+        root: Root::Insecure { sha256: sha256? },
+        demands: demands?,
+    })
+}
+
+fn snp_demands(
+    value: &SnpReferenceValue,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Option<SnpDemands> {
+    let product = match value.product_name.as_str() {
+        "Milan" => Some(SnpProduct::Milan),
+        "Genoa" => Some(SnpProduct::Genoa),
+        "Turin" => Some(SnpProduct::Turin),
+        other => {
+            let message = format!("expected Milan, Genoa or Turin, found `{other}`");
+            problems.malformed(&path.key("ProductName"), message);
+            None
+        }
+    };
+    let measurement = digest(
+        &value.trusted_measurement,
+        &path.key("TrustedMeasurement"),
+        problems,
+    );
+    let minimum_tcb = tcb(
+        &value.minimum_tcb,
+        product,
+        &path.key("MinimumTCB"),
+        problems,
+    );
+    let guest_policy = guest_policy(
+        value.guest_policy.as_ref(),
+        &path.key("GuestPolicy"),
+        problems,
+    );
+    let platform_info = match &value.platform_info {
+        Some(info) => Some(SnpPlatformInfo::from(info)),
+        None => {
+            problems.fill_in(
+                &path.key("PlatformInfo"),
+                "missing; say what the platform must report",
+            );
+            None
+        }
+    };
+    let allowed_chip_ids = list(
+        &value.allowed_chip_ids,
+        "a chip id",
+        &path.key("AllowedChipIDs"),
+        problems,
+    );
+    Some(SnpDemands {
+        product: product?,
+        measurement: measurement?,
+        minimum_tcb: minimum_tcb?,
+        guest_policy: guest_policy?,
+        platform_info: platform_info?,
+        minimum_mitigation_vector: value.minimum_mitigation_vector,
+        allowed_chip_ids: allowed_chip_ids?,
+    })
+}
+
+fn tcb(
+    tcb: &MinimumTcb,
+    product: Option<SnpProduct>,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Option<SnpTcb> {
+    let mut part = |number: Option<i64>, field: &str| match number {
+        Some(number) => byte(number, &path.key(field), problems),
+        None => {
+            problems.fill_in(
+                &path.key(field),
+                "missing; fill in the lowest version, 0 to 255, that you accept on your machines",
+            );
+            None
+        }
+    };
+    let bootloader = part(tcb.bootloader, "BootloaderVersion");
+    let tee = part(tcb.tee, "TEEVersion");
+    let snp = part(tcb.snp, "SNPVersion");
+    let microcode = part(tcb.microcode, "MicrocodeVersion");
+    let fmc = match (product, tcb.fmc) {
+        (Some(SnpProduct::Turin), number) => Some(Some(part(number, "FMCVersion")?)),
+        (_, None) => Some(None),
+        (Some(other), Some(_)) => {
+            let message = format!("only Turin has an FMC version; remove it for {other}");
+            problems.malformed(&path.key("FMCVersion"), message);
+            None
+        }
+        (None, Some(_)) => None,
+    };
+    Some(SnpTcb {
+        bootloader: bootloader?,
+        tee: tee?,
+        snp: snp?,
+        microcode: microcode?,
+        fmc: fmc?,
+    })
+}
+
+fn guest_policy(
+    policy: Option<&SnpGuestPolicyDocument>,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Option<SnpGuestPolicy> {
+    let Some(policy) = policy else {
+        problems.fill_in(path, "missing; say which guest policy the report must show");
+        return None;
+    };
+    if policy.debug {
+        problems.malformed(
+            &path.key("Debug"),
+            "expected false, found true; the host can read the memory of a guest that allows debugging",
+        );
+    }
+    if policy.migrate_ma {
+        problems.malformed(
+            &path.key("MigrateMA"),
+            "expected false, found true; a migration agent of the host's choice could take the guest's memory",
+        );
+    }
+    let abi_minor = byte(policy.abi_minor, &path.key("ABIMinor"), problems);
+    let abi_major = byte(policy.abi_major, &path.key("ABIMajor"), problems);
+    Some(SnpGuestPolicy {
+        abi_minor: abi_minor?,
+        abi_major: abi_major?,
+        smt: policy.smt,
+        migrate_ma: policy.migrate_ma,
+        debug: policy.debug,
+        single_socket: policy.single_socket,
+        cxl_allowed: policy.cxl_allowed,
+        mem_aes_256_xts: policy.mem_aes_256_xts,
+        rapl_dis: policy.rapl_dis,
+        ciphertext_hiding_dram: policy.ciphertext_hiding_dram,
+        page_swap_disable: policy.page_swap_disable,
+    })
+}
+
+fn tdx_demands(
+    value: &TdxReferenceValue,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Option<TdxDemands> {
+    let mr_td = digest(&value.mr_td, &path.key("MrTd"), problems);
+    let mr_seam = digest(&value.mr_seam, &path.key("MrSeam"), problems);
+    let rtmrs_path = path.key("Rtmrs");
+    let rtmrs = if value.rtmrs.len() == 4 {
+        list(&value.rtmrs, SHA384, &rtmrs_path, problems).and_then(|list| list.try_into().ok())
+    } else {
+        let message = format!(
+            "expected 4 entries, RTMR0 to RTMR3, found {}",
+            value.rtmrs.len()
+        );
+        problems.malformed(&rtmrs_path, message);
+        None
+    };
+    let rtmr0_alternatives = list(
+        &value.rtmr0_alternatives,
+        SHA384,
+        &path.key("Rtmr0Alternatives"),
+        problems,
+    );
+    let xfam = hex_array(&value.xfam, "XFAM", &path.key("Xfam"), problems);
+    let allowed_piids = list(
+        &value.allowed_piids,
+        "a platform instance id",
+        &path.key("AllowedPIIDs"),
+        problems,
+    );
+    let number = u32::try_from(value.min_tcb_evaluation_data_number);
+    if number.is_err() {
+        problems.malformed(
+            &path.key("MinTCBEvaluationDataNumber"),
+            format!(
+                "expected a number from 0 to {}, found {}",
+                u32::MAX,
+                value.min_tcb_evaluation_data_number
+            ),
+        );
+    }
+    Some(TdxDemands {
+        mr_td: mr_td?,
+        mr_seam: mr_seam?,
+        rtmrs: rtmrs?,
+        rtmr0_alternatives: rtmr0_alternatives?,
+        xfam: xfam?,
+        allowed_piids: allowed_piids?,
+        memory_integrity: value.memory_integrity,
+        smt_disabled: value.smt_disabled,
+        static_platform: value.static_platform,
+        min_tcb_evaluation_data_number: number.ok()?,
+    })
+}
+
+fn digest(text: &str, path: &JsonPath, problems: &mut Problems) -> Option<[u8; 48]> {
+    if text.is_empty() {
+        problems.fill_in(path, "missing; fill in 96 hex digits");
+        return None;
+    }
+    hex_array(text, SHA384, path, problems)
+}
+
+/// All entries, or none when one is wrong.
+fn list<const N: usize>(
+    texts: &[String],
+    what: &str,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Option<Vec<[u8; N]>> {
+    let entries: Vec<Option<[u8; N]>> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| hex_array(text, what, &path.index(index), problems))
+        .collect();
+    entries.into_iter().collect()
+}
+
+fn byte(number: i64, path: &JsonPath, problems: &mut Problems) -> Option<u8> {
+    let byte = u8::try_from(number).ok();
+    if byte.is_none() {
+        problems.malformed(
+            path,
+            format!("expected a number from 0 to 255, found {number}"),
+        );
+    }
+    byte
+}
+
+impl From<&SnpPlatformInfoDocument> for SnpPlatformInfo {
+    fn from(info: &SnpPlatformInfoDocument) -> Self {
+        Self {
+            smt_enabled: info.smt_enabled,
+            tsme_enabled: info.tsme_enabled,
+            ecc_enabled: info.ecc_enabled,
+            rapl_disabled: info.rapl_disabled,
+            ciphertext_hiding_dram_enabled: info.ciphertext_hiding_dram_enabled,
+            alias_check_complete: info.alias_check_complete,
+            tio_enabled: info.tio_enabled,
+        }
+    }
+}
+
+impl From<&SnpPlatformInfo> for SnpPlatformInfoDocument {
+    fn from(info: &SnpPlatformInfo) -> Self {
+        Self {
+            smt_enabled: info.smt_enabled,
+            tsme_enabled: info.tsme_enabled,
+            ecc_enabled: info.ecc_enabled,
+            rapl_disabled: info.rapl_disabled,
+            ciphertext_hiding_dram_enabled: info.ciphertext_hiding_dram_enabled,
+            alias_check_complete: info.alias_check_complete,
+            tio_enabled: info.tio_enabled,
+        }
+    }
+}
+
+impl From<&SnpGuestPolicy> for SnpGuestPolicyDocument {
+    fn from(policy: &SnpGuestPolicy) -> Self {
+        Self {
+            abi_minor: policy.abi_minor.into(),
+            abi_major: policy.abi_major.into(),
+            smt: policy.smt,
+            migrate_ma: policy.migrate_ma,
+            debug: policy.debug,
+            single_socket: policy.single_socket,
+            cxl_allowed: policy.cxl_allowed,
+            mem_aes_256_xts: policy.mem_aes_256_xts,
+            rapl_dis: policy.rapl_dis,
+            ciphertext_hiding_dram: policy.ciphertext_hiding_dram,
+            page_swap_disable: policy.page_swap_disable,
+        }
+    }
+}
+
+impl From<&SnpDemands> for SnpReferenceValue {
+    /// The file's form of `demands`, without a platform name.
+    fn from(demands: &SnpDemands) -> Self {
+        let tcb = &demands.minimum_tcb;
+        Self {
+            platform: String::new(),
+            product_name: demands.product.to_string(),
+            trusted_measurement: hex::encode(demands.measurement),
+            minimum_tcb: MinimumTcb {
+                bootloader: Some(tcb.bootloader.into()),
+                tee: Some(tcb.tee.into()),
+                snp: Some(tcb.snp.into()),
+                microcode: Some(tcb.microcode.into()),
+                fmc: tcb.fmc.map(Into::into),
+            },
+            guest_policy: Some((&demands.guest_policy).into()),
+            platform_info: Some((&demands.platform_info).into()),
+            minimum_mitigation_vector: demands.minimum_mitigation_vector,
+            allowed_chip_ids: demands.allowed_chip_ids.iter().map(hex::encode).collect(),
+        }
+    }
+}
+
+impl From<&TdxDemands> for TdxReferenceValue {
+    /// The file's form of `demands`, without a platform name.
+    fn from(demands: &TdxDemands) -> Self {
+        Self {
+            platform: String::new(),
+            mr_td: hex::encode(demands.mr_td),
+            mr_seam: hex::encode(demands.mr_seam),
+            rtmrs: demands.rtmrs.iter().map(hex::encode).collect(),
+            rtmr0_alternatives: demands.rtmr0_alternatives.iter().map(hex::encode).collect(),
+            xfam: hex::encode(demands.xfam),
+            allowed_piids: demands.allowed_piids.iter().map(hex::encode).collect(),
+            memory_integrity: demands.memory_integrity,
+            smt_disabled: demands.smt_disabled,
+            static_platform: demands.static_platform,
+            min_tcb_evaluation_data_number: demands.min_tcb_evaluation_data_number.into(),
+        }
+    }
+}
+
+impl ReferenceValues {
+    /// Appends the file's form of a verifier's reference value to the list that it belongs to. `platform` is the display
+    /// name that the file shows.
+    pub fn push(&mut self, reference: &ReferenceValue, platform: &str) {
+        let platform = platform.to_owned();
+        match (&reference.demands, reference.root) {
+            (Demands::Snp(demands), Root::Vendor) => {
+                self.snp.push(SnpReferenceValue {
+                    platform,
+                    ..demands.into()
+                });
+            }
+            (Demands::Tdx(demands), Root::Vendor) => {
+                self.tdx.push(TdxReferenceValue {
+                    platform,
+                    ..demands.into()
+                });
+            }
+            (Demands::Snp(demands), Root::Insecure { sha256 }) => {
+                self.insecure.push(InsecureReferenceValue {
+                    root_sha256: hex::encode(sha256),
+                    snp: Some(SnpReferenceValue {
+                        platform,
+                        ..demands.into()
+                    }),
+                    tdx: None,
+                });
+            }
+            (Demands::Tdx(demands), Root::Insecure { sha256 }) => {
+                self.insecure.push(InsecureReferenceValue {
+                    root_sha256: hex::encode(sha256),
+                    snp: None,
+                    tdx: Some(TdxReferenceValue {
+                        platform,
+                        ..demands.into()
+                    }),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Document to valid parts: the meaning of every field. Collects all problems.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contrast_attestation::{PolicyHash, ReferenceValue};
+
+use crate::{
+    JsonPath, ManifestDocument, ManifestError, OwnerKeyDigest, PolicyDocument, PolicyEntry, Role,
+    owners, problem::Problems, reference_values,
+};
+
+/// Longest subject alternative name, in bytes.
+const MAX_SAN_BYTES: usize = 2048;
+/// Longest DNS name (RFC 1035 section 2.3.4, without the root's dot).
+const MAX_DNS_NAME_BYTES: usize = 253;
+/// Longest workload secret id, in bytes.
+const MAX_SECRET_ID_BYTES: usize = 1024;
+
+/// What a valid manifest consists of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) policies: BTreeMap<PolicyHash, PolicyEntry>,
+    pub(crate) coordinator_policy: PolicyHash,
+    pub(crate) reference_values: Vec<ReferenceValue>,
+    pub(crate) workload_owners: BTreeSet<OwnerKeyDigest>,
+    pub(crate) workload_owner_threshold: u32,
+    pub(crate) seedshare_owners: Vec<Vec<u8>>,
+    pub(crate) seedshare_threshold: u32,
+}
+
+pub(crate) fn check(
+    document: &ManifestDocument,
+    mut problems: Problems,
+) -> Result<Parts, ManifestError> {
+    let root = JsonPath::root();
+    let policies = check_policies(document, &root.key("Policies"), &mut problems);
+    let coordinator = coordinator(&policies, &root.key("Policies"), &mut problems);
+    let reference_values = reference_values::check(
+        &document.reference_values,
+        &root.key("ReferenceValues"),
+        &mut problems,
+    );
+    let workload_owners = check_workload_owners(document, &root, &mut problems);
+    let listed = document
+        .workload_owner_key_digests
+        .len()
+        .saturating_add(document.workload_owner_pub_keys.len());
+    let workload_owner_threshold = threshold(
+        document.workload_owner_threshold,
+        listed,
+        &root.key("WorkloadOwnerThreshold"),
+        &mut problems,
+    );
+    let seedshare_owners = check_seedshare_owners(document, &root, &mut problems);
+    let seedshare_threshold = threshold(
+        document.seedshare_threshold,
+        document.seedshare_owner_pub_keys.len(),
+        &root.key("SeedshareThreshold"),
+        &mut problems,
+    );
+    let found = problems.into_found();
+    match coordinator {
+        Some(coordinator_policy) if found.is_empty() => Ok(Parts {
+            policies,
+            coordinator_policy,
+            reference_values,
+            workload_owners,
+            workload_owner_threshold,
+            seedshare_owners,
+            seedshare_threshold,
+        }),
+        _ => Err(ManifestError::new(found)),
+    }
+}
+
+fn check_policies(
+    document: &ManifestDocument,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> BTreeMap<PolicyHash, PolicyEntry> {
+    let mut policies = BTreeMap::new();
+    for (key, policy) in &document.policies {
+        let path = path.key(key);
+        let entry = check_entry(policy, &path, problems);
+        if let Some(upper) = key.chars().find(char::is_ascii_uppercase) {
+            let message = format!("expected lower-case hex digits, found `{upper}`");
+            problems.malformed(&path, message);
+        } else if let Some(hash) = hex_array(key, "a policy hash (SHA-256)", &path, problems) {
+            policies.insert(PolicyHash(hash), entry);
+        }
+    }
+    policies
+}
+
+fn check_entry(policy: &PolicyDocument, path: &JsonPath, problems: &mut Problems) -> PolicyEntry {
+    for (index, san) in policy.sans.iter().enumerate() {
+        if let Some(fault) = fault_of_san(san) {
+            problems.malformed(&path.key("SANs").index(index), fault);
+        }
+    }
+    let id = &policy.workload_secret_id;
+    if id.len() > MAX_SECRET_ID_BYTES || id.chars().any(char::is_control) {
+        problems.malformed(
+            &path.key("WorkloadSecretID"),
+            format!("expected at most {MAX_SECRET_ID_BYTES} bytes without control characters"),
+        );
+    }
+    let role = Role::parse(&policy.role).unwrap_or_else(|| {
+        problems.malformed(
+            &path.key("Role"),
+            format!(
+                "expected `coordinator` or an empty string, found `{}`",
+                policy.role
+            ),
+        );
+        Role::Workload
+    });
+    PolicyEntry {
+        sans: policy.sans.clone(),
+        workload_secret_id: id.clone(),
+        role,
+    }
+}
+
+fn fault_of_san(san: &str) -> Option<String> {
+    if san.is_empty() {
+        return Some("expected an IP address, a URI or a DNS name, found an empty string".into());
+    }
+    if let Some(odd) = san.chars().find(|c| !c.is_ascii_graphic()) {
+        return Some(format!(
+            "expected visible ASCII characters only, found {odd:?}"
+        ));
+    }
+    let limit = if san.contains("://") {
+        MAX_SAN_BYTES
+    } else {
+        MAX_DNS_NAME_BYTES
+    };
+    (san.len() > limit).then(|| format!("expected at most {limit} bytes, found {}", san.len()))
+}
+
+fn coordinator(
+    policies: &BTreeMap<PolicyHash, PolicyEntry>,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Option<PolicyHash> {
+    let mut coordinators = policies
+        .iter()
+        .filter(|(_, entry)| entry.role == Role::Coordinator)
+        .map(|(hash, _)| *hash);
+    let first = coordinators.next();
+    let others = coordinators.count();
+    if first.is_none() {
+        problems.malformed(
+            path,
+            "expected exactly one policy with Role `coordinator`, found none; deploy a Coordinator and run generate again",
+        );
+    } else if others > 0 {
+        problems.malformed(
+            path,
+            format!(
+                "expected exactly one policy with Role `coordinator`, found {}; a deployment has one Coordinator",
+                others.saturating_add(1)
+            ),
+        );
+    }
+    first
+}
+
+fn check_workload_owners(
+    document: &ManifestDocument,
+    root: &JsonPath,
+    problems: &mut Problems,
+) -> BTreeSet<OwnerKeyDigest> {
+    let mut owners = BTreeSet::new();
+    let mut add = |digest, path: &JsonPath, problems: &mut Problems| {
+        if !owners.insert(digest) {
+            problems.malformed(path, "the same owner is listed twice; it would count twice");
+        }
+    };
+    let path = root.key("WorkloadOwnerKeyDigests");
+    for (index, digest) in document.workload_owner_key_digests.iter().enumerate() {
+        let path = path.index(index);
+        if let Some(digest) = hex_array(digest, "a key digest (SHA-256)", &path, problems) {
+            add(OwnerKeyDigest(digest), &path, problems);
+        }
+    }
+    let path = root.key("WorkloadOwnerPubKeys");
+    for (index, key) in document.workload_owner_pub_keys.iter().enumerate() {
+        let path = path.index(index);
+        let Some(key) = hex_bytes(key, &path, problems) else {
+            continue;
+        };
+        match owners::check_workload_owner(&key) {
+            Ok(digest) => add(digest, &path, problems),
+            Err(error) => problems.malformed(&path, error.to_string()),
+        }
+    }
+    owners
+}
+
+fn check_seedshare_owners(
+    document: &ManifestDocument,
+    root: &JsonPath,
+    problems: &mut Problems,
+) -> Vec<Vec<u8>> {
+    let path = root.key("SeedshareOwnerPubKeys");
+    if document.seedshare_owner_pub_keys.is_empty() {
+        problems.malformed(
+            &path,
+            "expected at least one key; without a seed share owner nobody can recover the deployment after a restart",
+        );
+    }
+    let mut owners: Vec<Vec<u8>> = Vec::new();
+    for (index, key) in document.seedshare_owner_pub_keys.iter().enumerate() {
+        let path = path.index(index);
+        let Some(key) = hex_bytes(key, &path, problems) else {
+            continue;
+        };
+        match owners::check_seed_share_owner(&key) {
+            Ok(()) if owners.contains(&key) => {
+                problems.malformed(
+                    &path,
+                    "the same owner is listed twice; it would get two shares",
+                );
+            }
+            Ok(()) => owners.push(key),
+            Err(error) => problems.malformed(&path, error.to_string()),
+        }
+    }
+    owners
+}
+
+/// Without owners there is nothing to count; then only the default is accepted.
+fn threshold(given: Option<i64>, owners: usize, path: &JsonPath, problems: &mut Problems) -> u32 {
+    let threshold = given.unwrap_or(1);
+    let limit = owners.max(1);
+    match u32::try_from(threshold) {
+        Ok(threshold) if threshold >= 1 && usize::try_from(threshold).is_ok_and(|t| t <= limit) => {
+            threshold
+        }
+        _ => {
+            problems.malformed(
+                path,
+                format!(
+                    "expected a number from 1 to the number of owners ({owners}), found {threshold}"
+                ),
+            );
+            1
+        }
+    }
+}
+
+/// Reads exactly `N` bytes of hex; `what` names them in the message.
+pub(crate) fn hex_array<const N: usize>(
+    text: &str,
+    what: &str,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Option<[u8; N]> {
+    let digits = N.saturating_mul(2);
+    if text.len() != digits {
+        let message = format!(
+            "expected {what}, {digits} hex digits, found {} characters",
+            text.chars().count()
+        );
+        problems.malformed(path, message);
+        return None;
+    }
+    hex_bytes(text, path, problems)?.try_into().ok()
+}
+
+fn hex_bytes(text: &str, path: &JsonPath, problems: &mut Problems) -> Option<Vec<u8>> {
+    match hex::decode(text) {
+        Ok(bytes) => Some(bytes),
+        Err(hex::FromHexError::InvalidHexCharacter { c, index }) => {
+            problems.malformed(
+                path,
+                format!("expected hex digits only, found {c:?} at position {index}"),
+            );
+            None
+        }
+        Err(_) => {
+            problems.malformed(
+                path,
+                format!(
+                    "expected an even number of hex digits, found {}",
+                    text.len()
+                ),
+            );
+            None
+        }
+    }
+}

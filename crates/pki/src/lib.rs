@@ -1,0 +1,1 @@
+//! Seed, key derivation, seed shares, certificate authorities.

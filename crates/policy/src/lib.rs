@@ -1,0 +1,1 @@
+//! Runtime policy: build, evaluate, explain; initdata.

@@ -1,0 +1,1 @@
+//! Kubernetes YAML: read, patch, write.

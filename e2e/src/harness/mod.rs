@@ -1,0 +1,23 @@
+//! The parts of a cluster that are not ours, played on one machine without root.
+//!
+//! | played part | how |
+//! | --- | --- |
+//! | hardware | a software TEE whose root the manifest pins as `insecure` |
+//! | pod network | every pod has a loopback address of its own in 127.77.0.0/16 |
+//! | service names | a hosts file that Envoy's resolver reads |
+//! | kubelet, kata-agent | [`Pod`]: reads the generated YAML, asks the pod's policy, starts the real programs |
+//! | owner's laptop | [`Owner`]: runs the real `contrast` in a workspace directory |
+
+mod cluster;
+mod mesh_client;
+mod owner;
+mod pod;
+mod process;
+mod programs;
+
+pub use cluster::{Cluster, CoordinatorPod};
+pub use mesh_client::MeshClient;
+pub use owner::{Output, Owner};
+pub use pod::{Pod, PodSpec};
+pub use process::Process;
+pub use programs::{envoy, program};

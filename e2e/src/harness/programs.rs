@@ -1,0 +1,35 @@
+use std::{
+    env::{current_exe, var_os},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+
+/// Path of one of the workspace's programs, built beside the running executable.
+///
+/// # Errors
+/// When it was not built.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let own = current_exe().context("cannot find the running executable")?;
+    let directory = own
+        .ancestors()
+        .skip(1)
+        .find(|directory| !directory.ends_with("deps"))
+        .context("the running executable has no directory")?;
+    let path = directory.join(name);
+    ensure!(path.is_file(), "{} is not built; run `cargo build --workspace --bins`", path.display());
+    Ok(path)
+}
+
+/// Path of the Envoy executable, if there is one: `CONTRAST_ENVOY_BINARY`, else `target/tools/envoy`.
+pub fn envoy() -> Option<PathBuf> {
+    let configured = var_os("CONTRAST_ENVOY_BINARY").map(PathBuf::from);
+    let fetched = workspace_root().join("target/tools/envoy");
+    configured.or(Some(fetched)).filter(|path| path.is_file())
+}
+
+/// Root of the repository.
+pub(crate) fn workspace_root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}

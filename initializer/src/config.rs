@@ -1,0 +1,104 @@
+use std::{path::PathBuf, time::Duration};
+
+use clap::Parser;
+use contrast_attestation::{IssuerConfig, Tee};
+use contrast_telemetry::logging;
+
+/// Port of the mesh API, used when `COORDINATOR_HOST` names none.
+pub const MESH_API_PORT: u16 = 7777;
+
+/// Configuration of the Initializer, from flags or environment.
+#[derive(Debug, Parser)]
+#[command(name = "initializer", version, about = "Fetches a mesh certificate and a workload secret over attested TLS")]
+pub struct Config {
+    /// Coordinator to enrol with: HOST or HOST:PORT, port 7777 by default.
+    #[arg(long, env = "COORDINATOR_HOST", value_name = "HOST[:PORT]")]
+    pub coordinator: String,
+
+    /// Directory below which files are installed.
+    #[arg(long, env = "CONTRAST_BASE_DIR", default_value = "/contrast", value_name = "DIR")]
+    pub base_dir: PathBuf,
+
+    /// End after the first successful enrolment instead of staying to renew.
+    #[arg(long, env = "CONTRAST_INITIALIZER_ONCE")]
+    pub once: bool,
+
+    /// Give up when the first enrolment did not succeed after this many seconds; 0 means never.
+    #[arg(long, env = "CONTRAST_ENROLL_DEADLINE_S", default_value_t = 0, value_name = "SECONDS")]
+    pub enroll_deadline_s: u64,
+
+    /// Directory of the software TEE to issue evidence with. INSECURE: for development only.
+    #[arg(long, env = "CONTRAST_INSECURE_SOFTWARE_TEE", value_name = "DIR")]
+    pub insecure_software_tee: Option<PathBuf>,
+
+    /// Kind of evidence that the software TEE issues.
+    #[arg(long, env = "CONTRAST_INSECURE_SOFTWARE_TEE_KIND", default_value = "snp", value_name = "snp|tdx")]
+    pub insecure_software_tee_kind: SoftwareTeeKind,
+
+    /// Initdata document that the software TEE says this pod was started with.
+    #[arg(long, env = "CONTRAST_INSECURE_INITDATA", value_name = "FILE")]
+    pub insecure_initdata: Option<PathBuf>,
+
+    /// Logs.
+    #[command(flatten)]
+    pub logging: logging::Options,
+}
+
+/// Formats that the software TEE can issue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SoftwareTeeKind {
+    /// SEV-SNP report.
+    Snp,
+    /// TDX quote.
+    Tdx,
+}
+
+impl Config {
+    /// The TEE to ask for evidence.
+    pub fn issuer(&self) -> IssuerConfig {
+        IssuerConfig {
+            software_tee: self.insecure_software_tee.clone(),
+            software_kind: match self.insecure_software_tee_kind {
+                SoftwareTeeKind::Snp => Tee::Snp,
+                SoftwareTeeKind::Tdx => Tee::Tdx,
+            },
+            initdata: self.insecure_initdata.clone(),
+        }
+    }
+
+    /// `HOST:PORT` of the mesh API. An IPv6 address without a port may come with or without brackets.
+    pub fn coordinator_authority(&self) -> String {
+        let host = self.coordinator.as_str();
+        if host.parse::<std::net::Ipv6Addr>().is_ok() {
+            return format!("[{host}]:{MESH_API_PORT}");
+        }
+        let after_brackets = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
+        match after_brackets.contains(':') {
+            true => host.to_owned(),
+            false => format!("{host}:{MESH_API_PORT}"),
+        }
+    }
+
+    /// How long the first enrolment may take in all.
+    pub fn enroll_deadline(&self) -> Option<Duration> {
+        (self.enroll_deadline_s > 0).then(|| Duration::from_secs(self.enroll_deadline_s))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority(coordinator: &str) -> String {
+        Config::parse_from(["initializer", "--coordinator", coordinator]).coordinator_authority()
+    }
+
+    #[test]
+    fn port_is_added_only_where_none_is_given() {
+        assert_eq!(authority("coordinator-ready.shop"), "coordinator-ready.shop:7777");
+        assert_eq!(authority("127.0.0.1:17777"), "127.0.0.1:17777");
+        assert_eq!(authority("::1"), "[::1]:7777");
+        assert_eq!(authority("[::1]"), "[::1]:7777");
+        assert_eq!(authority("[::1]:1234"), "[::1]:1234");
+    }
+}

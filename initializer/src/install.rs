@@ -1,0 +1,134 @@
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use crate::Enrolled;
+
+const TLS_DIRECTORY: &str = "tls-config";
+const SECRETS_DIRECTORY: &str = "secrets";
+const PUBLIC: u32 = 0o444;
+const PRIVATE: u32 = 0o400;
+
+/// A file could not be installed; files that were there before are unchanged.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot install {}", path.display())]
+pub struct InstallError {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the system says.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Installs what the Coordinator answered below `base`. Each file is written beside its place, synced and renamed, so a
+/// reader sees the old content or the new one, whole. The key comes before the chain: whoever waits for the chain finds all.
+///
+/// # Errors
+/// When a file cannot be written, for example because the volume is full.
+pub fn install(base: &Path, enrolled: &Enrolled) -> Result<(), InstallError> {
+    let tls = base.join(TLS_DIRECTORY);
+    make_directory(&tls, 0o755)?;
+    if let Some(secret) = &enrolled.workload_secret {
+        let secrets = base.join(SECRETS_DIRECTORY);
+        make_directory(&secrets, 0o755)?;
+        let text = Zeroizing::new(hex::encode(secret));
+        replace(&secrets, "workload-secret-seed", text.as_bytes(), PRIVATE)?;
+    }
+    replace(&tls, "coordinator-root-ca.pem", enrolled.root_ca.as_bytes(), PUBLIC)?;
+    replace(&tls, "mesh-ca.pem", enrolled.mesh_ca.as_bytes(), PUBLIC)?;
+    replace(&tls, "key.pem", enrolled.private_key.as_bytes(), PRIVATE)?;
+    replace(&tls, "certChain.pem", enrolled.certificate_chain.as_bytes(), PUBLIC)
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), InstallError> {
+    fs::create_dir_all(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+        .map_err(|source| InstallError { path: path.to_owned(), source })
+}
+
+/// Leaves a file alone that already has this content, so that watchers see only real changes.
+fn replace(directory: &Path, name: &str, content: &[u8], mode: u32) -> Result<(), InstallError> {
+    let path = directory.join(name);
+    if is_installed(&path, content, mode) {
+        return Ok(());
+    }
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .prefix(".installing-")
+            .permissions(fs::Permissions::from_mode(mode))
+            .tempfile_in(directory)?;
+        file.write_all(content)?;
+        // The umask may have taken bits away.
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        file.persist(&path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(|source| InstallError { path: path.clone(), source })
+}
+
+fn is_installed(path: &Path, content: &[u8], mode: u32) -> bool {
+    let same_mode = fs::symlink_metadata(path)
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o7777 == mode);
+    same_mode && fs::read(path).map(Zeroizing::new).is_ok_and(|found| *found == content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enrolled(chain: &str) -> Enrolled {
+        Enrolled {
+            mesh_ca: "mesh".into(),
+            root_ca: "root".into(),
+            certificate_chain: chain.into(),
+            private_key: Zeroizing::new("key".into()),
+            workload_secret: Some(Zeroizing::new(vec![0xab; 64])),
+            not_after: std::time::SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("installed").permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn files_have_the_documented_modes_and_content() {
+        let base = tempfile::tempdir().expect("directory");
+        install(base.path(), &enrolled("chain")).expect("installs");
+        let tls = base.path().join("tls-config");
+        assert_eq!(mode(&tls.join("mesh-ca.pem")), 0o444);
+        assert_eq!(mode(&tls.join("certChain.pem")), 0o444);
+        assert_eq!(mode(&tls.join("coordinator-root-ca.pem")), 0o444);
+        assert_eq!(mode(&tls.join("key.pem")), 0o400);
+        let secret = base.path().join("secrets/workload-secret-seed");
+        assert_eq!(mode(&secret), 0o400);
+        assert_eq!(fs::read_to_string(secret).expect("readable"), "ab".repeat(64));
+    }
+
+    #[test]
+    fn renewal_replaces_only_what_changed_and_leaves_no_litter() {
+        let base = tempfile::tempdir().expect("directory");
+        install(base.path(), &enrolled("old")).expect("installs");
+        let tls = base.path().join("tls-config");
+        let key_before = fs::metadata(tls.join("key.pem")).expect("key").modified().expect("time");
+        install(base.path(), &enrolled("new")).expect("installs again");
+        assert_eq!(fs::read_to_string(tls.join("certChain.pem")).expect("chain"), "new");
+        let key_after = fs::metadata(tls.join("key.pem")).expect("key").modified().expect("time");
+        assert_eq!(key_before, key_after);
+        assert_eq!(fs::read_dir(&tls).expect("directory").count(), 4);
+    }
+
+    #[test]
+    fn failure_names_the_path() {
+        let base = tempfile::tempdir().expect("directory");
+        fs::write(base.path().join("tls-config"), "a file in the way").expect("writes");
+        let error = install(base.path(), &enrolled("chain")).expect_err("not a directory");
+        assert!(error.to_string().ends_with("tls-config"), "{error}");
+    }
+}

@@ -1,0 +1,32 @@
+//! The Initializer: first container of every confidential pod.
+//!
+//! It proves to the Coordinator what this pod runs, receives a mesh certificate for the key of that very connection and, if
+//! the manifest says so, the workload secret, and installs them as files that the pod's other containers mount:
+//!
+//! | file below the base directory | mode | content |
+//! | --- | --- | --- |
+//! | `tls-config/mesh-ca.pem` | 0444 | mesh CA certificate of this manifest |
+//! | `tls-config/certChain.pem` | 0444 | leaf and intermediate, leaf first |
+//! | `tls-config/coordinator-root-ca.pem` | 0444 | root CA certificate of the deployment |
+//! | `tls-config/key.pem` | 0400 | private key, PKCS#8, P-256 |
+//! | `secrets/workload-secret-seed` | 0400 | workload secret, 128 hex digits; only with a workload secret id |
+//!
+//! The base directory is memory-backed (an `emptyDir` with medium `Memory`), so nothing secret reaches a disk.
+//!
+//! Then it stays and renews: same key, new certificate, one atomic rename. A failed renewal keeps what is installed.
+//!
+//! What it does not do: it has no reference values, so it does not judge the Coordinator. A host that puts up an impostor
+//! gets a pod whose certificates chain to a CA that no data owner and no other workload accepts; see
+//! `docs/threat-model.md`.
+
+mod app;
+mod config;
+mod enroll;
+mod install;
+mod renew;
+
+pub use app::{AppError, run};
+pub use config::Config;
+pub use enroll::{EnrollError, Enrolled, enroll};
+pub use install::{InstallError, install};
+pub use renew::renewal_delay;

@@ -1,0 +1,25 @@
+//! Parses the configuration and runs the Initializer.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use contrast_initializer::{Config, run};
+use contrast_telemetry::logging;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = Config::parse();
+    if let Err(error) = logging::init(&config.logging) {
+        return fail(error.into());
+    }
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.into()),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the edge where errors reach a person")]
+fn fail(error: anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,24 @@
+//! The wire protocol of Contrast, generated from `contrast/v1/*.proto`.
+//!
+//! This is the only crate with `.proto` files and it holds nothing else: conversions live beside the domain type that owns
+//! the meaning. Read the `.proto` files for sizes, units, encodings and errors.
+
+/// Evidence and the frames of attested TLS.
+pub mod evidence {
+    tonic::include_proto!("contrast.v1.evidence");
+}
+
+/// What owners ask of the Coordinator.
+pub mod user {
+    tonic::include_proto!("contrast.v1.user");
+}
+
+/// What the Initializer asks of the Coordinator.
+pub mod mesh {
+    tonic::include_proto!("contrast.v1.mesh");
+}
+
+/// What Coordinator replicas ask of each other.
+pub mod peer {
+    tonic::include_proto!("contrast.v1.peer");
+}

@@ -1,0 +1,1 @@
+//! The service mesh sidecar: configures and supervises Envoy.

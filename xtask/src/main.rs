@@ -1,0 +1,123 @@
+//! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
+
+mod process;
+mod tidy;
+mod tools;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use process::{cargo, run};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Repository tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds everything and shows an attested deployment from YAML to mTLS, on this machine.
+    Demo {
+        /// Keep the demo's files (manifest, certificates, logs) and print where they are.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Runs all tests: unit, crate and end-to-end.
+    Test,
+    /// Checks formatting, lints, documentation, licences and repository rules.
+    Lint,
+    /// Runs the benches whose results are in `docs/performance.md`.
+    Bench,
+    /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
+    Tools,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Demo { keep } => demo(keep),
+        Task::Test => test(),
+        Task::Lint => lint(),
+        Task::Bench => run(cargo(["bench", "--workspace", "--benches"])),
+        Task::Tools => tools::fetch_all(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln_chain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(keep: bool) -> Result<()> {
+    build_programs()?;
+    tools::envoy_or_explain();
+    let mut demo = cargo([
+        "run",
+        "--quiet",
+        "--package",
+        "contrast-e2e",
+        "--bin",
+        "demo",
+        "--",
+    ]);
+    if keep {
+        demo.arg("--keep");
+    }
+    run(demo)
+}
+
+fn test() -> Result<()> {
+    build_programs()?;
+    tools::envoy_or_explain();
+    run(cargo([
+        "test",
+        "--workspace",
+        "--features",
+        TEST_FEATURES,
+        "--no-fail-fast",
+    ]))
+}
+
+fn lint() -> Result<()> {
+    run(cargo(["fmt", "--all", "--check"]))?;
+    tidy::check(&workspace_root())?;
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        TEST_FEATURES,
+        "--",
+    ];
+    run(cargo(clippy.into_iter().chain(["--deny", "warnings"])))?;
+    let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
+    doc.env("RUSTDOCFLAGS", "--deny warnings");
+    run(doc)?;
+    run(tools::cargo_deny()?)
+}
+
+/// Features that only tests use; release builds never have them.
+const TEST_FEATURES: &str = "contrast-coordinator/crash-points";
+
+/// The end-to-end tests and the demo start the real programs, so these must be built first.
+fn build_programs() -> Result<()> {
+    run(cargo(["build", "--workspace", "--bins"]))
+}
+
+fn workspace_root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}
+
+#[expect(clippy::print_stderr, reason = "the edge where errors reach a person")]
+fn eprintln_chain(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  caused by: {cause}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Rules of the repository that no compiler checks: who may depend on whom, and how long files get.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+
+/// Layers of the workspace, bottom first. A crate may depend on crates of lower layers, and of its own layer only where
+/// `crates/*` libraries stand beside each other.
+const LAYERS: [&[&str]; 6] = [
+    &["contrast-proto", "contrast-clock"],
+    &["contrast-telemetry", "contrast-pki", "contrast-attestation"],
+    &["contrast-manifest"],
+    &[
+        "contrast-atls",
+        "contrast-policy",
+        "contrast-resources",
+        "contrast-images",
+    ],
+    &[
+        "contrast-coordinator",
+        "contrast-initializer",
+        "contrast-service-mesh",
+        "contrast-cli",
+    ],
+    &["contrast-e2e", "xtask"],
+];
+
+/// Only these may name rustls, so that TLS is configured in one place; the end-to-end tests play outsiders with it.
+const MAY_USE_RUSTLS: [&str; 3] = ["contrast-atls", "contrast-pki", "contrast-e2e"];
+
+const LINES_MAX: usize = 600;
+const MAIN_LINES_MAX: usize = 150;
+
+/// Checks every rule and reports all violations together.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    let mut violations = Vec::new();
+    for manifest in find(root, &|path| path.ends_with("Cargo.toml"))? {
+        if manifest.parent() != Some(root) {
+            check_dependencies(root, &manifest, &mut violations)?;
+        }
+    }
+    for source in find(root, &|path| {
+        path.extension().is_some_and(|extension| extension == "rs")
+    })? {
+        check_length(root, &source, &mut violations)?;
+    }
+    if !violations.is_empty() {
+        bail!(
+            "repository rules are broken:\n  {}",
+            violations.join("\n  ")
+        );
+    }
+    Ok(())
+}
+
+fn check_dependencies(root: &Path, manifest: &Path, violations: &mut Vec<String>) -> Result<()> {
+    let layer_of: BTreeMap<&str, usize> = LAYERS
+        .iter()
+        .enumerate()
+        .flat_map(|(layer, names)| names.iter().map(move |name| (*name, layer)))
+        .collect();
+    let text = fs::read_to_string(manifest)?;
+    let shown = manifest.strip_prefix(root).unwrap_or(manifest).display();
+    let Some(name) = text.lines().find_map(|line| line.strip_prefix("name = ")) else {
+        violations.push(format!("{shown}: no package name"));
+        return Ok(());
+    };
+    let name = name.trim_matches('"');
+    let Some(own) = layer_of.get(name) else {
+        violations.push(format!(
+            "{shown}: {name} is in no layer of xtask/src/tidy.rs"
+        ));
+        return Ok(());
+    };
+    let dependencies = text.split("\n[dependencies]\n").nth(1).unwrap_or_default();
+    let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+    for line in dependencies.lines() {
+        let dependency = line.split(['.', ' ', '=']).next().unwrap_or_default();
+        if dependency.ends_with("rustls") && !MAY_USE_RUSTLS.contains(&name) {
+            violations.push(format!(
+                "{shown}: only {MAY_USE_RUSTLS:?} may use {dependency}"
+            ));
+        }
+        if let Some(layer) = layer_of.get(dependency) {
+            let beside = layer == own && *own < 4;
+            if !beside && layer >= own {
+                violations.push(format!("{shown}: {name} must not depend on {dependency}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_length(root: &Path, source: &Path, violations: &mut Vec<String>) -> Result<()> {
+    let lines = fs::read_to_string(source)?.lines().count();
+    let limit = match source.file_name() {
+        Some(name) if name == "main.rs" && !source.starts_with(root.join("xtask")) => {
+            MAIN_LINES_MAX
+        }
+        _ => LINES_MAX,
+    };
+    if lines > limit {
+        let shown = source.strip_prefix(root).unwrap_or(source).display();
+        violations.push(format!(
+            "{shown}: {lines} lines, at most {limit}; split it by reason to change"
+        ));
+    }
+    Ok(())
+}
+
+fn find(directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if hidden || path.ends_with("target") {
+            continue;
+        }
+        if path.is_dir() {
+            found.extend(find(&path, wanted)?);
+        } else if wanted(&path) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

