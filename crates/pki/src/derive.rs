@@ -1,0 +1,166 @@
+use std::fmt;
+
+use aws_lc_rs::hkdf::{self, HKDF_SHA256, KeyType};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::{KeyError, Salt, Seed, SigningKey};
+
+/// Every derivation's output is as long as its input, 64 bytes.
+const OUTPUT_BYTES: usize = 64;
+/// Length of a transit key (AES-256) in bytes.
+const TRANSIT_KEY_BYTES: usize = 32;
+
+/// Labels of the derivations from the seed. They are part of the format: a deployment that moves between implementations
+/// keeps its keys only if they are equal to the byte.
+const WORKLOAD_SECRETS: &str = "POD STATE SECRET";
+const TRANSITION_SIGNING: &str = "TRANSACTION SIGNING SECRET";
+const ROOT_CA: &str = "ROOT CA SEED";
+
+/// A key could not be derived.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeriveError {
+    /// HKDF failed; cannot happen with the lengths used here.
+    #[error("key derivation failed inside the cryptographic library")]
+    Hkdf,
+    /// The derived secret made no key.
+    #[error("the derived secret made no signing key")]
+    Key(#[from] KeyError),
+}
+
+/// Everything that is derived from one seed and salt, with HKDF-SHA256 (RFC 5869).
+#[derive(Clone)]
+pub struct Derivation {
+    seed: Seed,
+    salt: Salt,
+}
+
+impl Derivation {
+    /// Derivations of `seed` with `salt`.
+    pub fn new(seed: &Seed, salt: &Salt) -> Self {
+        Self {
+            seed: seed.clone(),
+            salt: *salt,
+        }
+    }
+
+    /// Key of the deployment's root CA.
+    ///
+    /// # Errors
+    /// Only when the cryptographic library fails.
+    pub fn root_ca_key(&self) -> Result<SigningKey, DeriveError> {
+        Ok(SigningKey::from_det_keygen(&self.from_seed(ROOT_CA)?[..])?)
+    }
+
+    /// Key that signs the transitions of the history.
+    ///
+    /// # Errors
+    /// Only when the cryptographic library fails.
+    pub fn transition_signing_key(&self) -> Result<SigningKey, DeriveError> {
+        Ok(SigningKey::from_det_keygen(
+            &self.from_seed(TRANSITION_SIGNING)?[..],
+        )?)
+    }
+
+    /// Secret of the workload with the given secret id.
+    ///
+    /// # Errors
+    /// Only when the cryptographic library fails.
+    pub fn workload_secret(&self, id: &str) -> Result<WorkloadSecret, DeriveError> {
+        let parent = self.from_seed(WORKLOAD_SECRETS)?;
+        let info = format!("WORKLOAD SECRET ID: {id}");
+        Ok(WorkloadSecret(*expand(
+            parent.as_slice(),
+            &self.salt,
+            &info,
+        )?))
+    }
+
+    /// Key number `version` of the transit engine for the given workload secret id.
+    ///
+    /// # Errors
+    /// Only when the cryptographic library fails.
+    pub fn transit_key(&self, version: u32, id: &str) -> Result<TransitKey, DeriveError> {
+        let secret = self.workload_secret(&format!("{version}_{id}"))?;
+        let mut key = TransitKey([0; TRANSIT_KEY_BYTES]);
+        for (to, from) in key.0.iter_mut().zip(secret.0.iter()) {
+            *to = *from;
+        }
+        Ok(key)
+    }
+
+    fn from_seed(&self, info: &str) -> Result<Zeroizing<[u8; OUTPUT_BYTES]>, DeriveError> {
+        expand(self.seed.expose(), &self.salt, info)
+    }
+}
+
+impl fmt::Debug for Derivation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Derivation(hidden)")
+    }
+}
+
+struct OutputLength;
+
+impl KeyType for OutputLength {
+    fn len(&self) -> usize {
+        OUTPUT_BYTES
+    }
+}
+
+fn expand(
+    secret: &[u8],
+    salt: &Salt,
+    info: &str,
+) -> Result<Zeroizing<[u8; OUTPUT_BYTES]>, DeriveError> {
+    let mut output = Zeroizing::new([0; OUTPUT_BYTES]);
+    hkdf::Salt::new(HKDF_SHA256, salt.as_bytes())
+        .extract(secret)
+        .expand(&[info.as_bytes()], OutputLength)
+        .and_then(|okm| okm.fill(output.as_mut_slice()))
+        .map_err(|_| DeriveError::Hkdf)?;
+    Ok(output)
+}
+
+/// Secret of one workload, 64 bytes. Wiped when dropped, hidden from `Debug`.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct WorkloadSecret([u8; OUTPUT_BYTES]);
+
+impl WorkloadSecret {
+    /// The secret bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// 128 lower-case hex digits.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for WorkloadSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WorkloadSecret(hidden)")
+    }
+}
+
+/// Key of the transit engine, AES-256. Wiped when dropped, hidden from `Debug`.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct TransitKey([u8; TRANSIT_KEY_BYTES]);
+
+impl TransitKey {
+    /// The secret bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TransitKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TransitKey(hidden)")
+    }
+}
+
+#[cfg(test)]
+#[path = "derive_tests.rs"]
+mod tests;

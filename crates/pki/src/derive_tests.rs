@@ -1,0 +1,54 @@
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::*;
+
+/// Expected values were computed once with Python (`cryptography`'s HKDF and P-384, `hmac`), not with this crate.
+fn derivation() -> Derivation {
+    let seed: Vec<u8> = (0..64).collect();
+    let salt: Vec<u8> = (100..132).collect();
+    Derivation::new(
+        &Seed::from_slice(&seed).expect("seed"),
+        &Salt::from_slice(&salt).expect("salt"),
+    )
+}
+
+#[test]
+fn workload_secret_agrees_with_its_vector() {
+    let secret = derivation()
+        .workload_secret("apps/v1/Deployment/default/web")
+        .expect("derives");
+    assert_eq!(
+        secret.to_hex().as_str(),
+        "931f513c874df95a23228b2ef37dc42604e844e9a4f4ca09b532287f8c4de5bb8bf23477968771c0d2095165078b59d22ab7b93df3189cd062949efb83388c2c"
+    );
+}
+
+#[test]
+fn transit_key_agrees_with_its_vector() {
+    let key = derivation().transit_key(1, "vault").expect("derives");
+    assert_eq!(
+        hex::encode(key.expose()),
+        "8ccb43ba4dc8241d3e5ec0104c083fb1d6b49918fece33d8f1f9234e5637dc4d"
+    );
+}
+
+#[test]
+fn signing_keys_agree_with_their_vectors() {
+    let fingerprint = |key: SigningKey| hex::encode(digest(&SHA256, key.public_key_spki()));
+    assert_eq!(
+        fingerprint(derivation().root_ca_key().expect("derives")),
+        "6fc31657aa18204d3c3e41112074209958d0409b3d3e7b5eb528ac046eba6c3b"
+    );
+    assert_eq!(
+        fingerprint(derivation().transition_signing_key().expect("derives")),
+        "a054d2a1cd9340c694a0bf3b93df5dfa37340a317567d3815bbc32ff308a8cd5"
+    );
+}
+
+#[test]
+fn debug_shows_nothing() {
+    let derivation = derivation();
+    assert_eq!(format!("{derivation:?}"), "Derivation(hidden)");
+    let secret = derivation.workload_secret("x").expect("derives");
+    assert_eq!(format!("{secret:?}"), "WorkloadSecret(hidden)");
+}

@@ -1,0 +1,431 @@
+//! Seed shares: the seed, encrypted to those who may recover the deployment.
+//!
+//! With threshold 1 every share is the whole seed, so each owner can recover alone. The document and the types have room for
+//! a threshold above 1, which this version refuses.
+
+use std::fmt;
+
+use aws_lc_rs::rsa::{
+    OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey,
+    PrivateDecryptingKey, PublicEncryptingKey,
+};
+use der::{
+    Decode as _, Encode as _, Sequence,
+    asn1::{Any, BitString, ObjectIdentifier, OctetString, Uint},
+};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::{Salt, Seed, SeedError};
+
+/// OAEP label of seed shares.
+const LABEL: &[u8] = b"seedshare";
+/// Object identifier rsaEncryption (RFC 8017, appendix A.1).
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// Smallest modulus that is accepted, in bits; owners get 4096.
+const MODULUS_BITS_MIN: usize = 2048;
+/// PEM label of PKCS#1 private keys, the form in which owner keys are written.
+const PKCS1_PEM: &str = "RSA PRIVATE KEY";
+/// PEM label of PKCS#8 private keys.
+const PKCS8_PEM: &str = "PRIVATE KEY";
+
+/// Seed shares could not be made or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SharesError {
+    /// A threshold that this version does not support.
+    #[error("a seed share threshold of {requested} is not supported by this version, only 1")]
+    ThresholdUnsupported {
+        /// The threshold asked for.
+        requested: u32,
+    },
+    /// Nobody to encrypt to.
+    #[error("there is no seed share owner; the seed could never be recovered")]
+    NoOwner,
+    /// Not an RSA public key.
+    #[error("not an RSA public key in PKCS#1 DER of at least 2048 bits")]
+    PublicKey,
+    /// Not an RSA private key.
+    #[error(
+        "not an RSA private key: expected PEM with `RSA PRIVATE KEY` (PKCS#1) or `PRIVATE KEY` (PKCS#8)"
+    )]
+    PrivateKey,
+    /// The library could not encrypt.
+    #[error("encrypting a seed share failed inside the cryptographic library")]
+    Encrypt,
+    /// No share for this key.
+    #[error(
+        "none of the {available} seed share(s) is encrypted to this key; use the key of one of the owners"
+    )]
+    NotAnOwner {
+        /// How many shares the document has.
+        available: usize,
+    },
+    /// The share does not decrypt.
+    #[error("the seed share for this key does not decrypt; the document is damaged")]
+    Decrypt,
+    /// Too few shares.
+    #[error("{found} seed share(s) given, {threshold} needed")]
+    TooFew {
+        /// Shares given.
+        found: usize,
+        /// Shares needed.
+        threshold: u32,
+    },
+    /// A share or salt has the wrong length.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// The document's JSON is damaged.
+    #[error("not a seed shares document")]
+    Document(#[source] serde_json::Error),
+    /// A key could not be generated.
+    #[error("the cryptographic library could not generate an RSA key")]
+    Generate,
+}
+
+/// RSA public key of one seed share owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedShareOwnerKey {
+    pkcs1: Vec<u8>,
+}
+
+impl SeedShareOwnerKey {
+    /// Reads an `RSAPublicKey` (PKCS#1, RFC 8017 appendix A.1.1) in DER.
+    ///
+    /// # Errors
+    /// When it is none, or its modulus is shorter than 2048 bits.
+    pub fn from_pkcs1_der(der: &[u8]) -> Result<Self, SharesError> {
+        let key = Self {
+            pkcs1: der.to_vec(),
+        };
+        let parsed = key.encrypting_key()?;
+        match parsed.key_size_bits() {
+            bits if bits < MODULUS_BITS_MIN => Err(SharesError::PublicKey),
+            _ => Ok(key),
+        }
+    }
+
+    /// Reads a PEM: a `PUBLIC KEY`, or a private key whose public half is taken.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn from_pem(text: &str) -> Result<Self, SharesError> {
+        let parsed = pem::parse(text).map_err(|_| SharesError::PublicKey)?;
+        if parsed.tag() == "PUBLIC KEY" {
+            let spki = SubjectPublicKeyInfo::from_der(parsed.contents())
+                .map_err(|_| SharesError::PublicKey)?;
+            let key = spki
+                .subject_public_key
+                .as_bytes()
+                .ok_or(SharesError::PublicKey)?;
+            return Self::from_pkcs1_der(key);
+        }
+        Self::from_pkcs1_der(&public_half(&pkcs1_from_pem(text)?)?)
+    }
+
+    /// The key as `RSAPublicKey`, DER.
+    pub fn as_pkcs1_der(&self) -> &[u8] {
+        &self.pkcs1
+    }
+
+    fn encrypting_key(&self) -> Result<PublicEncryptingKey, SharesError> {
+        let spki = SubjectPublicKeyInfo {
+            algorithm: AlgorithmIdentifier {
+                algorithm: RSA_ENCRYPTION,
+                parameters: Any::null(),
+            },
+            subject_public_key: BitString::from_bytes(&self.pkcs1)
+                .map_err(|_| SharesError::PublicKey)?,
+        };
+        let spki = spki.to_der().map_err(|_| SharesError::PublicKey)?;
+        PublicEncryptingKey::from_der(&spki).map_err(|_| SharesError::PublicKey)
+    }
+}
+
+/// A new RSA-4096 key pair of a seed share owner: private key as PKCS#1 PEM.
+///
+/// # Errors
+/// When the cryptographic library fails.
+pub fn generate_owner_key_pem() -> Result<Zeroizing<String>, SharesError> {
+    use aws_lc_rs::{
+        encoding::{AsDer as _, Pkcs8V1Der},
+        rsa::KeySize,
+    };
+    let key =
+        PrivateDecryptingKey::generate(KeySize::Rsa4096).map_err(|_| SharesError::Generate)?;
+    let pkcs8: Pkcs8V1Der<'_> = key.as_der().map_err(|_| SharesError::Generate)?;
+    let pkcs1 = pkcs1_from_pkcs8(pkcs8.as_ref())?;
+    let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    Ok(Zeroizing::new(pem::encode_config(
+        &pem::Pem::new(PKCS1_PEM, pkcs1.to_vec()),
+        lines,
+    )))
+}
+
+/// One decrypted share. Wiped when dropped, hidden from `Debug`.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct SeedShare(Vec<u8>);
+
+impl SeedShare {
+    /// Takes over the bytes of a share.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The secret bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SeedShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SeedShare(hidden)")
+    }
+}
+
+/// All shares of one seed, encrypted: the file `seed-shares.json`. Not secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct SeedSharesDocument {
+    /// Salt of the derivations, 32 bytes, hex in JSON.
+    #[serde(with = "hex")]
+    pub salt: Vec<u8>,
+    /// Shares needed to recover; 1 where the document names none.
+    #[serde(default = "threshold_default")]
+    pub threshold: u32,
+    /// One share for each owner.
+    #[serde(rename = "SeedShares")]
+    pub shares: Vec<EncryptedShare>,
+}
+
+fn threshold_default() -> u32 {
+    1
+}
+
+/// One owner's share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct EncryptedShare {
+    /// The owner's `RSAPublicKey`, PKCS#1 DER, hex in JSON.
+    #[serde(with = "hex")]
+    pub public_key: Vec<u8>,
+    /// RSA-OAEP ciphertext (SHA-256, label `seedshare`), hex in JSON.
+    #[serde(with = "hex")]
+    pub encrypted_seed: Vec<u8>,
+}
+
+impl SeedSharesDocument {
+    /// Parses the file's JSON.
+    ///
+    /// # Errors
+    /// When it is no such document.
+    pub fn from_json(json: &[u8]) -> Result<Self, SharesError> {
+        serde_json::from_slice(json).map_err(SharesError::Document)
+    }
+
+    /// The file's JSON, indented by two spaces, with a final newline.
+    ///
+    /// # Errors
+    /// Never for a document that was parsed or made by this crate.
+    pub fn to_json(&self) -> Result<String, SharesError> {
+        let mut json = serde_json::to_string_pretty(self).map_err(SharesError::Document)?;
+        json.push('\n');
+        Ok(json)
+    }
+
+    /// The salt.
+    ///
+    /// # Errors
+    /// When it has not 32 bytes.
+    pub fn salt(&self) -> Result<Salt, SharesError> {
+        Ok(Salt::from_slice(&self.salt)?)
+    }
+}
+
+/// Encrypts `seed` to each of `owners`.
+///
+/// # Errors
+/// When there is no owner or the threshold is not 1.
+pub fn encrypt_seed(
+    seed: &Seed,
+    salt: &Salt,
+    owners: &[SeedShareOwnerKey],
+    threshold: u32,
+) -> Result<SeedSharesDocument, SharesError> {
+    if threshold != 1 {
+        return Err(SharesError::ThresholdUnsupported {
+            requested: threshold,
+        });
+    }
+    if owners.is_empty() {
+        return Err(SharesError::NoOwner);
+    }
+    let shares = owners
+        .iter()
+        .map(|owner| {
+            Ok(EncryptedShare {
+                public_key: owner.pkcs1.clone(),
+                encrypted_seed: encrypt(owner, seed.expose())?,
+            })
+        })
+        .collect::<Result<Vec<_>, SharesError>>()?;
+    Ok(SeedSharesDocument {
+        salt: salt.as_bytes().to_vec(),
+        threshold,
+        shares,
+    })
+}
+
+fn encrypt(owner: &SeedShareOwnerKey, plaintext: &[u8]) -> Result<Vec<u8>, SharesError> {
+    let key = OaepPublicEncryptingKey::new(owner.encrypting_key()?)
+        .map_err(|_| SharesError::PublicKey)?;
+    let mut ciphertext = vec![0; key.ciphertext_size()];
+    let length = key
+        .encrypt(
+            &OAEP_SHA256_MGF1SHA256,
+            plaintext,
+            &mut ciphertext,
+            Some(LABEL),
+        )
+        .map_err(|_| SharesError::Encrypt)?
+        .len();
+    ciphertext.truncate(length);
+    Ok(ciphertext)
+}
+
+/// Decrypts the share that belongs to the private key in `private_key_pem` (PKCS#1 or PKCS#8).
+///
+/// # Errors
+/// When the key is none, owns no share, or the share does not decrypt.
+pub fn decrypt_share(
+    document: &SeedSharesDocument,
+    private_key_pem: &str,
+) -> Result<SeedShare, SharesError> {
+    let pkcs1 = pkcs1_from_pem(private_key_pem)?;
+    let own = public_half(&pkcs1)?;
+    let share = document
+        .shares
+        .iter()
+        .find(|share| share.public_key == own)
+        .ok_or(SharesError::NotAnOwner {
+            available: document.shares.len(),
+        })?;
+    let pkcs8 = pkcs8_from_pkcs1(&pkcs1)?;
+    let key = PrivateDecryptingKey::from_pkcs8(&pkcs8).map_err(|_| SharesError::PrivateKey)?;
+    let key = OaepPrivateDecryptingKey::new(key).map_err(|_| SharesError::PrivateKey)?;
+    let mut plaintext = Zeroizing::new(vec![0; key.min_output_size()]);
+    let share = key
+        .decrypt(
+            &OAEP_SHA256_MGF1SHA256,
+            &share.encrypted_seed,
+            &mut plaintext,
+            Some(LABEL),
+        )
+        .map_err(|_| SharesError::Decrypt)?
+        .to_vec();
+    Ok(SeedShare(share))
+}
+
+/// Puts the seed together again.
+///
+/// # Errors
+/// When there are too few shares, the threshold is not 1, or a share is no seed.
+pub fn combine(threshold: u32, shares: &[SeedShare]) -> Result<Seed, SharesError> {
+    match (threshold, shares) {
+        (1, [share, ..]) => Ok(Seed::from_slice(share.expose())?),
+        (1, []) => Err(SharesError::TooFew {
+            found: 0,
+            threshold,
+        }),
+        _ => Err(SharesError::ThresholdUnsupported {
+            requested: threshold,
+        }),
+    }
+}
+
+#[derive(Sequence)]
+struct AlgorithmIdentifier {
+    algorithm: ObjectIdentifier,
+    parameters: Any,
+}
+
+#[derive(Sequence)]
+struct SubjectPublicKeyInfo {
+    algorithm: AlgorithmIdentifier,
+    subject_public_key: BitString,
+}
+
+/// `PrivateKeyInfo`, RFC 5208.
+#[derive(Sequence)]
+struct PrivateKeyInfo {
+    version: u8,
+    algorithm: AlgorithmIdentifier,
+    private_key: OctetString,
+}
+
+/// `RSAPublicKey`, RFC 8017 appendix A.1.1.
+#[derive(Sequence)]
+struct RsaPublicKey {
+    modulus: Uint,
+    public_exponent: Uint,
+}
+
+/// `RSAPrivateKey`, RFC 8017 appendix A.1.2, of which only the public half is used.
+#[derive(Sequence)]
+struct RsaPrivateKey {
+    version: u8,
+    modulus: Uint,
+    public_exponent: Uint,
+    private_exponent: Uint,
+    prime1: Uint,
+    prime2: Uint,
+    exponent1: Uint,
+    exponent2: Uint,
+    coefficient: Uint,
+}
+
+fn pkcs1_from_pem(text: &str) -> Result<Zeroizing<Vec<u8>>, SharesError> {
+    let parsed = pem::parse(text).map_err(|_| SharesError::PrivateKey)?;
+    match parsed.tag() {
+        PKCS1_PEM => Ok(Zeroizing::new(parsed.into_contents())),
+        PKCS8_PEM => pkcs1_from_pkcs8(&Zeroizing::new(parsed.into_contents())),
+        _ => Err(SharesError::PrivateKey),
+    }
+}
+
+fn pkcs1_from_pkcs8(pkcs8: &[u8]) -> Result<Zeroizing<Vec<u8>>, SharesError> {
+    let info = PrivateKeyInfo::from_der(pkcs8).map_err(|_| SharesError::PrivateKey)?;
+    match info.algorithm.algorithm {
+        RSA_ENCRYPTION => Ok(Zeroizing::new(info.private_key.into_bytes().to_vec())),
+        _ => Err(SharesError::PrivateKey),
+    }
+}
+
+fn pkcs8_from_pkcs1(pkcs1: &[u8]) -> Result<Zeroizing<Vec<u8>>, SharesError> {
+    let info = PrivateKeyInfo {
+        version: 0,
+        algorithm: AlgorithmIdentifier {
+            algorithm: RSA_ENCRYPTION,
+            parameters: Any::null(),
+        },
+        private_key: OctetString::new(pkcs1).map_err(|_| SharesError::PrivateKey)?,
+    };
+    info.to_der()
+        .map(Zeroizing::new)
+        .map_err(|_| SharesError::PrivateKey)
+}
+
+fn public_half(pkcs1: &[u8]) -> Result<Vec<u8>, SharesError> {
+    let private = RsaPrivateKey::from_der(pkcs1).map_err(|_| SharesError::PrivateKey)?;
+    RsaPublicKey {
+        modulus: private.modulus,
+        public_exponent: private.public_exponent,
+    }
+    .to_der()
+    .map_err(|_| SharesError::PrivateKey)
+}
+
+#[cfg(test)]
+#[path = "shares_tests.rs"]
+mod tests;
