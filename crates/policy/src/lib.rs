@@ -1,1 +1,19 @@
-//! Runtime policy: build, evaluate, explain; initdata.
+//! The runtime policy of a pod: build it, evaluate it, explain it; and the initdata document that carries it.
+//!
+//! The policy is Rego, evaluated by kata-agent inside the guest for every request that comes from the host. The rules are the
+//! same for every pod (`rules/agent.rego`); what differs is the data behind them, a [`PodPolicy`]. An [`Initdata`] document
+//! wraps both; its SHA-256 is what the hardware reports and the manifest lists.
+//!
+//! What the rules enforce beyond today's genpolicy: containers are created in their declared order and each once at a time,
+//! no container starts before the pod's gates (Initializer, service mesh) did, and declared environment variables must be
+//! there.
+
+mod build;
+mod evaluate;
+mod initdata;
+mod model;
+
+pub use build::{BuildError, PodSource};
+pub use evaluate::{Decision, Engine, EvaluateError};
+pub use initdata::{INITDATA_ANNOTATION, Initdata, InitdataError};
+pub use model::{ContainerPolicy, EnvRule, PodPolicy};
