@@ -56,13 +56,13 @@ async fn enroll_and_renew(config: &Config) -> Result<(), AppError> {
     // One key for the pod's whole life: a renewal then changes a single file, and no reader can see a key and a chain that
     // do not belong together.
     let identity = Arc::new(Identity::generate(clock.now())?);
-    let client = Arc::new(ClientConfig {
+    let client = ClientConfig {
         identity,
         issuer: Some(config.issuer().issuer()?),
         verifier: None,
         clock: Arc::clone(&clock),
         limits: Limits::client(),
-    });
+    };
     let address = config.coordinator_authority();
 
     let first = enroll_with_retries(&address, &client);
@@ -91,7 +91,7 @@ async fn enroll_and_renew(config: &Config) -> Result<(), AppError> {
 
 /// Tries until it works, with jittered exponential pauses, so that a thousand pods that start together do not knock
 /// together.
-async fn enroll_with_retries(address: &str, client: &Arc<ClientConfig>) -> Enrolled {
+async fn enroll_with_retries(address: &str, client: &ClientConfig) -> Enrolled {
     let policy = ExponentialBuilder::default()
         .with_min_delay(RETRY_DELAY_MIN)
         .with_max_delay(RETRY_DELAY_MAX)
@@ -100,7 +100,7 @@ async fn enroll_with_retries(address: &str, client: &Arc<ClientConfig>) -> Enrol
     let mut delays = policy.build();
     let mut attempt = 1_u64;
     loop {
-        let error = match enroll(address, Arc::clone(client)).await {
+        let error = match enroll(address, client).await {
             Ok(enrolled) => return enrolled,
             Err(error) => error,
         };

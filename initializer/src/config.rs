@@ -5,7 +5,7 @@ use contrast_attestation::{IssuerConfig, Tee};
 use contrast_telemetry::logging;
 
 /// Port of the mesh API, used when `COORDINATOR_HOST` names none.
-pub const MESH_API_PORT: u16 = 7777;
+const MESH_API_PORT: u16 = 7777;
 
 /// Configuration of the Initializer, from flags or environment.
 #[derive(Debug, Parser)]
@@ -22,6 +22,10 @@ pub struct Config {
     /// End after the first successful enrolment instead of staying to renew.
     #[arg(long, env = "CONTRAST_INITIALIZER_ONCE")]
     pub once: bool,
+
+    /// Only say by the exit code whether the certificate is installed: for the container's startup probe.
+    #[arg(long)]
+    pub check_ready: bool,
 
     /// Give up when the first enrolment did not succeed after this many seconds; 0 means never.
     #[arg(long, env = "CONTRAST_ENROLL_DEADLINE_S", default_value_t = 0, value_name = "SECONDS")]

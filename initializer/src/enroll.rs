@@ -49,7 +49,7 @@ pub enum EnrollError {
         address: String,
         /// Why.
         #[source]
-        source: AtlsError,
+        source: Arc<AtlsError>,
     },
     /// The connection failed outside attested TLS.
     #[error("cannot connect to the Coordinator at {address}")]
@@ -83,13 +83,12 @@ pub enum EnrollError {
 ///
 /// # Errors
 /// When the Coordinator cannot be reached, refuses this pod's evidence, or answers nonsense.
-pub async fn enroll(address: &str, config: Arc<ClientConfig>) -> Result<Enrolled, EnrollError> {
+pub async fn enroll(address: &str, config: &ClientConfig) -> Result<Enrolled, EnrollError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|source| EnrollError::Address { address: address.to_owned(), source })?;
-    let connector = Connector::new(Arc::clone(&config));
-    let last_error = connector.last_error();
-    let channel = endpoint.connect_with_connector(connector).await.map_err(|source| {
-        match last_error.take() {
+    let connector = Connector::new(config.clone());
+    let channel = endpoint.connect_with_connector(connector.clone()).await.map_err(|source| {
+        match connector.last_failure() {
             Some(source) => EnrollError::Connection { address: address.to_owned(), source },
             None => EnrollError::Transport { address: address.to_owned(), source },
         }
@@ -105,7 +104,7 @@ pub async fn enroll(address: &str, config: Arc<ClientConfig>) -> Result<Enrolled
 
     let leaf = Certificate::from_pem(answer.certificate_chain.as_bytes())
         .map_err(|error| EnrollError::Answer { what: format!("certificate chain: {error}") })?;
-    check_key(&leaf, &config)?;
+    check_key(&leaf, config)?;
     let not_after = leaf.tbs_certificate().validity().not_after.to_system_time();
     let secret = Zeroizing::new(answer.workload_secret.to_vec());
     let workload_secret = match secret.len() {
@@ -120,7 +119,7 @@ pub async fn enroll(address: &str, config: Arc<ClientConfig>) -> Result<Enrolled
         mesh_ca: answer.mesh_ca,
         root_ca: answer.root_ca,
         certificate_chain: answer.certificate_chain,
-        private_key: private_key_pem(&config)?,
+        private_key: private_key_pem(config)?,
         workload_secret,
         not_after,
     })

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::Enrolled;
 
 const TLS_DIRECTORY: &str = "tls-config";
+const CHAIN: &str = "certChain.pem";
 const SECRETS_DIRECTORY: &str = "secrets";
 const PUBLIC: u32 = 0o444;
 const PRIVATE: u32 = 0o400;
@@ -42,7 +43,12 @@ pub fn install(base: &Path, enrolled: &Enrolled) -> Result<(), InstallError> {
     replace(&tls, "coordinator-root-ca.pem", enrolled.root_ca.as_bytes(), PUBLIC)?;
     replace(&tls, "mesh-ca.pem", enrolled.mesh_ca.as_bytes(), PUBLIC)?;
     replace(&tls, "key.pem", enrolled.private_key.as_bytes(), PRIVATE)?;
-    replace(&tls, "certChain.pem", enrolled.certificate_chain.as_bytes(), PUBLIC)
+    replace(&tls, CHAIN, enrolled.certificate_chain.as_bytes(), PUBLIC)
+}
+
+/// Whether a certificate was installed below `base`. The chain is the last file that [`install`] writes.
+pub fn is_installed(base: &Path) -> bool {
+    base.join(TLS_DIRECTORY).join(CHAIN).is_file()
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), InstallError> {
@@ -54,7 +60,7 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), InstallError> {
 /// Leaves a file alone that already has this content, so that watchers see only real changes.
 fn replace(directory: &Path, name: &str, content: &[u8], mode: u32) -> Result<(), InstallError> {
     let path = directory.join(name);
-    if is_installed(&path, content, mode) {
+    if is_same(&path, content, mode) {
         return Ok(());
     }
     let write = || -> io::Result<()> {
@@ -72,7 +78,7 @@ fn replace(directory: &Path, name: &str, content: &[u8], mode: u32) -> Result<()
     write().map_err(|source| InstallError { path: path.clone(), source })
 }
 
-fn is_installed(path: &Path, content: &[u8], mode: u32) -> bool {
+fn is_same(path: &Path, content: &[u8], mode: u32) -> bool {
     let same_mode = fs::symlink_metadata(path)
         .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o7777 == mode);
     same_mode && fs::read(path).map(Zeroizing::new).is_ok_and(|found| *found == content)
@@ -100,7 +106,9 @@ mod tests {
     #[test]
     fn files_have_the_documented_modes_and_content() {
         let base = tempfile::tempdir().expect("directory");
+        assert!(!is_installed(base.path()));
         install(base.path(), &enrolled("chain")).expect("installs");
+        assert!(is_installed(base.path()));
         let tls = base.path().join("tls-config");
         assert_eq!(mode(&tls.join("mesh-ca.pem")), 0o444);
         assert_eq!(mode(&tls.join("certChain.pem")), 0o444);

@@ -28,5 +28,5 @@ mod renew;
 pub use app::{AppError, run};
 pub use config::Config;
 pub use enroll::{EnrollError, Enrolled, enroll};
-pub use install::{InstallError, install};
+pub use install::{InstallError, install, is_installed};
 pub use renew::renewal_delay;

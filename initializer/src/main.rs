@@ -3,12 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use contrast_initializer::{Config, run};
+use contrast_initializer::{Config, is_installed, run};
 use contrast_telemetry::logging;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
+    if config.check_ready {
+        return if is_installed(&config.base_dir) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     if let Err(error) = logging::init(&config.logging) {
         return fail(error.into());
     }

@@ -4,16 +4,18 @@
 //! | --- | --- |
 //! | hardware | a software TEE whose root the manifest pins as `insecure` |
 //! | pod network | every pod has a loopback address of its own in 127.77.0.0/16 |
-//! | service names | a hosts file that Envoy's resolver reads |
+//! | service names | a DNS server on loopback |
 //! | kubelet, kata-agent | [`Pod`]: reads the generated YAML, asks the pod's policy, starts the real programs |
 //! | owner's laptop | [`Owner`]: runs the real `contrast` in a workspace directory |
 
 mod cluster;
+mod dns;
 mod mesh_client;
 mod owner;
 mod pod;
 mod process;
 mod programs;
+mod yaml;
 
 pub use cluster::{Cluster, CoordinatorPod};
 pub use mesh_client::MeshClient;

@@ -1,0 +1,243 @@
+//! The guided tour: real Kubernetes YAML becomes an attested deployment on this machine.
+
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use contrast_e2e::harness::{Cluster, CoordinatorPod, MeshClient, Pod, PodSpec, envoy};
+
+#[derive(Parser)]
+#[command(name = "demo", about = "Shows an attested deployment from YAML to mTLS on this machine")]
+struct Arguments {
+    /// Keep the demo's files and print where they are.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let keep = Arguments::parse().keep;
+    match tour(keep).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("\nThe demo failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn tour(keep: bool) -> Result<()> {
+    let start = Instant::now();
+    let directory = tempfile::Builder::new().prefix("contrast-demo-").tempdir()?;
+    let files = directory.path().to_owned();
+    if keep {
+        let _ = directory.keep();
+    }
+    say("Contrast: Kubernetes pods as confidential VMs, and the proof of it.");
+    say("INSECURE DEMO: evidence comes from a software TEE, whose keys lie in a directory.\n");
+
+    let cluster = Cluster::create(&files, 1)?;
+    let mut steps = Steps::default();
+
+    steps.run("generate: pin images, inject, one policy per pod, manifest.json", || {
+        cluster.generate()?;
+        let workloads = cluster.workloads()?;
+        Ok(workloads
+            .values()
+            .map(|spec| format!("{:<12} policy {}", spec.name, spec.policy_hash()))
+            .collect())
+    })?;
+
+    let mut coordinator = steps.run_with("start the Coordinator", || {
+        let coordinator = cluster.start_coordinator()?;
+        let facts = vec![format!("user API {}", coordinator.user_api)];
+        Ok((coordinator, facts))
+    })?;
+
+    let seen = |lines: &str| lines.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+    steps.run("set: attest the Coordinator, hand over the manifest", || {
+        let set = cluster.owner().contrast(&["set", "-c", &coordinator.user_api(), "resources"])?;
+        Ok(seen(&set.stdout))
+    })?;
+    steps.run("verify: what a data owner runs", || {
+        let verify = cluster.owner().contrast(&["verify", "-c", &coordinator.user_api()])?;
+        Ok(seen(&verify.stdout))
+    })?;
+
+    let workloads = cluster.workloads()?;
+    let mut pods = Vec::new();
+    for name in ["store", "votes", "api", "web"] {
+        let spec = workloads.get(name).with_context(|| format!("no workload {name}"))?;
+        let pod = steps.run_with(&format!("start pod {name}"), || {
+            let pod = cluster.start_pod(spec, &coordinator)?;
+            let facts = vec!["attested, mesh certificate and secret installed".to_owned()];
+            Ok((pod, facts))
+        })?;
+        pods.push(pod);
+    }
+    match envoy() {
+        Some(_) => application(&cluster, &pods, &mut steps).await?,
+        None => say("   (no Envoy here: the application and its mTLS are left out)"),
+    }
+
+    impostor(&cluster, &workloads["votes"], &coordinator, &mut steps)?;
+    coordinator = recovery(&cluster, coordinator, &mut steps)?;
+    steps.run("a new pod enrols with the recovered Coordinator", || {
+        let mut spec = workloads["store"].clone();
+        spec.name = "store-again".to_owned();
+        let mut pod = cluster.start_initializer(&spec, &coordinator)?;
+        let chain = pod.file("tls-config/certChain.pem");
+        let initializer = pod.container("contrast-initializer")?;
+        initializer.wait_until("its certificate", DEADLINE, |_| chain.exists())?;
+        Ok(vec!["same workload secret as before: its volumes would still open".to_owned()])
+    })?;
+
+    drop(pods);
+    drop(coordinator);
+    say(&format!("\nAll {} steps succeeded in {:.1} s.", steps.count, start.elapsed().as_secs_f32()));
+    say("Where to look next: README.md (what it protects against), ARCHITECTURE.md (how), deploy/examples/votes (the YAML).");
+    if keep {
+        say(&format!("Files of this run: {}", files.display()));
+    }
+    Ok(())
+}
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Result<()> {
+    let [_, _, api, web] = pods else { bail!("expected four pods") };
+    let mesh_ca = cluster.owner().file("verify/mesh-ca.pem");
+    let web_address = SocketAddr::from((web.address(), 8080));
+    let api_address = SocketAddr::from((api.address(), 8081));
+
+    steps.begin("vote through the mesh: browser -TLS-> web -mTLS-> api -mTLS-> votes -mTLS-> store");
+    let browser = MeshClient::anonymous(&mesh_ca)?;
+    let vote = browser.request(web_address, "web", "POST", "/vote/spaces").await?;
+    ensure!(vote.starts_with("HTTP/1.1 303"), "vote was not taken: {vote}");
+    let results = browser.request(web_address, "web", "GET", "/results").await?;
+    let counts = results.lines().last().unwrap_or_default().to_owned();
+    ensure!(counts.contains(r#""spaces":1"#), "vote was not counted: {results}");
+    steps.end(&[format!("results {counts}")]);
+
+    steps.begin("refuse a client without TLS");
+    let refused = MeshClient::plaintext(api_address, "/results").await;
+    steps.end(&[expect_refused(refused)?]);
+
+    steps.begin("refuse a client without a mesh certificate");
+    let refused = browser.request(api_address, "api", "GET", "/results").await;
+    steps.end(&[expect_refused(refused)?]);
+
+    steps.begin("accept a member of the mesh at the same door");
+    let (chain, key) = (web.file("tls-config/certChain.pem"), web.file("tls-config/key.pem"));
+    let member = MeshClient::with_certificate(&mesh_ca, &chain, &key)?;
+    let answer = member.request(api_address, "api", "GET", "/results").await?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "member was refused: {answer}");
+    steps.end(&["HTTP/1.1 200".to_owned()]);
+    Ok(())
+}
+
+fn impostor(
+    cluster: &Cluster,
+    genuine: &PodSpec,
+    coordinator: &CoordinatorPod,
+    steps: &mut Steps,
+) -> Result<()> {
+    steps.run("refuse a pod whose policy the host changed by one word", || {
+        let mut changed = genuine.clone();
+        changed.name = "impostor".to_owned();
+        let text = String::from_utf8(changed.initdata)?;
+        let tampered = text.replacen("/bin/votes", "/bin/vote5", 1);
+        ensure!(tampered != text, "the policy does not name the program");
+        changed.initdata = tampered.into_bytes();
+        let mut pod = cluster.start_initializer(&changed, coordinator)?;
+        let process = pod.container("contrast-initializer")?;
+        process.wait_until("a refusal", DEADLINE, |process| {
+            process.output().contains("HOSTDATA: expected")
+        })?;
+        let output = process.output();
+        ensure!(!pod.file("tls-config").exists(), "the impostor got a certificate");
+        let reason = output.lines().find(|line| line.contains("HOSTDATA: expected"));
+        Ok(vec![reason.unwrap_or_default().trim().to_owned()])
+    })
+}
+
+fn recovery(
+    cluster: &Cluster,
+    coordinator: CoordinatorPod,
+    steps: &mut Steps,
+) -> Result<CoordinatorPod> {
+    let owner = cluster.owner();
+    let root_before = owner.read("verify/coordinator-root-ca.pem")?;
+    let mesh_before = owner.read("verify/mesh-ca.pem")?;
+    let coordinator = steps.run_with("kill the Coordinator and start it on the same disk", || {
+        coordinator.kill()?;
+        let coordinator = cluster.start_coordinator()?;
+        let verify = owner.try_contrast(&["verify", "-c", &coordinator.user_api()])?;
+        ensure!(verify.code != 0, "a Coordinator without its seed verified");
+        let says = verify.stderr.lines().find(|line| line.contains("recover"));
+        let facts = vec![says.context("verify does not mention recovery")?.trim().to_owned()];
+        Ok((coordinator, facts))
+    })?;
+    steps.run("recover: one seed share owner hands back the seed", || {
+        owner.contrast(&["recover", "-c", &coordinator.user_api()])?;
+        owner.contrast(&["verify", "-c", &coordinator.user_api()])?;
+        ensure!(owner.read("verify/coordinator-root-ca.pem")? == root_before, "another root CA");
+        ensure!(owner.read("verify/mesh-ca.pem")? != mesh_before, "still the old mesh CA");
+        Ok(vec!["verified again: same root CA, new mesh CA".to_owned()])
+    })?;
+    Ok(coordinator)
+}
+
+fn expect_refused(outcome: Result<String>) -> Result<String> {
+    match outcome {
+        Ok(answer) => bail!("it was answered: {answer}"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
+
+/// Numbers, names and times each step.
+#[derive(Default)]
+struct Steps {
+    count: usize,
+    started: Option<Instant>,
+}
+
+impl Steps {
+    fn begin(&mut self, name: &str) {
+        self.count += 1;
+        self.started = Some(Instant::now());
+        say(&format!("{:>2}. {name}", self.count));
+    }
+
+    fn end(&mut self, facts: &[String]) {
+        for fact in facts.iter().filter(|fact| !fact.is_empty()) {
+            say(&format!("      {fact}"));
+        }
+        let seconds = self.started.take().map_or(0.0, |started| started.elapsed().as_secs_f32());
+        say(&format!("    ok ({seconds:.1} s)"));
+    }
+
+    fn run(&mut self, name: &str, work: impl FnOnce() -> Result<Vec<String>>) -> Result<()> {
+        self.run_with(name, || Ok(((), work()?)))
+    }
+
+    fn run_with<T>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() -> Result<(T, Vec<String>)>,
+    ) -> Result<T> {
+        self.begin(name);
+        let (value, facts) = work().with_context(|| name.to_owned())?;
+        self.end(&facts);
+        Ok(value)
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the demo talks to a person")]
+fn say(line: &str) {
+    println!("{line}");
+}

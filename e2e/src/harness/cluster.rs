@@ -1,0 +1,192 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{Owner, Pod, PodSpec, Process, dns::Dns, pod::Surroundings, program};
+
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Name of the Coordinator's workload in the sample application.
+const COORDINATOR: &str = "coordinator";
+/// The sample application's services, each a workload of the same name.
+const SERVICES: [&str; 4] = ["web", "api", "votes", "store"];
+
+/// A deployment of the sample application on this machine.
+///
+/// Every cluster has an address range of its own in 127.77.0.0/16, so that tests can run side by side; the application's own
+/// loopback ports are the same in each, so only one cluster at a time can run the application.
+#[derive(Debug)]
+pub struct Cluster {
+    directory: PathBuf,
+    number: u8,
+    owner: Owner,
+    dns: Dns,
+}
+
+/// The Coordinator's pod.
+#[derive(Debug)]
+pub struct CoordinatorPod {
+    process: Process,
+    /// User API.
+    pub user_api: SocketAddr,
+    /// Mesh API.
+    pub mesh_api: SocketAddr,
+    /// Probes and metrics.
+    pub ops: SocketAddr,
+}
+
+impl Cluster {
+    /// A cluster whose files lie in `directory`: a software TEE and a workspace with the sample application's YAML.
+    ///
+    /// # Errors
+    /// When files cannot be written or the software TEE cannot be made.
+    pub fn create(directory: &Path, number: u8) -> Result<Self> {
+        let workspace = directory.join("workspace");
+        fs::create_dir_all(&workspace)?;
+        fs::create_dir_all(directory.join("pods"))?;
+        let owner = Owner::with_sample_application(&workspace)?;
+        let names = SERVICES.map(|name| (name.to_owned(), address(number, name)));
+        let dns = Dns::start(address(number, "dns"), BTreeMap::from(names))?;
+        Ok(Self { directory: directory.to_owned(), number, owner, dns })
+    }
+
+    /// The owner's laptop.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Directory of the software TEE.
+    pub fn tee(&self) -> PathBuf {
+        self.directory.join("tee")
+    }
+
+    /// Makes the software TEE and generates manifest and policies.
+    ///
+    /// # Errors
+    /// When `contrast` fails.
+    pub fn generate(&self) -> Result<()> {
+        let tee = self.tee();
+        let tee = tee.to_str().context("path is not UTF-8")?;
+        self.owner.contrast(&["insecure-tee", "init", tee])?;
+        self.owner.contrast(&[
+            "generate",
+            "--reference-values",
+            "insecure-snp",
+            "--insecure-software-tee",
+            tee,
+            "resources",
+        ])?;
+        Ok(())
+    }
+
+    /// The generated workloads by name, the Coordinator included.
+    ///
+    /// # Errors
+    /// When the YAML cannot be read.
+    pub fn workloads(&self) -> Result<BTreeMap<String, PodSpec>> {
+        PodSpec::read_all(&self.owner.file("resources"))
+    }
+
+    /// Starts the Coordinator, or starts it again on the disk of the one before.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_coordinator(&self) -> Result<CoordinatorPod> {
+        let directory = self.directory.join("pods").join(COORDINATOR);
+        let data = directory.join("state");
+        fs::create_dir_all(&data)?;
+        let spec = self.workloads()?.remove(COORDINATOR).context("no coordinator in the YAML")?;
+        fs::write(directory.join("initdata.toml"), &spec.initdata)?;
+        let addresses = directory.join("addresses.json");
+        let _ = fs::remove_file(&addresses);
+        let address = self.address(COORDINATOR);
+        let mut command = Command::new(program(COORDINATOR)?);
+        command
+            .env_clear()
+            .env("RUST_BACKTRACE", "1")
+            .env("CONTRAST_USER_API_ADDRESS", format!("{address}:0"))
+            .env("CONTRAST_MESH_API_ADDRESS", format!("{address}:0"))
+            .env("CONTRAST_OPS_ADDRESS", format!("{address}:0"))
+            .env("CONTRAST_DATA_DIR", &data)
+            .env("CONTRAST_ADDRESS_FILE", &addresses)
+            .env("CONTRAST_INSECURE_SOFTWARE_TEE", self.tee())
+            .env("CONTRAST_INSECURE_INITDATA", directory.join("initdata.toml"));
+        let mut process = Process::start(COORDINATOR, command, &directory)?;
+        process.wait_until("its ports", START_DEADLINE, |_| addresses.exists())?;
+        let bound: Value = serde_json::from_str(&fs::read_to_string(&addresses)?)?;
+        let bound = |api: &str| -> Result<SocketAddr> {
+            let text = bound[api].as_str().with_context(|| format!("no address of {api}"))?;
+            Ok(text.parse()?)
+        };
+        Ok(CoordinatorPod {
+            user_api: bound("user_api")?,
+            mesh_api: bound("mesh_api")?,
+            ops: bound("ops")?,
+            process,
+        })
+    }
+
+    /// Starts the pod of one workload.
+    ///
+    /// # Errors
+    /// When a container does not become ready.
+    pub fn start_pod(&self, spec: &PodSpec, coordinator: &CoordinatorPod) -> Result<Pod> {
+        Pod::start(spec, self.address(&spec.name), &self.surroundings(coordinator))
+    }
+
+    /// Starts only the Initializer of a pod, as `name`, and does not wait for it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_initializer(&self, spec: &PodSpec, coordinator: &CoordinatorPod) -> Result<Pod> {
+        let address = self.address(&spec.name);
+        Pod::start_initializer(spec, address, &self.surroundings(coordinator))
+    }
+
+    fn surroundings(&self, coordinator: &CoordinatorPod) -> Surroundings {
+        Surroundings {
+            directory: self.directory.join("pods"),
+            tee: self.tee(),
+            mesh_api: coordinator.mesh_api,
+            dns: self.dns.address(),
+        }
+    }
+
+    fn address(&self, workload: &str) -> Ipv4Addr {
+        address(self.number, workload)
+    }
+}
+
+/// Every workload has the same last byte in every cluster.
+fn address(cluster: u8, workload: &str) -> Ipv4Addr {
+    let known = [COORDINATOR, "dns"].into_iter().chain(SERVICES);
+    let last = known.zip(10..).find(|(name, _)| *name == workload).map_or(99, |(_, last)| last);
+    Ipv4Addr::new(127, 77, cluster, last)
+}
+
+impl CoordinatorPod {
+    /// Ends the Coordinator at once, as a crash would.
+    ///
+    /// # Errors
+    /// When it cannot be reaped.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// `HOST:PORT` of the user API, for the command line.
+    pub fn user_api(&self) -> String {
+        self.user_api.to_string()
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+}

@@ -1,0 +1,234 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use contrast_policy::Initdata;
+use serde_json::Value;
+
+use super::{Process, envoy, program, yaml};
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const INITIALIZER: &str = "contrast-initializer";
+const SERVICE_MESH: &str = "contrast-service-mesh";
+
+/// One workload of the generated YAML, as the kubelet sees it.
+#[derive(Debug, Clone)]
+pub struct PodSpec {
+    /// Name of the workload (and, in the sample application, of its service).
+    pub name: String,
+    /// Initdata document, exact bytes: what the guest is started with.
+    pub initdata: Vec<u8>,
+    template: Value,
+}
+
+impl PodSpec {
+    /// Every workload with an initdata annotation in the YAML files of `directory`, by name.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or an annotation is no initdata document.
+    pub fn read_all(directory: &Path) -> Result<BTreeMap<String, Self>> {
+        let mut specs = BTreeMap::new();
+        for document in yaml::documents(directory)? {
+            let Some(template) = yaml::pod_template(&document) else { continue };
+            let Some(initdata) = yaml::initdata(template)? else { continue };
+            let name = document["metadata"]["name"].as_str().context("workload without a name")?;
+            let spec = Self { name: name.to_owned(), initdata, template: template.clone() };
+            specs.insert(name.to_owned(), spec);
+        }
+        Ok(specs)
+    }
+
+    /// SHA-256 of the initdata document, hex.
+    pub fn policy_hash(&self) -> String {
+        Initdata::parse(self.initdata.clone()).map(|initdata| hex::encode(initdata.hash())).unwrap_or_default()
+    }
+
+    fn containers(&self) -> impl Iterator<Item = &Value> {
+        let spec = &self.template["spec"];
+        let list = |key: &str| spec[key].as_array().map(Vec::as_slice).unwrap_or_default();
+        list("initContainers").iter().chain(list("containers"))
+    }
+}
+
+/// What all pods of one deployment share.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Directory for files, one subdirectory a pod.
+    pub directory: PathBuf,
+    /// Directory of the software TEE.
+    pub tee: PathBuf,
+    /// Mesh API of the Coordinator.
+    pub mesh_api: SocketAddr,
+    /// DNS server that knows the names of all services.
+    pub dns: SocketAddr,
+}
+
+/// A running pod: its containers as processes, with an address of its own.
+#[derive(Debug)]
+pub struct Pod {
+    address: Ipv4Addr,
+    base: PathBuf,
+    // Stopped in reverse order of start: the application before its mesh.
+    containers: Vec<(String, Process)>,
+}
+
+impl Pod {
+    /// Starts the containers of `spec` in their order, each when the one before is ready. Without an Envoy executable the
+    /// service mesh and everything after it is left out.
+    ///
+    /// # Errors
+    /// When a container cannot be started or does not become ready.
+    pub fn start(spec: &PodSpec, address: Ipv4Addr, surroundings: &Surroundings) -> Result<Self> {
+        let mut pod = Self::prepare(spec, address, surroundings)?;
+        for container in spec.containers() {
+            let name = container["name"].as_str().context("container without a name")?;
+            if name != INITIALIZER && envoy().is_none() {
+                break;
+            }
+            let mut process = pod.launch(spec, container, name, surroundings)?;
+            pod.wait_until_ready(container, name, &mut process)?;
+            pod.containers.push((name.to_owned(), process));
+        }
+        Ok(pod)
+    }
+
+    /// Starts only the Initializer and does not wait: for pods that must not get anything.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_initializer(
+        spec: &PodSpec,
+        address: Ipv4Addr,
+        surroundings: &Surroundings,
+    ) -> Result<Self> {
+        let mut pod = Self::prepare(spec, address, surroundings)?;
+        let container = spec
+            .containers()
+            .find(|container| container["name"] == INITIALIZER)
+            .context("the pod has no Initializer")?;
+        let process = pod.launch(spec, container, INITIALIZER, surroundings)?;
+        pod.containers.push((INITIALIZER.to_owned(), process));
+        Ok(pod)
+    }
+
+    /// The pod's address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Path of a file that the Initializer installs, for example `tls-config/key.pem`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.base.join(name)
+    }
+
+    /// The process of the container `name`.
+    ///
+    /// # Errors
+    /// When it was not started.
+    pub fn container(&mut self, name: &str) -> Result<&mut Process> {
+        self.containers
+            .iter_mut()
+            .find(|(container, _)| container == name)
+            .map(|(_, process)| process)
+            .with_context(|| format!("container {name} was not started"))
+    }
+
+    fn prepare(spec: &PodSpec, address: Ipv4Addr, surroundings: &Surroundings) -> Result<Self> {
+        let directory = surroundings.directory.join(&spec.name);
+        let base = directory.join("contrast");
+        fs::create_dir_all(&base)?;
+        fs::write(directory.join("initdata.toml"), &spec.initdata)?;
+        Ok(Self { address, base, containers: Vec::new() })
+    }
+
+    fn launch(
+        &self,
+        spec: &PodSpec,
+        container: &Value,
+        name: &str,
+        surroundings: &Surroundings,
+    ) -> Result<Process> {
+        let directory = surroundings.directory.join(&spec.name);
+        let mut command = match name {
+            INITIALIZER => Command::new(program("initializer")?),
+            SERVICE_MESH => Command::new(program("service-mesh")?),
+            _ => {
+                let path = container["command"][0].as_str().context("container without command")?;
+                let file = Path::new(path).file_name().context("command without a file name")?;
+                Command::new(program(&file.to_string_lossy())?)
+            }
+        };
+        let words = |key: &str| container[key].as_array().cloned().unwrap_or_default();
+        let arguments = words("command").into_iter().skip(1).chain(words("args"));
+        command.args(arguments.filter_map(|word| word.as_str().map(str::to_owned)));
+        command.env_clear().env("RUST_BACKTRACE", "1");
+        for variable in words("env") {
+            let key = variable["name"].as_str().context("variable without a name")?;
+            command.env(key, self.value(&variable)?);
+        }
+        // What a confidential VM has and a process on a laptop has not.
+        command
+            .env("CONTRAST_INSECURE_SOFTWARE_TEE", &surroundings.tee)
+            .env("CONTRAST_INSECURE_INITDATA", directory.join("initdata.toml"))
+            .env("CONTRAST_BASE_DIR", &self.base)
+            .env("CONTRAST_READY_FILE", self.base.join("mesh-ready"))
+            .env("COORDINATOR_HOST", surroundings.mesh_api.to_string())
+            .env("CONTRAST_DNS_RESOLVER", surroundings.dns.to_string());
+        if let Some(envoy) = envoy() {
+            command.env("CONTRAST_ENVOY_BINARY", envoy);
+        }
+        Process::start(name, command, &directory)
+    }
+
+    fn value(&self, variable: &Value) -> Result<String> {
+        if let Some(value) = variable["value"].as_str() {
+            return Ok(value.to_owned());
+        }
+        match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+            Some("status.podIP") => Ok(self.address.to_string()),
+            Some(path) => bail!("field {path} is not played by this harness"),
+            None => Ok(String::new()),
+        }
+    }
+
+    fn wait_until_ready(
+        &self,
+        container: &Value,
+        name: &str,
+        process: &mut Process,
+    ) -> Result<()> {
+        match name {
+            INITIALIZER => {
+                let chain = self.file("tls-config/certChain.pem");
+                process.wait_until("its certificate", START_DEADLINE, |_| chain.exists())
+            }
+            SERVICE_MESH => {
+                let ready = self.file("mesh-ready");
+                process.wait_until("Envoy's readiness", START_DEADLINE, |_| ready.exists())
+            }
+            _ => {
+                let ports = container["ports"].as_array().cloned().unwrap_or_default();
+                for port in ports.iter().filter_map(|port| port["containerPort"].as_u64()) {
+                    let port = u16::try_from(port)?;
+                    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+                    process.wait_until("its port", START_DEADLINE, |_| {
+                        TcpStream::connect(address).is_ok()
+                    })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        while self.containers.pop().is_some() {}
+    }
+}
