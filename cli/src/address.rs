@@ -63,11 +63,18 @@ impl FromStr for CoordinatorAddress {
         let port = match port {
             None => USER_API_PORT,
             Some(port) => match port.parse() {
-                Ok(0) | Err(_) => return Err(AddressError::Port { found: port.to_owned() }),
+                Ok(0) | Err(_) => {
+                    return Err(AddressError::Port {
+                        found: port.to_owned(),
+                    });
+                }
                 Ok(port) => port,
             },
         };
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -98,9 +105,19 @@ mod tests {
     fn refuses_what_is_no_address() {
         let refused = |text: &str| text.parse::<CoordinatorAddress>().expect_err(text);
         assert_eq!(refused("https://host"), AddressError::NotAnAddress);
-        assert_eq!(refused("host:port"), AddressError::Port { found: "port".into() });
+        assert_eq!(
+            refused("host:port"),
+            AddressError::Port {
+                found: "port".into()
+            }
+        );
         assert_eq!(refused("host:0"), AddressError::Port { found: "0".into() });
-        assert_eq!(refused("host:65536"), AddressError::Port { found: "65536".into() });
+        assert_eq!(
+            refused("host:65536"),
+            AddressError::Port {
+                found: "65536".into()
+            }
+        );
         assert_eq!(refused(":1313"), AddressError::NoHost);
         assert_eq!(refused(""), AddressError::NoHost);
         assert_eq!(refused("[::1"), AddressError::Bracket);

@@ -30,11 +30,23 @@ pub struct GlobalArgs {
     pub workspace_dir: PathBuf,
 
     /// Least severe level of the log on standard error
-    #[arg(long, global = true, value_enum, value_name = "LEVEL", default_value = "warn")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "LEVEL",
+        default_value = "warn"
+    )]
     pub log_level: LogLevel,
 
     /// When to use colour
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
     pub color: ColorChoice,
 }
 
@@ -76,8 +88,9 @@ pub enum Format {
 /// Shape of the result on standard output.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct FormatArgs {
-    /// Shape of the result on standard output
+    /// Shape of the result on standard output: text or json
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    #[arg(hide_possible_values = true)]
     pub format: Format,
 }
 
@@ -116,7 +129,9 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub image_cache: Option<PathBuf>,
 
-    /// Platform whose reference values a new manifest gets; may be repeated
+    /// Platform whose reference values a new manifest gets, may be repeated: metal-qemu-snp, metal-qemu-tdx; for
+    /// development insecure-snp, insecure-tdx
+    #[arg(hide_possible_values = true)]
     #[arg(long, value_enum, value_name = "PLATFORM", ignore_case = true)]
     pub reference_values: Vec<ReferencePlatform>,
 
@@ -126,7 +141,12 @@ pub struct GenerateArgs {
 
     /// Key that may update the manifest, private or public PEM; may be repeated [default: workload-owner.pem, created
     /// when missing]
-    #[arg(short = 'w', long, value_name = "FILE", conflicts_with = "disable_updates")]
+    #[arg(
+        short = 'w',
+        long,
+        value_name = "FILE",
+        conflicts_with = "disable_updates"
+    )]
     pub add_workload_owner_key: Vec<PathBuf>,
 
     /// Key that can recover the Coordinator, private or public PEM; may be repeated [default: seedshare-owner.pem,
@@ -314,9 +334,17 @@ mod tests {
         let hash = "ab".repeat(32);
         let parse = |extra: &[&str]| {
             Cli::try_parse_from(
-                ["contrast", "set", "a.yml", "-c", "host", "--latest-transition", &hash]
-                    .iter()
-                    .chain(extra),
+                [
+                    "contrast",
+                    "set",
+                    "a.yml",
+                    "-c",
+                    "host",
+                    "--latest-transition",
+                    &hash,
+                ]
+                .iter()
+                .chain(extra),
             )
         };
         parse(&["--atomic"]).expect("with --atomic");

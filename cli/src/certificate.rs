@@ -15,7 +15,10 @@ pub struct CertificateError(#[source] der::Error);
 pub fn public_key(pem: &str) -> Result<Vec<u8>, CertificateError> {
     Certificate::from_pem(pem)
         .and_then(|certificate| {
-            certificate.tbs_certificate().subject_public_key_info().to_der()
+            certificate
+                .tbs_certificate()
+                .subject_public_key_info()
+                .to_der()
         })
         .map_err(CertificateError)
 }

@@ -43,10 +43,19 @@ impl Failure {
     }
 
     fn write(&self, text: &mut String, paint: Paint) -> fmt::Result {
-        writeln!(text, "{} {}", paint.bad("error:"), indented(&self.0.to_string(), "  "))?;
+        writeln!(
+            text,
+            "{} {}",
+            paint.bad("error:"),
+            indented(&self.0.to_string(), "  ")
+        )?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            writeln!(text, "  caused by: {}", indented(&error.to_string(), "    "))?;
+            writeln!(
+                text,
+                "  caused by: {}",
+                indented(&error.to_string(), "    ")
+            )?;
             cause = error.source();
         }
         let hints = self.0.hints();

@@ -3,30 +3,31 @@
 //! A [`Session`] is one TCP connection. It exists only after the Coordinator proved itself, and it never reconnects: what
 //! is asked over it is asked of the very peer whose evidence was appraised.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, future::ready, io, sync::Arc, time::Duration};
 
-use contrast_atls::{AtlsError, ClientConfig, Identity, Limits};
+use contrast_atls::{
+    AtlsError, ClientConfig, Identity, IdentityError, Limits, Misbehaviour, connect,
+};
 use contrast_attestation::{AppraisalReport, VerifiedEvidence, VerifyError};
 use contrast_clock::WallClock;
 use contrast_manifest::Manifest;
 use contrast_proto::user::{
-    self as wire, GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest, RecoverRequest,
+    GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest, RecoverRequest,
     RecoverResponse, SeedShares, SetManifestRequest, SetManifestResponse,
     user_api_client::UserApiClient,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 use tonic::{
-    Code, Status,
+    Status,
     transport::{Channel, Endpoint, Uri},
 };
-use tonic_types::StatusExt as _;
+use tower::service_fn;
 
-use crate::{address::CoordinatorAddress, diagnostic::Diagnose, exit::Exit};
+use crate::{address::CoordinatorAddress, call::CallError, diagnostic::Diagnose, exit::Exit};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -65,7 +66,9 @@ pub enum DialError {
         source: AtlsError,
     },
     /// The Coordinator's evidence does not meet the manifest.
-    #[error("the Coordinator at {address} is not the one of this manifest: its evidence was refused")]
+    #[error(
+        "the Coordinator at {address} is not the one of this manifest: its evidence was refused"
+    )]
     Refused {
         /// The Coordinator.
         address: CoordinatorAddress,
@@ -75,7 +78,7 @@ pub enum DialError {
     },
     /// This side's own key could not be made.
     #[error("cannot generate a TLS key for this connection")]
-    Identity(#[source] AtlsError),
+    Identity(#[source] IdentityError),
     /// The attested connection could not carry gRPC.
     #[error("the attested connection to {address} does not carry gRPC")]
     Transport {
@@ -92,7 +95,10 @@ impl DialError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Transport { .. } => true,
-            Self::Handshake { source, .. } => source.is_io(),
+            Self::Handshake { source, .. } => matches!(
+                source,
+                AtlsError::Io { .. } | AtlsError::PeerClosed { .. } | AtlsError::Deadline { .. }
+            ),
             Self::Unresolved { .. } | Self::Refused { .. } | Self::Identity(_) => false,
         }
     }
@@ -100,7 +106,10 @@ impl DialError {
     /// Every check of every reference value, when evidence was compared with reference values and refused.
     pub fn appraisal(&self) -> Option<&AppraisalReport> {
         match self {
-            Self::Refused { source: VerifyError::Refused(report), .. } => Some(report),
+            Self::Refused {
+                source: VerifyError::Refused(report),
+                ..
+            } => Some(report),
             _ => None,
         }
     }
@@ -111,10 +120,16 @@ impl Diagnose for DialError {
         match self {
             Self::Refused { .. } => Exit::Negative,
             Self::Identity(_) => Exit::Internal,
-            Self::Unreachable { .. }
-            | Self::Unresolved { .. }
-            | Self::Handshake { .. }
-            | Self::Transport { .. } => Exit::Unavailable,
+            Self::Handshake { source, .. } => match source {
+                AtlsError::PeerMisbehaved(
+                    Misbehaviour::EvidenceMissing | Misbehaviour::EvidenceFormat(_),
+                ) => Exit::Negative,
+                AtlsError::LocalTls(_) | AtlsError::Panicked { .. } => Exit::Internal,
+                _ => Exit::Unavailable,
+            },
+            Self::Unreachable { .. } | Self::Unresolved { .. } | Self::Transport { .. } => {
+                Exit::Unavailable
+            }
         }
     }
 
@@ -123,7 +138,7 @@ impl Diagnose for DialError {
             Self::Unreachable { .. } => vec![
                 "check that the Coordinator runs and that the address and port are those of its user API (1313)".into(),
             ],
-            Self::Handshake { source, .. } if source.is_io() => vec![
+            Self::Handshake { .. } if self.is_transient() => vec![
                 "check that the address is that of a Coordinator's user API (1313) and that nothing in between ends TLS"
                     .into(),
             ],
@@ -164,83 +179,18 @@ fn refusal_hints(report: &AppraisalReport) -> Vec<String> {
     hints
 }
 
-/// A call over an attested connection failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
-    /// The Coordinator refused.
-    #[error("the Coordinator refused to {call}: {message}")]
-    Refused {
-        /// What was asked, for example `set the manifest`.
-        call: &'static str,
-        /// gRPC status code.
-        code: Code,
-        /// Machine-readable reason; empty when the Coordinator gave none.
-        reason: String,
-        /// What the Coordinator says.
-        message: String,
-    },
-    /// The connection broke, so that the outcome is unknown.
-    #[error("the connection to the Coordinator broke while it was asked to {call}")]
-    Broken {
-        /// What was asked.
-        call: &'static str,
-        /// Why.
-        #[source]
-        source: Box<Status>,
-    },
-}
-
-impl CallError {
-    fn new(call: &'static str, status: Status) -> Self {
-        if std::error::Error::source(&status).is_some() {
-            return Self::Broken { call, source: Box::new(status) };
-        }
-        let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-        Self::Refused { call, code: status.code(), reason, message: status.message().to_owned() }
-    }
-
-    /// Whether the same request may succeed when it is simply sent again.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Refused { code, .. } => *code == Code::Unavailable,
-            Self::Broken { .. } => true,
-        }
-    }
-
-    /// Whether the Coordinator gave this machine-readable reason.
-    pub fn has_reason(&self, wanted: &str) -> bool {
-        matches!(self, Self::Refused { reason, .. } if reason == wanted)
-    }
-}
-
-impl Diagnose for CallError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Refused { code, .. } => match code {
-                Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented => Exit::Usage,
-                _ => Exit::Unavailable,
-            },
-            Self::Broken { .. } => Exit::Unavailable,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Refused { code: Code::Unimplemented, .. } => {
-                vec!["the Coordinator is of another version than this `contrast`".into()]
-            }
-            Self::Broken { .. } => vec!["run the same command again; repeating it is safe".into()],
-            Self::Refused { .. } => Vec::new(),
-        }
-    }
-}
-
 /// One attested connection.
-#[derive(Debug)]
 pub struct Session {
     client: UserApiClient<Channel>,
     evidence: VerifiedEvidence,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("evidence", &self.evidence)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -254,14 +204,135 @@ impl Session {
         manifest: &Manifest,
         clock: &Arc<dyn WallClock>,
     ) -> Result<Self, DialError> {
-        let tcp = connect_tcp(address).await?;
         let config = ClientConfig {
             identity: Arc::new(Identity::generate(clock.now()).map_err(DialError::Identity)?),
             issuer: None,
             verifier: Some(Arc::new(manifest.coordinator_verifier())),
             clock: Arc::clone(clock),
-            limits: Limits::default(),
+            limits: Limits::client(),
         };
-        todo_connect()
+        let tcp = open(address).await?;
+        let failed = |source| DialError::Handshake {
+            address: address.clone(),
+            source,
+        };
+        let stream = connect(tcp, &config).await.map_err(|error| match error {
+            AtlsError::RefusedPeer(source) => DialError::Refused {
+                address: address.clone(),
+                source,
+            },
+            other => failed(other),
+        })?;
+        // A stream exists only after the verifier above accepted the peer, so this never fails.
+        let attested = stream
+            .peer()
+            .attested
+            .clone()
+            .ok_or_else(|| failed(AtlsError::PeerMisbehaved(Misbehaviour::EvidenceMissing)))?;
+        tracing::info!(%address, reference = attested.verified.reference(), "Coordinator attested");
+
+        // The connection is handed to gRPC once. When it breaks, calls fail instead of dialling somebody else.
+        let mut stream = Some(stream);
+        let connector = service_fn(move |_: Uri| {
+            let gone = || io::Error::new(io::ErrorKind::NotConnected, "the connection has ended");
+            ready(stream.take().map(TokioIo::new).ok_or_else(gone))
+        });
+        // The address was used already; gRPC only needs something to put into `:authority`.
+        let channel = Endpoint::from_static("http://coordinator")
+            .timeout(CALL_TIMEOUT)
+            .connect_with_connector(connector)
+            .await
+            .map_err(|source| DialError::Transport {
+                address: address.clone(),
+                source,
+            })?;
+        Ok(Self {
+            client: UserApiClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX),
+            evidence: attested.verified.clone(),
+        })
+    }
+
+    /// What the Coordinator proved.
+    pub fn evidence(&self) -> &VerifiedEvidence {
+        &self.evidence
+    }
+
+    /// The whole history.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn manifests(&mut self) -> Result<GetManifestsResponse, CallError> {
+        let answer = self.client.get_manifests(GetManifestsRequest {}).await;
+        answered("return its manifests", answer)
+    }
+
+    /// Sets a manifest.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn set_manifest(
+        &mut self,
+        request: SetManifestRequest,
+    ) -> Result<SetManifestResponse, CallError> {
+        answered("set the manifest", self.client.set_manifest(request).await)
+    }
+
+    /// Hands over a seed share.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn recover(&mut self, request: RecoverRequest) -> Result<RecoverResponse, CallError> {
+        answered("recover", self.client.recover(request).await)
+    }
+
+    /// The encrypted seed shares.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn seed_shares(&mut self) -> Result<SeedShares, CallError> {
+        let answer = self.client.get_seed_shares(GetSeedSharesRequest {}).await;
+        answered("return the seed shares", answer)
     }
 }
+
+fn answered<T>(
+    call: &'static str,
+    answer: Result<tonic::Response<T>, Status>,
+) -> Result<T, CallError> {
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| CallError::new(call, status))
+}
+
+/// Tries the host's addresses one after the other.
+async fn open(address: &CoordinatorAddress) -> Result<TcpStream, DialError> {
+    let targets = lookup_host((address.host.as_str(), address.port))
+        .await
+        .map_err(|source| DialError::Unresolved {
+            host: address.host.clone(),
+            source,
+        })?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    for target in targets {
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
+            Ok(Ok(tcp)) => {
+                // Only latency suffers without it.
+                let _ = tcp.set_nodelay(true);
+                return Ok(tcp);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => {
+                let reason = format!("no answer from {target} within {CONNECT_TIMEOUT:?}");
+                last = io::Error::new(io::ErrorKind::TimedOut, reason);
+            }
+        }
+    }
+    Err(DialError::Unreachable {
+        address: address.clone(),
+        source: last,
+    })
+}
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@
 //! - [`output`] owns the streams: results on standard output, everything else on standard error. [`diagnostic`] is how
 //!   failures look, [`exit`] what the exit codes mean.
 //! - [`workspace`] knows the files around a deployment, [`deployment`] reads the YAML that `generate` wrote, [`dial`] opens
-//!   attested connections to a Coordinator.
+//!   attested connections to a Coordinator, [`call`] explains its refusals.
 //! - [`verify`] judges what a Coordinator says about itself; [`generate`] turns Kubernetes YAML into a deployment.
 //!
 //! What it never does: send anything to anyone but the Coordinator and the registries that were named, write a secret that
@@ -12,6 +12,7 @@
 
 pub mod address;
 pub mod args;
+pub mod call;
 pub mod certificate;
 pub mod commands;
 pub mod deployment;
@@ -40,7 +41,11 @@ pub fn run() -> Exit {
         Err(message) => {
             // `--help` and `--version` arrive here too; clap knows which stream and which code each has.
             let _ = message.print();
-            return if message.exit_code() == 0 { Exit::Success } else { Exit::Usage };
+            return if message.exit_code() == 0 {
+                Exit::Success
+            } else {
+                Exit::Usage
+            };
         }
     };
     log_to_stderr(cli.global.log_level);

@@ -116,7 +116,9 @@ impl Output {
     pub fn result<R: Render>(&self, format: Format, result: &R) -> Result<(), OutputError> {
         let mut text = Vec::new();
         match format {
-            Format::Text => result.text(&mut text, self.stdout).map_err(OutputError::Write)?,
+            Format::Text => result
+                .text(&mut text, self.stdout)
+                .map_err(OutputError::Write)?,
             Format::Json => {
                 serde_json::to_writer_pretty(&mut text, result).map_err(OutputError::Encode)?;
                 text.push(b'\n');
@@ -200,7 +202,10 @@ mod tests {
         assert_eq!(Paint::choose(ColorChoice::Auto, true, false), Paint::Colour);
         assert_eq!(Paint::choose(ColorChoice::Auto, true, true), Paint::Plain);
         assert_eq!(Paint::choose(ColorChoice::Auto, false, false), Paint::Plain);
-        assert_eq!(Paint::choose(ColorChoice::Always, false, true), Paint::Colour);
+        assert_eq!(
+            Paint::choose(ColorChoice::Always, false, true),
+            Paint::Colour
+        );
         assert_eq!(Paint::choose(ColorChoice::Never, true, false), Paint::Plain);
         assert_eq!(Paint::Plain.bad("x"), "x");
         assert!(Paint::Colour.bad("x").starts_with("\u{1b}["));

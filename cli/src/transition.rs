@@ -34,7 +34,9 @@ impl Serialize for TransitionHash {
 #[non_exhaustive]
 pub enum TransitionHashError {
     /// The text is not 64 hex digits.
-    #[error("expected the 64 hex digits of a transition hash, found {found} characters that are not")]
+    #[error(
+        "expected the 64 hex digits of a transition hash, found {found} characters that are not"
+    )]
     Text {
         /// Number of characters found.
         found: usize,
@@ -54,7 +56,9 @@ impl FromStr for TransitionHash {
         let mut hash = [0; 32];
         match hex::decode_to_slice(text, &mut hash) {
             Ok(()) => Ok(Self(hash)),
-            Err(_) => Err(TransitionHashError::Text { found: text.chars().count() }),
+            Err(_) => Err(TransitionHashError::Text {
+                found: text.chars().count(),
+            }),
         }
     }
 }
@@ -110,7 +114,10 @@ mod tests {
             hash.expect("hash")
         };
         // printf 'contrast transition v1' plus 32 x 01, 32 x 00 and SHA-256 of 120 x 03, through sha256sum.
-        assert_eq!(transition(1, 0, 3).to_string(), "bce245ae8a9623ccaccdd7b8921bb5bf614dcd550a5a3c4f41fa165566002cbc");
+        assert_eq!(
+            transition(1, 0, 3).to_string(),
+            "bce245ae8a9623ccaccdd7b8921bb5bf614dcd550a5a3c4f41fa165566002cbc"
+        );
         assert_ne!(transition(1, 0, 3), transition(2, 0, 3));
         assert_ne!(transition(1, 0, 3), transition(1, 1, 3));
         assert_ne!(transition(1, 0, 3), transition(1, 0, 4));
@@ -121,6 +128,9 @@ mod tests {
         let hash: TransitionHash = "ab".repeat(32).parse().expect("hash");
         assert_eq!(hash, TransitionHash([0xab; 32]));
         assert_eq!(hash.to_string(), "ab".repeat(32));
-        assert_eq!("abc".parse::<TransitionHash>(), Err(TransitionHashError::Text { found: 3 }));
+        assert_eq!(
+            "abc".parse::<TransitionHash>(),
+            Err(TransitionHashError::Text { found: 3 })
+        );
     }
 }

@@ -128,9 +128,15 @@ impl Workspace {
     /// When `dir` is no directory.
     pub fn open(dir: &Path) -> Result<Self, WorkspaceError> {
         if !dir.is_dir() {
-            return Err(WorkspaceError::NotADirectory { path: dir.to_owned() });
+            return Err(WorkspaceError::NotADirectory {
+                path: dir.to_owned(),
+            });
         }
-        let dir = if dir == Path::new(".") { PathBuf::new() } else { dir.to_owned() };
+        let dir = if dir == Path::new(".") {
+            PathBuf::new()
+        } else {
+            dir.to_owned()
+        };
         Ok(Self { dir })
     }
 
@@ -174,18 +180,30 @@ impl Workspace {
     /// When a file exists and holds no transition hash.
     pub fn known_transitions(&self) -> Result<Vec<KnownTransition>, WorkspaceError> {
         let mut known = Vec::new();
-        for name in [format!("{VERIFY_DIR}/{LATEST_TRANSITION}"), LATEST_TRANSITION.to_owned()] {
+        for name in [
+            format!("{VERIFY_DIR}/{LATEST_TRANSITION}"),
+            LATEST_TRANSITION.to_owned(),
+        ] {
             let path = self.path(&name);
-            let Some(bytes) = read_optional("latest transition", &path)? else { continue };
+            let Some(bytes) = read_optional("latest transition", &path)? else {
+                continue;
+            };
             let text = String::from_utf8_lossy(&bytes);
             let hash = text
                 .trim()
                 .parse()
-                .map_err(|source| WorkspaceError::Transition { path: path.clone(), source })?;
+                .map_err(|source| WorkspaceError::Transition {
+                    path: path.clone(),
+                    source,
+                })?;
             let recorded = fs::metadata(&path)
                 .and_then(|metadata| metadata.modified())
                 .unwrap_or(SystemTime::UNIX_EPOCH);
-            known.push(KnownTransition { hash, path, recorded });
+            known.push(KnownTransition {
+                hash,
+                path,
+                recorded,
+            });
         }
         known.sort_by_key(|transition| std::cmp::Reverse(transition.recorded));
         Ok(known)
@@ -212,23 +230,29 @@ pub fn read(
     path: &Path,
     hint: &'static str,
 ) -> Result<Vec<u8>, WorkspaceError> {
-    read_optional(what, path)?
-        .ok_or_else(|| WorkspaceError::Missing { what, path: path.to_owned(), hint })
+    read_optional(what, path)?.ok_or_else(|| WorkspaceError::Missing {
+        what,
+        path: path.to_owned(),
+        hint,
+    })
 }
 
 /// Reads a file that may be missing.
 ///
 /// # Errors
 /// When the file exists and is unreadable or absurdly large.
-pub fn read_optional(
-    what: &'static str,
-    path: &Path,
-) -> Result<Option<Vec<u8>>, WorkspaceError> {
-    let failed = |source| WorkspaceError::Read { what, path: path.to_owned(), source };
+pub fn read_optional(what: &'static str, path: &Path) -> Result<Option<Vec<u8>>, WorkspaceError> {
+    let failed = |source| WorkspaceError::Read {
+        what,
+        path: path.to_owned(),
+        source,
+    };
     match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
-            Err(WorkspaceError::TooLarge { what, path: path.to_owned(), found: metadata.len() })
-        }
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Err(WorkspaceError::TooLarge {
+            what,
+            path: path.to_owned(),
+            found: metadata.len(),
+        }),
         Ok(_) => fs::read(path).map(Some).map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
@@ -270,8 +294,14 @@ mod tests {
     #[test]
     fn explicit_path_is_not_moved_into_the_workspace() {
         let (dir, workspace) = workspace();
-        assert_eq!(workspace.choose(None, MANIFEST), dir.path().join("manifest.json"));
-        assert_eq!(workspace.choose(Some(Path::new("x.json")), MANIFEST), Path::new("x.json"));
+        assert_eq!(
+            workspace.choose(None, MANIFEST),
+            dir.path().join("manifest.json")
+        );
+        assert_eq!(
+            workspace.choose(Some(Path::new("x.json")), MANIFEST),
+            Path::new("x.json")
+        );
         let here = Workspace::open(Path::new(".")).expect("current directory");
         assert_eq!(here.path(MANIFEST), Path::new("manifest.json"));
     }
@@ -282,7 +312,12 @@ mod tests {
         workspace.write("verify/a", b"one").expect("write");
         workspace.write("verify/a", b"two").expect("write again");
         assert_eq!(fs::read(dir.path().join("verify/a")).expect("read"), b"two");
-        assert_eq!(fs::read_dir(dir.path().join("verify")).expect("list").count(), 1);
+        assert_eq!(
+            fs::read_dir(dir.path().join("verify"))
+                .expect("list")
+                .count(),
+            1
+        );
     }
 
     #[test]
@@ -290,9 +325,15 @@ mod tests {
         let (dir, workspace) = workspace();
         // A directory in the file's place makes the rename fail after the data was written.
         fs::create_dir(dir.path().join("a")).expect("directory");
-        workspace.write("a", b"new").expect_err("cannot replace a directory");
+        workspace
+            .write("a", b"new")
+            .expect_err("cannot replace a directory");
         assert!(dir.path().join("a").is_dir());
-        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1, "temporary file is left");
+        assert_eq!(
+            fs::read_dir(dir.path()).expect("list").count(),
+            1,
+            "temporary file is left"
+        );
     }
 
     #[test]
@@ -301,16 +342,28 @@ mod tests {
         assert!(workspace.known_transitions().expect("none").is_empty());
         let (old, new) = (TransitionHash([1; 32]), TransitionHash([2; 32]));
         let age = |name: &str, seconds: u64| {
-            let file = fs::File::options().write(true).open(dir.path().join(name)).expect("open");
+            let file = fs::File::options()
+                .write(true)
+                .open(dir.path().join(name))
+                .expect("open");
             let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
             file.set_modified(time).expect("set time");
         };
-        workspace.write_transition(LATEST_TRANSITION, old).expect("write");
-        workspace.write_transition("verify/latest-transition", new).expect("write");
+        workspace
+            .write_transition(LATEST_TRANSITION, old)
+            .expect("write");
+        workspace
+            .write_transition("verify/latest-transition", new)
+            .expect("write");
         age(LATEST_TRANSITION, 1000);
         age("verify/latest-transition", 2000);
         let hashes = |workspace: &Workspace| -> Vec<TransitionHash> {
-            workspace.known_transitions().expect("known").iter().map(|known| known.hash).collect()
+            workspace
+                .known_transitions()
+                .expect("known")
+                .iter()
+                .map(|known| known.hash)
+                .collect()
         };
         assert_eq!(hashes(&workspace), [new, old]);
         age(LATEST_TRANSITION, 3000);
@@ -320,8 +373,13 @@ mod tests {
     #[test]
     fn garbage_in_latest_transition_is_refused() {
         let (_dir, workspace) = workspace();
-        workspace.write(LATEST_TRANSITION, b"not a hash").expect("write");
+        workspace
+            .write(LATEST_TRANSITION, b"not a hash")
+            .expect("write");
         let error = workspace.known_transitions().expect_err("garbage");
-        assert!(matches!(error, WorkspaceError::Transition { .. }), "{error:?}");
+        assert!(
+            matches!(error, WorkspaceError::Transition { .. }),
+            "{error:?}"
+        );
     }
 }

@@ -1,1 +1,28 @@
 //! The Coordinator: attests every pod of a deployment against its manifest.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`config`], [`app`] | options; binds all ports first, then serves, drains on a signal |
+//! | [`state`] | the state as an immutable snapshot, its only writer, the signed history on disk |
+//! | `issue` | verified evidence and manifest to certificate and secret; pure, without I/O |
+//! | `api` | gRPC: user API and mesh API; requests to domain types and back |
+//! | `ops` | probes and metrics, on a runtime of their own |
+//!
+//! # Life of a Coordinator
+//!
+//! It starts *empty* (nothing on disk) or *sealed* (a history on disk, but no seed) and becomes *active* by the first
+//! `SetManifest` or by `Recover`. Only an active Coordinator issues certificates. The seed and everything derived from it,
+//! and the mesh CA's key, exist in memory only. The disk holds what any verifier may see, and is not trusted: a history is
+//! used only after every signature in it has been checked with a key that follows from the recovered seed.
+//!
+//! # What this crate never does
+//!
+//! It never writes a secret to a disk or a log, never modifies a store file that it could not read completely, never answers
+//! `SetManifest` before the new manifest is durable, and never derives the mesh CA's key from the seed.
+
+mod api;
+pub mod app;
+pub mod config;
+mod issue;
+mod ops;
+pub mod state;

@@ -21,8 +21,13 @@ use std::{
 };
 
 /// Names of Envoy objects that the service mesh makes itself; no entry may take one.
-pub const RESERVED_NAMES: [&str; 5] =
-    ["ingress", "ingressWithoutClientAuth", "IngressCluster", "BlackHoleCluster", "BlackHoleFilter"];
+pub const RESERVED_NAMES: [&str; 5] = [
+    "ingress",
+    "ingressWithoutClientAuth",
+    "IngressCluster",
+    "BlackHoleCluster",
+    "BlackHoleFilter",
+];
 
 /// Longest entry name in bytes.
 pub const MAX_NAME_LENGTH: usize = 63;
@@ -89,6 +94,11 @@ pub enum Host {
 pub struct Name(String);
 
 impl Name {
+    /// Name of a port that no entry names.
+    pub fn of_port(port: u16) -> Self {
+        Self(format!("port-{port}"))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -101,10 +111,14 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, Reason> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if text.is_empty() || text.len() > MAX_NAME_LENGTH || !text.bytes().all(allowed) {
-            return Err(Reason::Name { found: text.to_owned() });
+            return Err(Reason::Name {
+                found: text.to_owned(),
+            });
         }
         if RESERVED_NAMES.contains(&text) {
-            return Err(Reason::ReservedName { found: text.to_owned() });
+            return Err(Reason::ReservedName {
+                found: text.to_owned(),
+            });
         }
         Ok(Self(text.to_owned()))
     }
@@ -120,15 +134,22 @@ impl FromStr for Ingress {
         let mut unique = Unique::default();
         parse_entries("servicemesh-ingress", text, |fields| {
             let [name, port, disable_tls] = fields;
-            let (name, port, disable_tls) =
-                (name.parse::<Name>(), parse_port(port), parse_bool(disable_tls));
+            let (name, port, disable_tls) = (
+                name.parse::<Name>(),
+                parse_port(port),
+                parse_bool(disable_tls),
+            );
             let mut reasons = Vec::new();
             let name = unique.name(keep(name, &mut reasons), &mut reasons);
             let port = unique.listen(keep(port, &mut reasons), &mut reasons);
             let disable_tls = keep(disable_tls, &mut reasons);
             match (name, port, disable_tls) {
                 (Some(name), Some(port), Some(disable_tls)) if reasons.is_empty() => {
-                    Ok(IngressEntry { name, port, disable_tls })
+                    Ok(IngressEntry {
+                        name,
+                        port,
+                        disable_tls,
+                    })
                 }
                 _ => Err(reasons),
             }
@@ -144,16 +165,21 @@ impl FromStr for Egress {
         let mut unique = Unique::default();
         parse_entries("servicemesh-egress", text, |fields| {
             let [name, listen, remote] = fields;
-            let (name, listen, remote) =
-                (name.parse::<Name>(), parse_listen(listen), remote.parse::<Remote>());
+            let (name, listen, remote) = (
+                name.parse::<Name>(),
+                parse_listen(listen),
+                remote.parse::<Remote>(),
+            );
             let mut reasons = Vec::new();
             let name = unique.name(keep(name, &mut reasons), &mut reasons);
             let listen = unique.listen(keep(listen, &mut reasons), &mut reasons);
             let remote = keep(remote, &mut reasons);
             match (name, listen, remote) {
-                (Some(name), Some(listen), Some(remote)) if reasons.is_empty() => {
-                    Ok(EgressEntry { name, listen, remote })
-                }
+                (Some(name), Some(listen), Some(remote)) if reasons.is_empty() => Ok(EgressEntry {
+                    name,
+                    listen,
+                    remote,
+                }),
                 _ => Err(reasons),
             }
         })
@@ -169,21 +195,32 @@ fn parse_entries<T>(
 ) -> Result<Vec<T>, AnnotationError> {
     let mut entries = Vec::new();
     let mut problems = Vec::new();
-    for entry in text.split(ENTRY_SEPARATOR).map(str::trim).filter(|entry| !entry.is_empty()) {
+    for entry in text
+        .split(ENTRY_SEPARATOR)
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+    {
         let fields: Vec<&str> = entry.split(FIELD_SEPARATOR).collect();
         let parsed = match <[&str; 3]>::try_from(fields) {
             Ok(fields) => parse(fields),
-            Err(fields) => Err(vec![Reason::Fields { found: fields.len() }]),
+            Err(fields) => Err(vec![Reason::Fields {
+                found: fields.len(),
+            }]),
         };
         match parsed {
             Ok(parsed) => entries.push(parsed),
-            Err(reasons) => problems
-                .extend(reasons.into_iter().map(|reason| Problem { entry: entry.to_owned(), reason })),
+            Err(reasons) => problems.extend(reasons.into_iter().map(|reason| Problem {
+                entry: entry.to_owned(),
+                reason,
+            })),
         }
     }
     match problems.is_empty() {
         true => Ok(entries),
-        false => Err(AnnotationError { annotation, problems }),
+        false => Err(AnnotationError {
+            annotation,
+            problems,
+        }),
     }
 }
 
@@ -200,7 +237,10 @@ struct Unique<L> {
 
 impl<L> Default for Unique<L> {
     fn default() -> Self {
-        Self { names: BTreeSet::new(), listens: BTreeSet::new() }
+        Self {
+            names: BTreeSet::new(),
+            listens: BTreeSet::new(),
+        }
     }
 }
 
@@ -208,7 +248,9 @@ impl<L: Ord + Copy + fmt::Display> Unique<L> {
     fn name(&mut self, name: Option<Name>, reasons: &mut Vec<Reason>) -> Option<Name> {
         let name = name?;
         if !self.names.insert(name.clone()) {
-            reasons.push(Reason::RepeatedName { found: name.0.clone() });
+            reasons.push(Reason::RepeatedName {
+                found: name.0.clone(),
+            });
         }
         Some(name)
     }
@@ -216,7 +258,9 @@ impl<L: Ord + Copy + fmt::Display> Unique<L> {
     fn listen(&mut self, listen: Option<L>, reasons: &mut Vec<Reason>) -> Option<L> {
         let listen = listen?;
         if !self.listens.insert(listen) {
-            reasons.push(Reason::RepeatedListen { found: listen.to_string() });
+            reasons.push(Reason::RepeatedListen {
+                found: listen.to_string(),
+            });
         }
         Some(listen)
     }
@@ -227,7 +271,9 @@ fn parse_port(text: &str) -> Result<u16, Reason> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<u16>() {
         Ok(port) if digits && port != 0 => Ok(port),
-        _ => Err(Reason::Port { found: text.to_owned() }),
+        _ => Err(Reason::Port {
+            found: text.to_owned(),
+        }),
     }
 }
 
@@ -235,16 +281,21 @@ fn parse_bool(text: &str) -> Result<bool, Reason> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(Reason::DisableTls { found: text.to_owned() }),
+        _ => Err(Reason::DisableTls {
+            found: text.to_owned(),
+        }),
     }
 }
 
 fn parse_listen(text: &str) -> Result<SocketAddrV4, Reason> {
-    let (ip, port) =
-        text.rsplit_once(':').ok_or_else(|| Reason::ListenAddress { found: text.to_owned() })?;
+    let (ip, port) = text.rsplit_once(':').ok_or_else(|| Reason::ListenAddress {
+        found: text.to_owned(),
+    })?;
     match ip.parse::<Ipv4Addr>() {
         Ok(ip) if ip.is_loopback() => Ok(SocketAddrV4::new(ip, parse_port(port)?)),
-        _ => Err(Reason::ListenAddress { found: text.to_owned() }),
+        _ => Err(Reason::ListenAddress {
+            found: text.to_owned(),
+        }),
     }
 }
 
@@ -252,9 +303,13 @@ impl FromStr for Remote {
     type Err = Reason;
 
     fn from_str(text: &str) -> Result<Self, Reason> {
-        let (host, port) =
-            text.rsplit_once(':').ok_or_else(|| Reason::Remote { found: text.to_owned() })?;
-        Ok(Self { host: host.parse()?, port: parse_port(port)? })
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| Reason::Remote {
+            found: text.to_owned(),
+        })?;
+        Ok(Self {
+            host: host.parse()?,
+            port: parse_port(port)?,
+        })
     }
 }
 
@@ -262,9 +317,17 @@ impl FromStr for Host {
     type Err = Reason;
 
     fn from_str(text: &str) -> Result<Self, Reason> {
-        let invalid = || Reason::Host { found: text.to_owned() };
-        if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            return inner.parse::<Ipv6Addr>().map(|ip| Self::Ip(ip.into())).map_err(|_| invalid());
+        let invalid = || Reason::Host {
+            found: text.to_owned(),
+        };
+        if let Some(inner) = text
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            return inner
+                .parse::<Ipv6Addr>()
+                .map(|ip| Self::Ip(ip.into()))
+                .map_err(|_| invalid());
         }
         if let Ok(ip) = text.parse::<Ipv4Addr>() {
             return Ok(Self::Ip(ip.into()));
@@ -405,20 +468,35 @@ impl fmt::Display for Reason {
                 "expected a name of 1 to {MAX_NAME_LENGTH} of A-Z a-z 0-9 . _ -, found {found:?}"
             ),
             Self::ReservedName { found } => {
-                write!(f, "the name {found:?} is used by the service mesh itself; choose another")
+                write!(
+                    f,
+                    "the name {found:?} is used by the service mesh itself; choose another"
+                )
             }
             Self::RepeatedName { found } => {
-                write!(f, "the name {found:?} is taken by an earlier entry; names must differ")
+                write!(
+                    f,
+                    "the name {found:?} is taken by an earlier entry; names must differ"
+                )
             }
             Self::RepeatedListen { found } => {
-                write!(f, "an earlier entry listens on {found} already; choose another")
+                write!(
+                    f,
+                    "an earlier entry listens on {found} already; choose another"
+                )
             }
             Self::Port { found } => write!(f, "expected a port from 1 to 65535, found {found:?}"),
             Self::DisableTls { found } => {
-                write!(f, "expected `true` or `false` for disabling TLS, found {found:?}")
+                write!(
+                    f,
+                    "expected `true` or `false` for disabling TLS, found {found:?}"
+                )
             }
             Self::ListenAddress { found } => {
-                write!(f, "expected an address in 127.0.0.0/8 with a port, like 127.137.0.1:8081, found {found:?}")
+                write!(
+                    f,
+                    "expected an address in 127.0.0.0/8 with a port, like 127.137.0.1:8081, found {found:?}"
+                )
             }
             Self::Remote { found } => {
                 write!(f, "expected a remote as host:port, found {found:?}")

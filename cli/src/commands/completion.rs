@@ -12,7 +12,7 @@ use crate::{
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub fn run(args: &CompletionArgs, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(args: &CompletionArgs, output: &Output) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "contrast", &mut script);
     output.raw(&script)?;

@@ -85,7 +85,10 @@ pub(super) fn run(args: &InsecureTeeArgs, output: &Output) -> Result<(), Failure
     require_empty(dir)?;
     let now = SystemWallClock.now();
     let tee = SoftwareTee::generate(now).map_err(InsecureTeeError::Generate)?;
-    tee.save(dir).map_err(|source| InsecureTeeError::Save { path: dir.clone(), source })?;
+    tee.save(dir).map_err(|source| InsecureTeeError::Save {
+        path: dir.clone(),
+        source,
+    })?;
     output.warning(
         "INSECURE: a software TEE protects nothing. Whoever reads these files can pass for every workload of a manifest \
          that accepts it. Use it for development only",
@@ -101,13 +104,20 @@ pub(super) fn run(args: &InsecureTeeArgs, output: &Output) -> Result<(), Failure
 }
 
 fn require_empty(dir: &Path) -> Result<(), InsecureTeeError> {
-    match fs::read_dir(dir) {
-        Ok(mut entries) if entries.next().is_none() => Ok(()),
-        Ok(_) => Err(InsecureTeeError::NotEmpty { path: dir.to_owned() }),
+    match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(InsecureTeeError::NotEmpty {
+            path: dir.to_owned(),
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            Err(InsecureTeeError::NotEmpty { path: dir.to_owned() })
+            Err(InsecureTeeError::NotEmpty {
+                path: dir.to_owned(),
+            })
         }
-        Err(source) => Err(InsecureTeeError::Unreadable { path: dir.to_owned(), source }),
+        Err(source) => Err(InsecureTeeError::Unreadable {
+            path: dir.to_owned(),
+            source,
+        }),
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
     let workspace = || Workspace::open(&cli.global.workspace_dir);
     match &cli.command {
-        Command::Generate(args) => block_on(generate::run(args, &workspace()?, output)),
+        Command::Generate(args) => generate::run(args, &workspace()?, output),
         Command::Set(args) => block_on(set::run(args, &workspace()?, output)),
         Command::Verify(args) => block_on(verify::run(args, &workspace()?, output)),
         Command::Recover(args) => block_on(recover::run(args, &workspace()?, output)),
@@ -87,7 +87,9 @@ impl Diagnose for InvalidManifest {
 fn read_manifest(path: &std::path::Path) -> Result<Manifest, Failure> {
     let hint = "run `contrast generate`, or name the file with `--manifest`";
     let bytes = workspace::read("manifest", path, hint)?;
-    let manifest = Manifest::parse(&bytes)
-        .map_err(|source| InvalidManifest { path: path.display().to_string(), source })?;
+    let manifest = Manifest::parse(&bytes).map_err(|source| InvalidManifest {
+        path: path.display().to_string(),
+        source,
+    })?;
     Ok(manifest)
 }

@@ -1,8 +1,8 @@
 //! `contrast verify`: one verdict for the whole deployment.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use contrast_clock::SystemWallClock;
+use contrast_clock::{SystemWallClock, WallClock};
 use contrast_manifest::{Manifest, diff};
 
 use super::read_manifest;
@@ -76,9 +76,14 @@ impl Diagnose for VerdictError {
 
 fn shown(rows: &[Row]) -> String {
     rows.iter()
-        .map(|Row { name, expected, found, .. }| {
-            format!("\n{name}: expected {expected}, found {found}")
-        })
+        .map(
+            |Row {
+                 name,
+                 expected,
+                 found,
+                 ..
+             }| { format!("\n{name}: expected {expected}, found {found}") },
+        )
         .collect()
 }
 
@@ -97,7 +102,8 @@ pub(super) async fn run(
     let coordinator = args.coordinator.to_string();
 
     let spinner = output.spinner(&format!("attesting the Coordinator at {coordinator}"));
-    let dialed = Session::attest(&args.coordinator, &manifest, &SystemWallClock).await;
+    let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
+    let dialed = Session::attest(&args.coordinator, &manifest, &clock).await;
     let mut session = match dialed {
         Ok(session) => session,
         Err(error) => {
@@ -127,19 +133,33 @@ pub(super) async fn run(
         contrast_manifest::ManifestHash::of(newest).to_string(),
     );
 
-    let report =
-        Report { latest_transition: history.latest(), files, ..Report::new(coordinator, &manifest, rows) };
+    let report = Report {
+        latest_transition: history.latest(),
+        files,
+        ..Report::new(coordinator, &manifest, rows)
+    };
     output.result(args.format.format, &report)?;
     let failed = |rows: &Rows| rows.failed().cloned().collect::<Vec<_>>();
     if !consistent {
-        return Err(VerdictError::History { failed: failed(&history.consistent) }.into());
+        return Err(VerdictError::History {
+            failed: failed(&history.consistent),
+        }
+        .into());
     }
     if !remembered {
         let failed = failed(&history.remembered);
-        return Err(VerdictError::Memory { failed, dir: workspace.path(VERIFY_DIR) }.into());
+        return Err(VerdictError::Memory {
+            failed,
+            dir: workspace.path(VERIFY_DIR),
+        }
+        .into());
     }
     if newest != manifest.bytes() {
-        let index = response.manifests.iter().position(|bytes| bytes == newest).unwrap_or_default();
+        let index = response
+            .manifests
+            .iter()
+            .position(|bytes| bytes == newest)
+            .unwrap_or_default();
         return Err(VerdictError::Manifest {
             manifest: path,
             newest: workspace.path(&format!("{VERIFY_DIR}/manifest.{index}.json")),
@@ -161,7 +181,10 @@ fn refused(
     if let Some(report) = error.appraisal() {
         let mut rows = Rows::default();
         rows.refused(report);
-        output.result(args.format.format, &Report::new(coordinator, manifest, rows))?;
+        output.result(
+            args.format.format,
+            &Report::new(coordinator, manifest, rows),
+        )?;
     }
     Ok(error.into())
 }

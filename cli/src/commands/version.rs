@@ -26,7 +26,11 @@ impl Render for Version {
         writeln!(out, "contrast {}", self.version)?;
         writeln!(out, "protocol: {}", self.protocol)?;
         writeln!(out, "platforms: {}", self.platforms.join(", "))?;
-        let software_tee = if self.software_tee { "yes, INSECURE" } else { "no" };
+        let software_tee = if self.software_tee {
+            "yes, INSECURE"
+        } else {
+            "no"
+        };
         writeln!(out, "software TEE: {software_tee}")
     }
 }
@@ -35,7 +39,7 @@ impl Render for Version {
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub fn run(args: FormatArgs, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(args: FormatArgs, output: &Output) -> Result<(), Failure> {
     let platforms = ReferencePlatform::value_variants()
         .iter()
         .filter_map(|platform| platform.to_possible_value())

@@ -21,7 +21,9 @@ pub fn write(
 ) -> Result<Vec<PathBuf>, WorkspaceError> {
     let mut files = Vec::new();
     let mut put = |name: String, bytes: &[u8]| {
-        workspace.write(&format!("{VERIFY_DIR}/{name}"), bytes).map(|path| files.push(path))
+        workspace
+            .write(&format!("{VERIFY_DIR}/{name}"), bytes)
+            .map(|path| files.push(path))
     };
     put(ROOT_CA.to_owned(), response.root_ca.as_bytes())?;
     put(MESH_CA.to_owned(), response.mesh_ca.as_bytes())?;
@@ -32,7 +34,10 @@ pub fn write(
         put(format!("initdata.{hash}.toml"), document)?;
     }
     if let Some(latest) = history.latest() {
-        put(LATEST_TRANSITION.to_owned(), format!("{latest}\n").as_bytes())?;
+        put(
+            LATEST_TRANSITION.to_owned(),
+            format!("{latest}\n").as_bytes(),
+        )?;
     }
     Ok(files)
 }

@@ -54,11 +54,25 @@ impl History {
         }
         for known in &memory.transitions {
             let passed = chain.contains(&known.hash);
-            let found = if passed { known.hash.to_string() } else { "not in the history".into() };
+            let found = if passed {
+                known.hash.to_string()
+            } else {
+                "not in the history".into()
+            };
             let name = format!("transition of `{}`", known.path.display());
-            remembered.record(name, format!("{} in the history", known.hash), found, passed);
+            remembered.record(
+                name,
+                format!("{} in the history", known.hash),
+                found,
+                passed,
+            );
         }
-        Self { chain, initdata, consistent: rows, remembered }
+        Self {
+            chain,
+            initdata,
+            consistent: rows,
+            remembered,
+        }
     }
 
     /// The latest transition; none when the history is empty.
@@ -70,18 +84,31 @@ impl History {
 /// The manifest that the latest transition names; none when it is not in the answer.
 pub fn newest_manifest(response: &GetManifestsResponse) -> Option<&[u8]> {
     let wanted = &response.transitions.last()?.manifest_hash;
-    response.manifests.iter().map(AsRef::as_ref).find(|bytes| sha256(bytes)[..] == wanted[..])
+    response
+        .manifests
+        .iter()
+        .map(AsRef::as_ref)
+        .find(|bytes| sha256(bytes)[..] == wanted[..])
 }
 
 /// Recomputes every link. A link that cannot be computed ends the chain, so that nothing after it counts as known.
 fn check_chain(response: &GetManifestsResponse, rows: &mut Rows) -> Vec<TransitionHash> {
     let count = response.transitions.len();
-    rows.record("history", "at least 1 transition", count.to_string(), count > 0);
+    rows.record(
+        "history",
+        "at least 1 transition",
+        count.to_string(),
+        count > 0,
+    );
     let mut chain = Vec::with_capacity(count);
     let mut previous = TransitionHash::NONE;
     for (index, transition) in response.transitions.iter().enumerate() {
         let name = format!("transition {index} follows");
-        rows.equal(name, previous.to_string(), hex::encode(&transition.previous));
+        rows.equal(
+            name,
+            previous.to_string(),
+            hex::encode(&transition.previous),
+        );
         match transition_hash(transition) {
             Ok(hash) => {
                 chain.push(hash);
@@ -106,18 +133,30 @@ fn check_manifests(response: &GetManifestsResponse, rows: &mut Rows) {
             named.push(hash);
         }
     }
-    let found: Vec<String> =
-        response.manifests.iter().map(|bytes| hex::encode(sha256(bytes))).collect();
+    let found: Vec<String> = response
+        .manifests
+        .iter()
+        .map(|bytes| hex::encode(sha256(bytes)))
+        .collect();
     for index in 0..named.len().max(found.len()) {
         let text = |list: &[String], none: &str| {
             list.get(index).cloned().unwrap_or_else(|| none.to_owned())
         };
         let name = format!("manifest {index} SHA-256");
-        rows.equal(name, text(&named, "no further manifest"), text(&found, "missing"));
+        rows.equal(
+            name,
+            text(&named, "no further manifest"),
+            text(&found, "missing"),
+        );
     }
     for (index, bytes) in response.manifests.iter().enumerate() {
         if let Err(error) = Manifest::parse(bytes) {
-            rows.record(format!("manifest {index}"), "valid", error.to_string(), false);
+            rows.record(
+                format!("manifest {index}"),
+                "valid",
+                error.to_string(),
+                false,
+            );
         }
     }
 }
@@ -127,8 +166,11 @@ fn check_initdata(
     response: &GetManifestsResponse,
     rows: &mut Rows,
 ) -> BTreeMap<PolicyHash, Vec<u8>> {
-    let documents: BTreeMap<PolicyHash, Vec<u8>> =
-        response.policies.iter().map(|bytes| (PolicyHash(sha256(bytes)), bytes.to_vec())).collect();
+    let documents: BTreeMap<PolicyHash, Vec<u8>> = response
+        .policies
+        .iter()
+        .map(|bytes| (PolicyHash(sha256(bytes)), bytes.to_vec()))
+        .collect();
     let named: BTreeSet<PolicyHash> = response
         .manifests
         .iter()
@@ -139,27 +181,41 @@ fn check_initdata(
     rows.record(
         "initdata documents",
         format!("the {} that the manifests name", named.len()),
-        format!("{} of them, {} others", named.intersection(&held).count(), held.difference(&named).count()),
+        format!(
+            "{} of them, {} others",
+            named.intersection(&held).count(),
+            held.difference(&named).count()
+        ),
         named == held,
     );
     for hash in named.difference(&held) {
         rows.record(format!("initdata {hash}"), "present", "missing", false);
     }
     for hash in held.difference(&named) {
-        rows.record(format!("initdata {hash}"), "absent, no manifest names it", "present", false);
+        rows.record(
+            format!("initdata {hash}"),
+            "absent, no manifest names it",
+            "present",
+            false,
+        );
     }
     documents
 }
 
 fn check_certificates(response: &GetManifestsResponse, rows: &mut Rows) {
-    let expected = response
-        .transitions
-        .last()
-        .map_or_else(|| "no transition".to_owned(), |last| hex::encode(&last.mesh_ca_public_key));
+    let expected = response.transitions.last().map_or_else(
+        || "no transition".to_owned(),
+        |last| hex::encode(&last.mesh_ca_public_key),
+    );
     rows.equal("mesh CA public key", expected, shown_key(&response.mesh_ca));
     let passed = public_key(&response.root_ca).is_ok();
     let found = shown_key(&response.root_ca);
-    rows.record("root CA public key", "an X.509 certificate's", found, passed);
+    rows.record(
+        "root CA public key",
+        "an X.509 certificate's",
+        found,
+        passed,
+    );
 }
 
 fn shown_key(pem: &str) -> String {

@@ -42,7 +42,12 @@ impl Rows {
         passed: bool,
     ) {
         let (name, expected, found) = (name.into(), expected.into(), found.into());
-        self.0.push(Row { name, expected, found, passed });
+        self.0.push(Row {
+            name,
+            expected,
+            found,
+            passed,
+        });
     }
 
     /// Records that two texts must be equal.
@@ -60,7 +65,12 @@ impl Rows {
     /// Records evidence that was accepted.
     pub fn accepted(&mut self, manifest: &Manifest, evidence: &VerifiedEvidence) {
         let found = format!("{} ({} evidence)", evidence.reference(), evidence.tee());
-        self.record("Coordinator evidence", "meets a reference value", found, true);
+        self.record(
+            "Coordinator evidence",
+            "meets a reference value",
+            found,
+            true,
+        );
         self.equal(
             "Coordinator policy",
             manifest.coordinator_policy().to_string(),
@@ -71,7 +81,13 @@ impl Rows {
     /// Records evidence that was refused, with every check of every reference value.
     pub fn refused(&mut self, report: &AppraisalReport) {
         for set in &report.sets {
-            for Check { field, expected, found, passed } in set.checks.checks() {
+            for Check {
+                field,
+                expected,
+                found,
+                passed,
+            } in set.checks.checks()
+            {
                 let name = format!("{}: {field}", set.name);
                 self.record(name, expected.clone(), found.clone(), *passed);
             }
@@ -132,7 +148,11 @@ impl Report {
     /// Concludes from the rows.
     pub fn new(coordinator: String, manifest: &Manifest, checks: Rows) -> Self {
         Self {
-            verdict: if checks.passed() { Verdict::Verified } else { Verdict::Refused },
+            verdict: if checks.passed() {
+                Verdict::Verified
+            } else {
+                Verdict::Refused
+            },
             insecure: manifest.accepts_insecure_evidence(),
             coordinator,
             manifest_sha256: manifest.hash().to_string(),
@@ -154,7 +174,12 @@ impl Render for Report {
             writeln!(out, "{}\n", paint.alarming(INSECURE_BANNER))?;
         }
         for row in self.checks.all() {
-            let Row { name, expected, found, .. } = row;
+            let Row {
+                name,
+                expected,
+                found,
+                ..
+            } = row;
             match row.passed {
                 true => writeln!(out, "{}  {name}: {found}", paint.good("ok  "))?,
                 false => writeln!(
@@ -208,7 +233,12 @@ mod tests {
         rows.equal("b", "1", "2");
         rows.equal("c", "3", "3");
         assert!(!rows.passed());
-        assert_eq!(rows.failed().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(
+            rows.failed()
+                .map(|row| row.name.as_str())
+                .collect::<Vec<_>>(),
+            ["b"]
+        );
     }
 
     #[test]

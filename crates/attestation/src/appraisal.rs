@@ -30,6 +30,10 @@ pub enum Root {
 
 /// The demands of one reference value, by TEE.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a manifest has a handful of them"
+)]
 pub enum Demands {
     /// AMD SEV-SNP.
     Snp(SnpDemands),
@@ -71,6 +75,23 @@ pub struct SnpTcb {
     pub microcode: u8,
     /// FMC firmware; only Turin reports one.
     pub fmc: Option<u8>,
+}
+
+impl fmt::Display for SnpTcb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            bootloader,
+            tee,
+            snp,
+            microcode,
+            fmc,
+        } = self;
+        write!(
+            f,
+            "bootloader {bootloader}, TEE {tee}, SNP {snp}, microcode {microcode}"
+        )?;
+        fmc.map_or(Ok(()), |fmc| write!(f, ", FMC {fmc}"))
+    }
 }
 
 /// Guest policy that the report must show, bit by bit (SNP firmware ABI, table "Guest Policy").

@@ -15,7 +15,12 @@ pub struct Check {
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { field, expected, found, passed } = self;
+        let Self {
+            field,
+            expected,
+            found,
+            passed,
+        } = self;
         match passed {
             true => write!(f, "{field}: {found}"),
             false => write!(f, "{field}: expected {expected}, found {found}"),
@@ -46,22 +51,42 @@ impl CheckList {
 
     /// Records that `found` must equal `expected`.
     pub fn equal<T: PartialEq + fmt::Display>(&mut self, field: &str, expected: &T, found: &T) {
-        self.record(field, expected.to_string(), found.to_string(), expected == found);
+        self.record(
+            field,
+            expected.to_string(),
+            found.to_string(),
+            expected == found,
+        );
     }
 
     /// Records that two byte strings must be equal; both are shown in hex.
     pub fn equal_bytes(&mut self, field: &str, expected: &[u8], found: &[u8]) {
-        self.record(field, hex::encode(expected), hex::encode(found), expected == found);
+        self.record(
+            field,
+            hex::encode(expected),
+            hex::encode(found),
+            expected == found,
+        );
     }
 
     /// Records that `found` must be at least `minimum`.
     pub fn at_least<T: PartialOrd + fmt::Display>(&mut self, field: &str, minimum: &T, found: &T) {
-        self.record(field, format!("at least {minimum}"), found.to_string(), found >= minimum);
+        self.record(
+            field,
+            format!("at least {minimum}"),
+            found.to_string(),
+            found >= minimum,
+        );
     }
 
     /// Records a failure that prevents further comparison, for example a broken signature.
     pub fn fail(&mut self, field: &str, expected: impl Into<String>, found: impl Into<String>) {
         self.record(field, expected, found, false);
+    }
+
+    /// Adds the checks of `other` after the own ones.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
     }
 
     /// Whether every check passed; an empty list passed nothing and is a failure.

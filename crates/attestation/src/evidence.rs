@@ -165,7 +165,11 @@ fn limited(
     limit: usize,
 ) -> Result<Vec<u8>, EvidenceFormatError> {
     match bytes.len() {
-        found if found > limit => Err(EvidenceFormatError::TooLarge { field, limit, found }),
+        found if found > limit => Err(EvidenceFormatError::TooLarge {
+            field,
+            limit,
+            found,
+        }),
         _ => Ok(bytes.to_vec()),
     }
 }
@@ -184,18 +188,29 @@ mod tests {
                 ..TdxCollateral::default()
             }),
         });
-        assert_eq!(Evidence::decode(&evidence.encode()).expect("decodes"), evidence);
+        assert_eq!(
+            Evidence::decode(&evidence.encode()).expect("decodes"),
+            evidence
+        );
     }
 
     #[test]
     fn oversized_part_is_named() {
-        let evidence = Evidence::Snp(SnpEvidence { vek: vec![0; 20_000], ..SnpEvidence::default() });
-        let error = Evidence::decode(&evidence.encode()).expect_err("too large").to_string();
+        let evidence = Evidence::Snp(SnpEvidence {
+            vek: vec![0; 20_000],
+            ..SnpEvidence::default()
+        });
+        let error = Evidence::decode(&evidence.encode())
+            .expect_err("too large")
+            .to_string();
         assert_eq!(error, "vek has 20000 bytes, expected at most 16384");
     }
 
     #[test]
     fn empty_message_is_no_evidence() {
-        assert!(matches!(Evidence::decode(&[]), Err(EvidenceFormatError::UnknownKind)));
+        assert!(matches!(
+            Evidence::decode(&[]),
+            Err(EvidenceFormatError::UnknownKind)
+        ));
     }
 }

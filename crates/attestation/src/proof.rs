@@ -66,22 +66,38 @@ pub enum ClaimValue {
     Bytes(Vec<u8>),
 }
 
-/// Evidence that met every demand of a reference value. Only this crate's verifier can make one.
+/// What signed evidence says about its guest. Facts are no verdict: an appraisal returns them as soon as the signature
+/// holds, beside checks that may have failed. Only [`VerifiedEvidence`] says that all of them passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedEvidence {
+pub(crate) struct Facts {
     pub(crate) tee: Tee,
-    pub(crate) reference: String,
-    pub(crate) insecure: bool,
     pub(crate) policy_hash: PolicyHash,
     pub(crate) measurement: [u8; 48],
     pub(crate) hardware_id: Vec<u8>,
     pub(crate) claims: Vec<Claim>,
 }
 
+/// Evidence that met every demand of a reference value. Only this crate's verifier can make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedEvidence {
+    facts: Facts,
+    reference: String,
+    insecure: bool,
+}
+
 impl VerifiedEvidence {
+    /// Facts become a verdict: to be called by the verifier alone, after every check passed.
+    pub(crate) fn new(facts: Facts, reference: String, insecure: bool) -> Self {
+        Self {
+            facts,
+            reference,
+            insecure,
+        }
+    }
+
     /// The TEE that signed.
     pub fn tee(&self) -> Tee {
-        self.tee
+        self.facts.tee
     }
 
     /// Name of the reference value that was met.
@@ -96,21 +112,21 @@ impl VerifiedEvidence {
 
     /// The policy that the guest was started with.
     pub fn policy_hash(&self) -> PolicyHash {
-        self.policy_hash
+        self.facts.policy_hash
     }
 
     /// Launch measurement (MEASUREMENT, MRTD).
     pub fn measurement(&self) -> &[u8; 48] {
-        &self.measurement
+        &self.facts.measurement
     }
 
     /// Identity of the physical machine: CHIP_ID (64 bytes) or the platform instance id (16 bytes); empty when masked.
     pub fn hardware_id(&self) -> &[u8] {
-        &self.hardware_id
+        &self.facts.hardware_id
     }
 
     /// Facts for the certificate's extensions.
     pub fn claims(&self) -> &[Claim] {
-        &self.claims
+        &self.facts.claims
     }
 }

@@ -64,9 +64,18 @@ impl Verifier {
         self
     }
 
+    /// The verified SNP chains, for metrics: how many there are and how many were verified from scratch.
+    pub fn snp_chains(&self) -> &snp::ChainCache {
+        &self.snp_chains
+    }
+
     fn check_policy(&self, checks: &mut CheckList, field: &str, found: PolicyHash) {
         let expected = match self.allowed_policies.len() {
-            1 => self.allowed_policies.iter().map(ToString::to_string).collect(),
+            1 => self
+                .allowed_policies
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             n => format!("one of the {n} policies in the manifest"),
         };
         let passed = self.allowed_policies.contains(&found);
@@ -84,7 +93,7 @@ impl EvidenceVerifier for Verifier {
         let mut report = AppraisalReport::default();
         for reference in &self.references {
             let mut checks = CheckList::default();
-            let verified = match (evidence, &reference.demands) {
+            let facts = match (evidence, &reference.demands) {
                 (Evidence::Snp(evidence), Demands::Snp(demands)) => {
                     let facts = snp::appraise(
                         evidence,
@@ -116,21 +125,32 @@ impl EvidenceVerifier for Verifier {
                 }
                 _ => continue,
             };
-            match verified {
+            match facts {
                 Some(facts) if checks.passed() => {
-                    return Ok(VerifiedEvidence {
-                        reference: reference.name.clone(),
-                        insecure: matches!(reference.root, Root::Insecure { .. }),
-                        ..facts
-                    });
+                    let insecure = matches!(reference.root, Root::Insecure { .. });
+                    return Ok(VerifiedEvidence::new(
+                        facts,
+                        reference.name.clone(),
+                        insecure,
+                    ));
                 }
-                _ => report.sets.push(SetReport { name: reference.name.clone(), checks }),
+                _ => report.sets.push(SetReport {
+                    name: reference.name.clone(),
+                    checks,
+                }),
             }
         }
         if report.sets.is_empty() {
             let names: Vec<&str> = self.references.iter().map(|r| r.name.as_str()).collect();
-            let available = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            return Err(VerifyError::NoReferenceValue { found: evidence.tee(), available });
+            let available = if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            };
+            return Err(VerifyError::NoReferenceValue {
+                found: evidence.tee(),
+                available,
+            });
         }
         Err(VerifyError::Refused(report))
     }

@@ -240,9 +240,9 @@ mod tests {
             matches!(
                 diff,
                 ManifestDiff::Bytes {
-                    offset: 8,
+                    offset: 9,
                     line: 2,
-                    column: 7,
+                    column: 8,
                     same_meaning: true,
                     ..
                 }

@@ -1,5 +1,11 @@
 //! What is accepted and what is refused, with which words.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test or bench that meets the unexpected has to stop there"
+)]
+
 use std::sync::LazyLock;
 
 use aws_lc_rs::{

@@ -7,12 +7,18 @@ fn ingress(text: &str) -> Ingress {
 }
 
 fn egress(text: &str) -> Vec<EgressEntry> {
-    text.parse::<Egress>().unwrap_or_else(|error| panic!("{error}")).0
+    text.parse::<Egress>()
+        .unwrap_or_else(|error| panic!("{error}"))
+        .0
 }
 
 fn reasons<T: FromStr<Err = AnnotationError> + fmt::Debug>(text: &str) -> Vec<Reason> {
     let error = text.parse::<T>().expect_err(text);
-    error.problems.into_iter().map(|problem| problem.reason).collect()
+    error
+        .problems
+        .into_iter()
+        .map(|problem| problem.reason)
+        .collect()
 }
 
 #[test]
@@ -21,18 +27,48 @@ fn reads_ingress_entries_in_order() {
         panic!("ports expected")
     };
     assert_eq!(entries.len(), 2);
-    assert_eq!((entries[0].name.as_str(), entries[0].port, entries[0].disable_tls), ("web", 8080, false));
-    assert_eq!((entries[1].name.as_str(), entries[1].port, entries[1].disable_tls), ("admin", 9901, true));
+    assert_eq!(
+        (
+            entries[0].name.as_str(),
+            entries[0].port,
+            entries[0].disable_tls
+        ),
+        ("web", 8080, false)
+    );
+    assert_eq!(
+        (
+            entries[1].name.as_str(),
+            entries[1].port,
+            entries[1].disable_tls
+        ),
+        ("admin", 9901, true)
+    );
 }
 
 #[test]
 fn reads_egress_entries_with_name_and_addresses() {
-    let entries =
-        egress("api#127.137.0.1:8081#Api.default.svc.:80##v4#127.0.0.1:1#10.0.0.3:2##v6#127.0.0.2:1#[fd00::1]:3");
-    assert_eq!(entries[0].listen, "127.137.0.1:8081".parse().expect("address"));
-    assert_eq!(entries[0].remote, Remote { host: Host::Dns("api.default.svc".into()), port: 80 });
-    assert_eq!(entries[1].remote.host, Host::Ip("10.0.0.3".parse().expect("address")));
-    assert_eq!(entries[2].remote.host, Host::Ip("fd00::1".parse().expect("address")));
+    let entries = egress(
+        "api#127.137.0.1:8081#Api.default.svc.:80##v4#127.0.0.1:1#10.0.0.3:2##v6#127.0.0.2:1#[fd00::1]:3",
+    );
+    assert_eq!(
+        entries[0].listen,
+        "127.137.0.1:8081".parse().expect("address")
+    );
+    assert_eq!(
+        entries[0].remote,
+        Remote {
+            host: Host::Dns("api.default.svc".into()),
+            port: 80
+        }
+    );
+    assert_eq!(
+        entries[1].remote.host,
+        Host::Ip("10.0.0.3".parse().expect("address"))
+    );
+    assert_eq!(
+        entries[2].remote.host,
+        Host::Ip("fd00::1".parse().expect("address"))
+    );
 }
 
 #[test]
@@ -44,12 +80,17 @@ fn empty_and_disabled_values_differ() {
 
 #[test]
 fn empty_entries_and_white_space_around_entries_are_ignored() {
-    assert_eq!(ingress("## web#8080#false ##\n## b#1#0##"), ingress("web#8080#false##b#1#false"));
+    assert_eq!(
+        ingress("## web#8080#false ##\n## b#1#0##"),
+        ingress("web#8080#false##b#1#false")
+    );
 }
 
 #[test]
 fn every_problem_is_reported_with_its_entry() {
-    let error = "web#0#maybe##api#127.0.0.1:80".parse::<Ingress>().expect_err("invalid");
+    let error = "web#0#maybe##api#127.0.0.1:80"
+        .parse::<Ingress>()
+        .expect_err("invalid");
     assert_eq!(
         error.to_string(),
         "servicemesh-ingress is not valid:\n  \
@@ -63,17 +104,31 @@ fn every_problem_is_reported_with_its_entry() {
 fn refuses_ports_that_are_not_1_to_65535() {
     for port in ["0", "65536", "65616", "+80", "-1", "", " 80", "0x50", "8o"] {
         let text = format!("web#{port}#false");
-        assert_eq!(reasons::<Ingress>(&text), [Reason::Port { found: port.into() }], "{text}");
+        assert_eq!(
+            reasons::<Ingress>(&text),
+            [Reason::Port { found: port.into() }],
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn refuses_listen_addresses_outside_the_loopback_network() {
-    for listen in ["0.0.0.0:80", "10.0.0.1:80", "128.0.0.1:80", "localhost:80", "127.0.0.1", "[::1]:80", "127.1:80"] {
+    for listen in [
+        "0.0.0.0:80",
+        "10.0.0.1:80",
+        "128.0.0.1:80",
+        "localhost:80",
+        "127.0.0.1",
+        "[::1]:80",
+        "127.1:80",
+    ] {
         let text = format!("api#{listen}#api:80");
         assert_eq!(
             reasons::<Egress>(&text),
-            [Reason::ListenAddress { found: listen.into() }],
+            [Reason::ListenAddress {
+                found: listen.into()
+            }],
             "{text}"
         );
     }
@@ -81,28 +136,63 @@ fn refuses_listen_addresses_outside_the_loopback_network() {
 
 #[test]
 fn refuses_remotes_that_no_resolver_could_mean() {
-    for host in ["", "-api", "api-", "a..b", "10.0.0.300", "1234", "a b", "ä", "fd00::1", "[10.0.0.1]", &"a".repeat(64)] {
+    for host in [
+        "",
+        "-api",
+        "api-",
+        "a..b",
+        "10.0.0.300",
+        "1234",
+        "a b",
+        "ä",
+        "fd00::1",
+        "[10.0.0.1]",
+        &"a".repeat(64),
+    ] {
         let text = format!("api#127.0.0.1:80#{host}:80");
-        assert_eq!(reasons::<Egress>(&text), [Reason::Host { found: host.into() }], "{text}");
+        assert_eq!(
+            reasons::<Egress>(&text),
+            [Reason::Host { found: host.into() }],
+            "{text}"
+        );
     }
-    assert_eq!(reasons::<Egress>("api#127.0.0.1:80#api"), [Reason::Remote { found: "api".into() }]);
+    assert_eq!(
+        reasons::<Egress>("api#127.0.0.1:80#api"),
+        [Reason::Remote {
+            found: "api".into()
+        }]
+    );
 }
 
 #[test]
 fn refuses_repeated_and_reserved_names_and_repeated_listeners() {
-    assert_eq!(reasons::<Ingress>("a#1#0##a#2#0"), [Reason::RepeatedName { found: "a".into() }]);
-    assert_eq!(reasons::<Ingress>("a#1#0##b#1#1"), [Reason::RepeatedListen { found: "1".into() }]);
+    assert_eq!(
+        reasons::<Ingress>("a#1#0##a#2#0"),
+        [Reason::RepeatedName { found: "a".into() }]
+    );
+    assert_eq!(
+        reasons::<Ingress>("a#1#0##b#1#1"),
+        [Reason::RepeatedListen { found: "1".into() }]
+    );
     assert_eq!(
         reasons::<Egress>("a#127.0.0.1:1#x:1##b#127.0.0.1:1#y:1"),
-        [Reason::RepeatedListen { found: "127.0.0.1:1".into() }]
+        [Reason::RepeatedListen {
+            found: "127.0.0.1:1".into()
+        }]
     );
     for name in RESERVED_NAMES {
         let text = format!("{name}#127.0.0.1:1#x:1");
-        assert_eq!(reasons::<Egress>(&text), [Reason::ReservedName { found: name.into() }]);
+        assert_eq!(
+            reasons::<Egress>(&text),
+            [Reason::ReservedName { found: name.into() }]
+        );
     }
     for name in ["", "a/b", "a b", "ä", &"n".repeat(64)] {
         let text = format!("{name}#1#0");
-        assert_eq!(reasons::<Ingress>(&text), [Reason::Name { found: name.into() }]);
+        assert_eq!(
+            reasons::<Ingress>(&text),
+            [Reason::Name { found: name.into() }]
+        );
     }
 }
 
@@ -120,7 +210,10 @@ fn host() -> impl Strategy<Value = Host> {
 
 fn unique_by<T, K: Ord>(entries: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut seen = BTreeSet::new();
-    entries.into_iter().filter(|entry| seen.insert(key(entry))).collect()
+    entries
+        .into_iter()
+        .filter(|entry| seen.insert(key(entry)))
+        .collect()
 }
 
 proptest! {

@@ -1,0 +1,136 @@
+//! `contrast generate`.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use contrast_attestation::Tee;
+
+use crate::{
+    args::{GenerateArgs, ReferencePlatform},
+    diagnostic::{Diagnose, Failure},
+    exit::Exit,
+    generate::{self, Options, Outcome, ReferenceValuesChoice},
+    output::{Output, Paint, Render},
+    workspace::{IMAGE_CACHE, MANIFEST, SEEDSHARE_OWNER_KEY, WORKLOAD_OWNER_KEY, Workspace},
+};
+
+#[derive(Debug, thiserror::Error)]
+#[error("the platform `{platform}` needs the directory of a software TEE")]
+struct NoSoftwareTee {
+    platform: &'static str,
+}
+
+impl Diagnose for NoSoftwareTee {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["make one with `contrast insecure-tee init DIR` and name it with `--insecure-software-tee DIR`".into()]
+    }
+}
+
+impl Render for Outcome {
+    fn text(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
+        for workload in &self.workloads {
+            let injected = match workload.injected.is_empty() {
+                true => String::new(),
+                false => format!(" (with {})", workload.injected.join(", ")),
+            };
+            let role = if workload.coordinator {
+                " (coordinator)"
+            } else {
+                ""
+            };
+            writeln!(
+                out,
+                "{} {}/{}{role}: policy {}{injected}",
+                workload.kind, workload.namespace, workload.name, workload.policy
+            )?;
+        }
+        writeln!(
+            out,
+            "manifest {}: {}",
+            self.manifest.display(),
+            paint.strong(&self.manifest_hash)
+        )?;
+        for gap in &self.fill_in {
+            writeln!(out, "fill in: {gap}")?;
+        }
+        for path in &self.written {
+            writeln!(out, "wrote {}", path.display())?;
+        }
+        if self.written.is_empty() {
+            writeln!(out, "everything is up to date, no file changed")?;
+        }
+        Ok(())
+    }
+}
+
+/// Generates policies and manifest.
+///
+/// # Errors
+/// When an input cannot be used; no file has been changed then.
+pub(super) fn run(
+    args: &GenerateArgs,
+    workspace: &Workspace,
+    output: &Output,
+) -> Result<(), Failure> {
+    let keys = |given: &[PathBuf], default: &str| match given.is_empty() {
+        true => (vec![workspace.path(default)], true),
+        false => (given.to_vec(), false),
+    };
+    let (workload_owner_keys, create_workload_owner_key) =
+        keys(&args.add_workload_owner_key, WORKLOAD_OWNER_KEY);
+    let (seedshare_owner_keys, create_seedshare_owner_key) =
+        keys(&args.add_seedshare_owner_key, SEEDSHARE_OWNER_KEY);
+    let options = Options {
+        paths: args.paths.clone(),
+        manifest: workspace.choose(args.manifest.as_deref(), MANIFEST),
+        image_cache: workspace.choose(args.image_cache.as_deref(), IMAGE_CACHE),
+        reference_values: reference_values(args)?,
+        workload_owner_keys,
+        seedshare_owner_keys,
+        create_workload_owner_key,
+        create_seedshare_owner_key,
+        disable_updates: args.disable_updates,
+        skip_initializer: args.skip_initializer,
+        skip_service_mesh: args.skip_service_mesh,
+        image_replacements: args.image_replacements.clone(),
+        output: args.output.clone(),
+    };
+    let outcome = generate::run(&options)?;
+    for notice in &outcome.notices {
+        output.warning(notice);
+    }
+    if options
+        .reference_values
+        .iter()
+        .any(|choice| matches!(choice, ReferenceValuesChoice::Insecure { .. }))
+    {
+        output.warning("INSECURE: the manifest accepts a software TEE, which protects nothing");
+    }
+    output.result(args.format.format, &outcome)?;
+    Ok(())
+}
+
+fn reference_values(args: &GenerateArgs) -> Result<Vec<ReferenceValuesChoice>, NoSoftwareTee> {
+    let insecure = |tee, platform| match &args.insecure_software_tee {
+        Some(directory) => Ok(ReferenceValuesChoice::Insecure {
+            directory: directory.clone(),
+            tee,
+        }),
+        None => Err(NoSoftwareTee { platform }),
+    };
+    args.reference_values
+        .iter()
+        .map(|platform| match platform {
+            ReferencePlatform::MetalQemuSnp => Ok(ReferenceValuesChoice::Metal(Tee::Snp)),
+            ReferencePlatform::MetalQemuTdx => Ok(ReferenceValuesChoice::Metal(Tee::Tdx)),
+            ReferencePlatform::InsecureSnp => insecure(Tee::Snp, "insecure-snp"),
+            ReferencePlatform::InsecureTdx => insecure(Tee::Tdx, "insecure-tdx"),
+        })
+        .collect()
+}

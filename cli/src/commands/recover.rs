@@ -1,0 +1,163 @@
+//! `contrast recover`: hands a seed share to a Coordinator that lost its seed.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use contrast_clock::{SystemWallClock, WallClock};
+use contrast_pki::shares::SeedSharesDocument;
+use contrast_proto::user::RecoverRequest;
+use serde::Serialize;
+
+use super::read_manifest;
+use crate::{
+    args::RecoverArgs,
+    diagnostic::{Diagnose, Failure},
+    dial::Session,
+    exit::Exit,
+    output::{Output, Paint, Render},
+    owner::{SeedShareOwner, share_bytes, shares_from_file, shares_from_wire},
+    transition::{TransitionHash, TransitionHashError},
+    verify::report::INSECURE_BANNER,
+    workspace::{self, LATEST_TRANSITION, MANIFEST, SEED_SHARES, SEEDSHARE_OWNER_KEY, Workspace},
+};
+
+#[derive(Debug, thiserror::Error)]
+#[error("the Coordinator answered with something that is no transition")]
+struct AnswerError(#[source] TransitionHashError);
+
+impl Diagnose for AnswerError {
+    fn exit(&self) -> Exit {
+        Exit::Unavailable
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Recovered {
+    coordinator: String,
+    insecure: bool,
+    /// Whether the Coordinator serves again.
+    serving: bool,
+    missing_shares: u32,
+    transition: Option<TransitionHash>,
+    files: Vec<PathBuf>,
+}
+
+impl Render for Recovered {
+    fn text(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
+        if self.insecure {
+            writeln!(out, "{}\n", paint.alarming(INSECURE_BANNER))?;
+        }
+        match self.serving {
+            true => writeln!(
+                out,
+                "{} {}: it serves again, with the same root CA and a new mesh CA",
+                paint.good("recovered"),
+                self.coordinator
+            )?,
+            false => writeln!(
+                out,
+                "{} the seed share; {} more needed before {} can serve",
+                paint.good("accepted"),
+                self.missing_shares,
+                self.coordinator
+            )?,
+        }
+        if let Some(transition) = self.transition {
+            writeln!(out, "latest transition: {transition}")?;
+        }
+        for file in &self.files {
+            writeln!(out, "wrote {}", file.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// Attests the Coordinator, then decrypts the share and sends it.
+///
+/// # Errors
+/// When no share can be decrypted, or the Coordinator does not prove itself or refuses the share.
+pub(super) async fn run(
+    args: &RecoverArgs,
+    workspace: &Workspace,
+    output: &Output,
+) -> Result<(), Failure> {
+    let manifest = read_manifest(&workspace.choose(args.manifest.as_deref(), MANIFEST))?;
+    let key_path = workspace.choose(args.seedshare_owner_key.as_deref(), SEEDSHARE_OWNER_KEY);
+    let owner = SeedShareOwner::read(&key_path)?;
+    let local = read_shares(args, workspace)?;
+    let known = match args.latest_transition {
+        Some(hash) => Some(hash),
+        None => workspace
+            .known_transitions()?
+            .first()
+            .map(|known| known.hash),
+    };
+    if known.is_none() {
+        output.warning(
+            "no latest transition is known here, so an old history that the host put back cannot be noticed; give \
+             `--latest-transition` if you know it",
+        );
+    }
+
+    let spinner = output.spinner(&format!(
+        "attesting the Coordinator at {}",
+        args.coordinator
+    ));
+    let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
+    let mut session = Session::attest(&args.coordinator, &manifest, &clock).await?;
+    let shares = match local {
+        Some(shares) => shares,
+        None => {
+            spinner.message("asking for the encrypted seed shares");
+            shares_from_wire(&session.seed_shares().await?)
+        }
+    };
+    spinner.message("handing over the seed share");
+    let share = owner.decrypt(&shares)?;
+    let response = session
+        .recover(RecoverRequest {
+            seed_share: share_bytes(share),
+            salt: shares.salt.into(),
+            known_transition: known.map(|hash| hash.0.to_vec()).unwrap_or_default().into(),
+            force: args.force,
+        })
+        .await?;
+    drop(spinner);
+
+    let transition = match response.missing_shares {
+        0 => Some(TransitionHash::try_from(response.transition.as_ref()).map_err(AnswerError)?),
+        _ => None,
+    };
+    let files = match transition {
+        Some(hash) => vec![workspace.write_transition(LATEST_TRANSITION, hash)?],
+        None => Vec::new(),
+    };
+    let recovered = Recovered {
+        coordinator: args.coordinator.to_string(),
+        insecure: manifest.accepts_insecure_evidence(),
+        serving: response.missing_shares == 0,
+        missing_shares: response.missing_shares,
+        transition,
+        files,
+    };
+    output.result(args.format.format, &recovered)?;
+    Ok(())
+}
+
+/// The encrypted shares in the workspace. A file that was named must exist; without one the Coordinator is asked.
+fn read_shares(
+    args: &RecoverArgs,
+    workspace: &Workspace,
+) -> Result<Option<SeedSharesDocument>, Failure> {
+    let path = workspace.choose(args.seed_shares.as_deref(), SEED_SHARES);
+    let json = match args.seed_shares {
+        Some(_) => Some(workspace::read("seed shares", &path, "")?),
+        None => workspace::read_optional("seed shares", &path)?,
+    };
+    Ok(json
+        .map(|json| shares_from_file(&path, &json))
+        .transpose()?)
+}

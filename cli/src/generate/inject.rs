@@ -1,0 +1,171 @@
+//! What is added to a pod: the Initializer, the service mesh, and the volume that they share with the application.
+
+use contrast_resources::{ResourceError, Step, YamlFile};
+use serde_json::{Value, json};
+
+/// Images of the injected containers; replaced with `--image-replacements` by those of one's own registry.
+pub(super) const INITIALIZER_IMAGE: &str = "registry.example.com/contrast/initializer:0.1.0@sha256:9b1c7f0a4c3e5d2f6a8b0c1d2e3f405162738495a6b7c8d9eaf0b1c2d3e4f506";
+pub(super) const SERVICE_MESH_IMAGE: &str = "registry.example.com/contrast/service-mesh:0.1.0@sha256:8a0b6e9f3b2d4c1e597a9fb0c1d2e3f4051627384a5b6c7d8e9fa0b1c2d3e4f5";
+
+pub(super) const INITIALIZER: &str = "contrast-initializer";
+pub(super) const SERVICE_MESH: &str = "contrast-service-mesh";
+const SECRETS_VOLUME: &str = "contrast-secrets";
+const SECRETS_PATH: &str = "/contrast";
+
+/// Settings of the service mesh, from the pod's annotations.
+pub(super) struct Mesh<'a> {
+    pub(super) ingress: Option<&'a str>,
+    pub(super) egress: Option<&'a str>,
+    pub(super) admin_port: Option<&'a str>,
+}
+
+/// A pod template inside a file.
+pub(super) struct Place<'a> {
+    pub(super) file: &'a mut YamlFile,
+    pub(super) document: usize,
+    /// Path of the pod template in the document.
+    pub(super) template: &'a [Step],
+}
+
+impl Place<'_> {
+    pub(super) fn path(&self, keys: &[&str]) -> Vec<Step> {
+        self.template
+            .iter()
+            .cloned()
+            .chain(keys.iter().map(|key| Step::key(key)))
+            .collect()
+    }
+
+    pub(super) fn set(&mut self, keys: &[&str], value: &Value) -> Result<(), ResourceError> {
+        let path = self.path(keys);
+        self.file.set(self.document, &path, value)
+    }
+
+    /// Puts an init container at `at`, or in the place of the one that has its name already.
+    pub(super) fn put_init_container(
+        &mut self,
+        spec: &Value,
+        at: usize,
+        container: &Value,
+    ) -> Result<(), ResourceError> {
+        let path = self.path(&["spec", "initContainers"]);
+        let present = items(spec, "initContainers");
+        match present
+            .iter()
+            .position(|other| other["name"] == container["name"])
+        {
+            Some(position) => self.file.replace(self.document, &path, position, container),
+            None => self.file.insert(self.document, &path, at, container),
+        }
+    }
+
+    /// Adds the memory volume and mounts it into every container that has nothing at its path.
+    pub(super) fn put_secrets_volume(&mut self, spec: &Value) -> Result<(), ResourceError> {
+        if !items(spec, "volumes")
+            .iter()
+            .any(|volume| volume["name"] == SECRETS_VOLUME)
+        {
+            let path = self.path(&["spec", "volumes"]);
+            let volume = json!({"name": SECRETS_VOLUME, "emptyDir": {"medium": "Memory"}});
+            self.file
+                .insert(self.document, &path, usize::MAX, &volume)?;
+        }
+        for list in ["initContainers", "containers"] {
+            for (position, container) in items(spec, list).iter().enumerate() {
+                let mounts = items(container, "volumeMounts");
+                if mounts
+                    .iter()
+                    .all(|mount| mount["mountPath"] != SECRETS_PATH)
+                {
+                    let mut path = self.path(&["spec", list]);
+                    path.extend([Step::Index(position), Step::key("volumeMounts")]);
+                    self.file
+                        .insert(self.document, &path, usize::MAX, &secrets_mount())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The Initializer as a native sidecar: it starts first, and stays to renew.
+pub(super) fn initializer(image: &str, coordinator_namespace: &str) -> Value {
+    json!({
+        "name": INITIALIZER,
+        "image": image,
+        "command": ["/bin/initializer"],
+        "restartPolicy": "Always",
+        "env": [
+            {"name": "COORDINATOR_HOST", "value": format!("coordinator-ready.{coordinator_namespace}")},
+        ],
+        "startupProbe": {
+            "exec": {"command": ["/bin/initializer", "--check-ready"]},
+            "periodSeconds": 1,
+            "failureThreshold": 300,
+        },
+        "resources": {"requests": {"memory": "50Mi"}, "limits": {"memory": "50Mi"}},
+        "volumeMounts": [secrets_mount()],
+    })
+}
+
+/// The service mesh as a native sidecar.
+pub(super) fn service_mesh(image: &str, mesh: &Mesh<'_>, ports: &[u64]) -> Value {
+    let mut env = vec![
+        json!({"name": "CONTRAST_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}),
+    ];
+    let ports = ports
+        .iter()
+        .map(u64::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    let settings = [
+        ("CONTRAST_INGRESS_PROXY_CONFIG", mesh.ingress),
+        ("CONTRAST_EGRESS_PROXY_CONFIG", mesh.egress),
+        ("CONTRAST_ADMIN_PORT", mesh.admin_port),
+        ("CONTRAST_INGRESS_PORTS", Some(ports.as_str())),
+    ];
+    for (name, value) in settings {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            env.push(json!({"name": name, "value": value}));
+        }
+    }
+    json!({
+        "name": SERVICE_MESH,
+        "image": image,
+        "command": ["/bin/service-mesh"],
+        "restartPolicy": "Always",
+        "env": env,
+        "startupProbe": {
+            "exec": {"command": ["/bin/service-mesh", "--check-ready"]},
+            "periodSeconds": 1,
+            "failureThreshold": 300,
+        },
+        "resources": {"requests": {"memory": "100Mi"}, "limits": {"memory": "100Mi"}},
+        "volumeMounts": [secrets_mount()],
+    })
+}
+
+fn secrets_mount() -> Value {
+    json!({"name": SECRETS_VOLUME, "mountPath": SECRETS_PATH})
+}
+
+/// Ports that the pod's own containers declare, ascending.
+pub(super) fn container_ports(spec: &Value) -> Vec<u64> {
+    let mut ports: Vec<u64> = items(spec, "containers")
+        .iter()
+        .flat_map(|container| items(container, "ports"))
+        .filter(|port| {
+            port["protocol"]
+                .as_str()
+                .is_none_or(|protocol| protocol == "TCP")
+        })
+        .filter_map(|port| port["containerPort"].as_u64())
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+pub(super) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}

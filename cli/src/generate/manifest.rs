@@ -1,0 +1,227 @@
+//! The manifest: created from the platforms' reference values, or updated without losing what people edited.
+
+use std::{fs, io};
+
+use contrast_attestation::{
+    ReferenceValue, Root, Tee,
+    appraisal::{
+        Demands, SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb, TdxDemands,
+    },
+};
+use contrast_manifest::{Manifest, ManifestDocument, PolicyDocument, ProblemKind};
+
+use super::{
+    GenerateError, Options, ReferenceValuesChoice, Workload, owner_keys::OwnerKeys, plan::Plan,
+};
+
+pub(super) struct Built {
+    pub(super) text: String,
+    pub(super) hash: String,
+    pub(super) workloads: Vec<Workload>,
+    pub(super) fill_in: Vec<String>,
+}
+
+pub(super) fn build(
+    options: &Options,
+    plan: &Plan,
+    keys: &OwnerKeys,
+) -> Result<Built, GenerateError> {
+    let invalid = |source| GenerateError::Manifest {
+        path: options.manifest.clone(),
+        source,
+    };
+    let mut document = match fs::read(&options.manifest) {
+        Ok(text) => ManifestDocument::from_json(&text).map_err(invalid)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => new_document(options)?,
+        Err(source) => {
+            let path = options.manifest.clone();
+            return Err(GenerateError::File {
+                action: "read",
+                path,
+                source,
+            });
+        }
+    };
+    let before = std::mem::take(&mut document.policies);
+    let mut workloads = Vec::new();
+    for planned in &plan.workloads {
+        let hash = hex::encode(planned.initdata.hash());
+        let secret_id = planned
+            .secret_id
+            .clone()
+            .unwrap_or_else(|| planned.identity.default_secret_id());
+        // Names that somebody edited stay, also when the policy changed.
+        let old = before.get(&hash).or_else(|| {
+            before
+                .values()
+                .find(|old| old.workload_secret_id == secret_id)
+        });
+        let sans = old.map_or_else(
+            || vec![planned.identity.name.clone(), "*".to_owned()],
+            |old| old.sans.clone(),
+        );
+        let role = if planned.coordinator {
+            "coordinator"
+        } else {
+            ""
+        };
+        document.policies.insert(
+            hash.clone(),
+            PolicyDocument {
+                sans: sans.clone(),
+                workload_secret_id: secret_id.clone(),
+                role: role.to_owned(),
+            },
+        );
+        workloads.push(Workload {
+            kind: planned.identity.kind.clone(),
+            namespace: planned.identity.namespace.clone(),
+            name: planned.identity.name.clone(),
+            policy: hash,
+            sans,
+            workload_secret_id: secret_id,
+            coordinator: planned.coordinator,
+            injected: planned.injected.clone(),
+        });
+    }
+    match options.disable_updates {
+        true => {
+            document.workload_owner_pub_keys.clear();
+            document.workload_owner_key_digests.clear();
+        }
+        false => merge(&mut document.workload_owner_pub_keys, &keys.workload),
+    }
+    merge(&mut document.seedshare_owner_pub_keys, &keys.seedshare);
+
+    let text = document.to_json();
+    let fill_in = match Manifest::parse(text.as_bytes()) {
+        Ok(_) => Vec::new(),
+        Err(error) if error.only_gaps() => error
+            .problems()
+            .iter()
+            .filter(|problem| problem.kind == ProblemKind::FillIn)
+            .map(ToString::to_string)
+            .collect(),
+        Err(source) => return Err(invalid(source)),
+    };
+    let hash = hex::encode(aws_lc_rs::digest::digest(
+        &aws_lc_rs::digest::SHA256,
+        text.as_bytes(),
+    ));
+    Ok(Built {
+        text,
+        hash,
+        workloads,
+        fill_in,
+    })
+}
+
+fn merge(keys: &mut Vec<String>, added: &[String]) {
+    keys.extend(added.iter().cloned());
+    keys.sort();
+    keys.dedup();
+}
+
+fn new_document(options: &Options) -> Result<ManifestDocument, GenerateError> {
+    if options.reference_values.is_empty() {
+        return Err(GenerateError::NoReferenceValues);
+    }
+    let mut document = ManifestDocument::default();
+    for choice in &options.reference_values {
+        match choice {
+            ReferenceValuesChoice::Metal(tee) => metal(*tee, &mut document),
+            ReferenceValuesChoice::Insecure { directory, tee } => {
+                let reference = software_tee(directory, *tee)?;
+                document
+                    .reference_values
+                    .push(&reference, "Insecure-Software-TEE");
+            }
+        }
+    }
+    Ok(document)
+}
+
+/// What is known of bare metal in advance. Launch measurement and TCB are the operator's to fill in.
+fn metal(tee: Tee, document: &mut ManifestDocument) {
+    let (demands, platform) = match tee {
+        Tee::Tdx => (
+            Demands::Tdx(TdxDemands {
+                mr_td: [0; 48],
+                mr_seam: [0; 48],
+                rtmrs: [[0; 48]; 4],
+                rtmr0_alternatives: Vec::new(),
+                xfam: [0xe7, 0x02, 0x06, 0, 0, 0, 0, 0],
+                allowed_piids: Vec::new(),
+                memory_integrity: false,
+                smt_disabled: false,
+                static_platform: false,
+                min_tcb_evaluation_data_number: 0,
+            }),
+            "Metal-QEMU-TDX",
+        ),
+        _ => (
+            Demands::Snp(SnpDemands {
+                product: SnpProduct::Genoa,
+                measurement: [0; 48],
+                minimum_tcb: SnpTcb::default(),
+                guest_policy: SnpGuestPolicy {
+                    smt: true,
+                    ..SnpGuestPolicy::default()
+                },
+                platform_info: SnpPlatformInfo {
+                    smt_enabled: true,
+                    ..SnpPlatformInfo::default()
+                },
+                minimum_mitigation_vector: 0,
+                allowed_chip_ids: Vec::new(),
+            }),
+            "Metal-QEMU-SNP",
+        ),
+    };
+    let reference = ReferenceValue {
+        name: platform.to_owned(),
+        root: Root::Vendor,
+        demands,
+    };
+    document.reference_values.push(&reference, platform);
+    // Zeros are no values: the validator asks for what is absent.
+    if let Some(snp) = document
+        .reference_values
+        .snp
+        .last_mut()
+        .filter(|_| tee != Tee::Tdx)
+    {
+        snp.trusted_measurement.clear();
+        snp.minimum_tcb = Default::default();
+    }
+    if let Some(tdx) = document
+        .reference_values
+        .tdx
+        .last_mut()
+        .filter(|_| tee == Tee::Tdx)
+    {
+        tdx.mr_td.clear();
+        tdx.mr_seam.clear();
+        tdx.rtmrs.clear();
+    }
+}
+
+#[cfg(feature = "software-tee")]
+fn software_tee(directory: &std::path::Path, tee: Tee) -> Result<ReferenceValue, GenerateError> {
+    let software =
+        contrast_attestation::software::SoftwareTee::open(directory).map_err(|error| {
+            GenerateError::SoftwareTee {
+                path: directory.to_owned(),
+                reason: error.to_string(),
+            }
+        })?;
+    Ok(software.reference_value(tee))
+}
+
+#[cfg(not(feature = "software-tee"))]
+fn software_tee(directory: &std::path::Path, _: Tee) -> Result<ReferenceValue, GenerateError> {
+    Err(GenerateError::SoftwareTee {
+        path: directory.to_owned(),
+        reason: "this build has no software TEE (feature `software-tee`)".to_owned(),
+    })
+}

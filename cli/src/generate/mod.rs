@@ -1,0 +1,260 @@
+//! Turns Kubernetes YAML into a deployment: injects, pins, makes a policy per pod, and writes the manifest.
+//!
+//! Everything is computed and checked in memory first (`plan`); only then are files written, each by a rename, so an error
+//! or a full disk leaves every file as it was. Running it again on its own output changes nothing.
+
+mod inject;
+mod manifest;
+mod owner_keys;
+mod plan;
+mod policies;
+mod write;
+
+use std::path::PathBuf;
+
+use contrast_attestation::Tee;
+use contrast_images::CacheError;
+use contrast_manifest::ManifestError;
+use contrast_policy::{BuildError, InitdataError};
+use contrast_resources::ResourceError;
+use serde::Serialize;
+
+use crate::{diagnostic::Diagnose, exit::Exit};
+
+/// What to generate, and from what.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// YAML files, or directories that are searched for them.
+    pub paths: Vec<PathBuf>,
+    /// Manifest to create or update.
+    pub manifest: PathBuf,
+    /// Cache of image configurations; may be absent.
+    pub image_cache: PathBuf,
+    /// Reference values of a new manifest.
+    pub reference_values: Vec<ReferenceValuesChoice>,
+    /// Keys that may update the manifest; a file that does not exist is created only if `create_keys`.
+    pub workload_owner_keys: Vec<PathBuf>,
+    /// Keys that can recover; as above.
+    pub seedshare_owner_keys: Vec<PathBuf>,
+    /// Whether missing key files are created: when the user named none and the defaults are used.
+    pub create_workload_owner_key: bool,
+    /// As above, for the seed share owner.
+    pub create_seedshare_owner_key: bool,
+    /// Nobody may update the manifest.
+    pub disable_updates: bool,
+    /// Do not inject the Initializer.
+    pub skip_initializer: bool,
+    /// Do not inject the service mesh.
+    pub skip_service_mesh: bool,
+    /// File of `image = replacement` lines.
+    pub image_replacements: Option<PathBuf>,
+    /// One file for all resources, instead of changing the inputs.
+    pub output: Option<PathBuf>,
+}
+
+/// A platform whose reference values a new manifest gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReferenceValuesChoice {
+    /// Hardware; the operator fills in what only they can know.
+    Metal(Tee),
+    /// The software TEE in this directory.
+    Insecure {
+        /// Its directory.
+        directory: PathBuf,
+        /// Format of its evidence.
+        tee: Tee,
+    },
+}
+
+/// What was generated.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The manifest's path.
+    pub manifest: PathBuf,
+    /// SHA-256 of the manifest, hex.
+    pub manifest_hash: String,
+    /// Workloads that got a policy.
+    pub workloads: Vec<Workload>,
+    /// Fields of the manifest that the operator still has to fill in, as JSON paths with what belongs there.
+    pub fill_in: Vec<String>,
+    /// What the operator should know.
+    pub notices: Vec<String>,
+    /// Files whose content changed.
+    pub written: Vec<PathBuf>,
+}
+
+/// One workload.
+#[derive(Debug, Clone, Serialize)]
+pub struct Workload {
+    /// Kubernetes kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// SHA-256 of its initdata document, hex.
+    pub policy: String,
+    /// Names for its certificates.
+    pub sans: Vec<String>,
+    /// Id of its workload secret.
+    pub workload_secret_id: String,
+    /// Whether it is the Coordinator.
+    pub coordinator: bool,
+    /// Containers that were injected.
+    pub injected: Vec<String>,
+}
+
+/// Nothing was generated and no file was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// A file cannot be read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No YAML.
+    #[error("no YAML file in {}", paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
+    NoFiles {
+        /// Where it was searched.
+        paths: Vec<PathBuf>,
+    },
+    /// YAML that cannot be used.
+    #[error("{}", path.display())]
+    Resource {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ResourceError,
+    },
+    /// No pods for Contrast.
+    #[error(
+        "no workload has a `runtimeClassName` that starts with `contrast-cc`, so there is nothing to generate"
+    )]
+    NoWorkloads,
+    /// No Coordinator, or several.
+    #[error(
+        "expected exactly one workload with the annotation `contrast.edgeless.systems/pod-role: coordinator`, found {found}"
+    )]
+    Coordinators {
+        /// How many there are, with their names.
+        found: String,
+    },
+    /// A workload is defined twice.
+    #[error("{workload} is defined twice")]
+    Duplicate {
+        /// Kind, namespace and name.
+        workload: String,
+    },
+    /// A field that cannot be used.
+    #[error("{workload}: {reason}")]
+    Workload {
+        /// Kind and name.
+        workload: String,
+        /// What is wrong and what to write.
+        reason: String,
+    },
+    /// No policy can be made.
+    #[error("{workload}: no policy can be made")]
+    Policy {
+        /// Kind and name.
+        workload: String,
+        /// Why.
+        #[source]
+        source: BuildError,
+    },
+    /// The policy does not fit into initdata.
+    #[error(transparent)]
+    Initdata(#[from] InitdataError),
+    /// The image cache is unusable.
+    #[error(transparent)]
+    ImageCache(#[from] CacheError),
+    /// A line of the replacements file.
+    #[error("{} line {line}: expected `image = replacement`, found `{found}`", path.display())]
+    Replacement {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The line.
+        found: String,
+    },
+    /// An existing or the resulting manifest is invalid.
+    #[error("{} is not valid", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// All problems.
+        #[source]
+        source: ManifestError,
+    },
+    /// A new manifest without reference values.
+    #[error("a new manifest needs reference values; name the platform with `--reference-values`")]
+    NoReferenceValues,
+    /// The software TEE is unusable.
+    #[error("the software TEE in {} is unusable: {reason}", path.display())]
+    SoftwareTee {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// An owner's key is unusable.
+    #[error("{} is no usable {kind} key: {reason}", path.display())]
+    OwnerKey {
+        /// The file.
+        path: PathBuf,
+        /// `workload owner` or `seed share owner`.
+        kind: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Diagnose for GenerateError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoWorkloads => vec![
+                "set `runtimeClassName: contrast-cc` in the pod templates that are to become confidential".into(),
+            ],
+            _ => vec!["no file was changed".into()],
+        }
+    }
+}
+
+/// Generates.
+///
+/// # Errors
+/// When anything is wrong; then no file has been changed.
+pub fn run(options: &Options) -> Result<Outcome, GenerateError> {
+    let files = plan::read(options)?;
+    let plan = plan::make(options, files)?;
+    let keys = owner_keys::load(options)?;
+    let manifest = manifest::build(options, &plan, &keys)?;
+    let mut changes = plan.changes(options)?;
+    changes.extend(keys.changes());
+    changes.push(write::Change::public(
+        options.manifest.clone(),
+        manifest.text.clone().into(),
+    ));
+    let written = write::all(changes)?;
+    Ok(Outcome {
+        manifest: options.manifest.clone(),
+        manifest_hash: manifest.hash,
+        workloads: manifest.workloads,
+        fill_in: manifest.fill_in,
+        notices: keys.notices,
+        written,
+    })
+}

@@ -1,0 +1,405 @@
+//! Inputs to plan: what every file will be, and which workloads there are. No file is written here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use contrast_images::ImageCache;
+use contrast_policy::{INITDATA_ANNOTATION, Initdata};
+use contrast_resources::{Document, ResourceError, Step, YamlFile, pod_template_path};
+use serde_json::{Value, json};
+
+use super::{
+    GenerateError, Options, ReferenceValuesChoice,
+    inject::{self, Mesh, Place, container_ports, items},
+    policies::{self, Identity, annotation},
+    write::Change,
+};
+
+const COORDINATOR_ROLE: &str = "coordinator";
+const CLASS_PREFIXES: [&str; 2] = ["contrast-cc", "contrast-insecure"];
+
+/// A file of the user.
+pub(super) struct InputFile {
+    path: PathBuf,
+    yaml: YamlFile,
+}
+
+/// What will be.
+pub(super) struct Plan {
+    files: Vec<InputFile>,
+    pub(super) workloads: Vec<PlannedWorkload>,
+}
+
+pub(super) struct PlannedWorkload {
+    pub(super) identity: Identity,
+    pub(super) coordinator: bool,
+    pub(super) secret_id: Option<String>,
+    pub(super) initdata: Initdata,
+    pub(super) injected: Vec<String>,
+}
+
+/// Where a workload stands.
+struct Found {
+    file: usize,
+    document: Document,
+    template_path: Vec<Step>,
+    template: Value,
+    identity: Identity,
+    coordinator: bool,
+}
+
+pub(super) fn read(options: &Options) -> Result<Vec<InputFile>, GenerateError> {
+    let mut paths = BTreeSet::new();
+    for path in &options.paths {
+        match path.is_dir() {
+            true => search(path, &mut paths)?,
+            false => drop(paths.insert(path.clone())),
+        }
+    }
+    if paths.is_empty() {
+        return Err(GenerateError::NoFiles {
+            paths: options.paths.clone(),
+        });
+    }
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).map_err(|source| read_failed(&path, source))?;
+            let yaml = YamlFile::parse(text).map_err(|source| GenerateError::Resource {
+                path: path.clone(),
+                source,
+            })?;
+            Ok(InputFile { path, yaml })
+        })
+        .collect()
+}
+
+fn search(directory: &Path, paths: &mut BTreeSet<PathBuf>) -> Result<(), GenerateError> {
+    for entry in fs::read_dir(directory).map_err(|source| read_failed(directory, source))? {
+        let path = entry
+            .map_err(|source| read_failed(directory, source))?
+            .path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if path.is_dir() {
+            search(&path, paths)?;
+        } else if matches!(extension, Some("yaml" | "yml")) {
+            paths.insert(path);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan, GenerateError> {
+    let images = ImageCache::read(&options.image_cache)?;
+    let replacements = replacements(options)?;
+    let found = find(&files)?;
+    if found.is_empty() {
+        return Err(GenerateError::NoWorkloads);
+    }
+    let coordinators: Vec<&Found> = found.iter().filter(|found| found.coordinator).collect();
+    let [coordinator] = coordinators.as_slice() else {
+        let names: Vec<String> = coordinators
+            .iter()
+            .map(|found| found.identity.shown())
+            .collect();
+        let found = match names.is_empty() {
+            true => "none".to_owned(),
+            false => format!("{}: {}", names.len(), names.join(", ")),
+        };
+        return Err(GenerateError::Coordinators { found });
+    };
+    let coordinator_namespace = coordinator.identity.namespace.clone();
+
+    let mut seen = BTreeSet::new();
+    let mut workloads = Vec::new();
+    for found in found {
+        if !seen.insert(found.identity.default_secret_id()) {
+            return Err(GenerateError::Duplicate {
+                workload: found.identity.shown(),
+            });
+        }
+        let Some(file) = files.get_mut(found.file) else {
+            continue;
+        };
+        let injected = inject(options, &found, &mut file.yaml, &coordinator_namespace)
+            .and_then(|injected| {
+                replace_images(&found, &mut file.yaml, &replacements)?;
+                set_runtime_class(options, &found, &mut file.yaml)?;
+                Ok(injected)
+            })
+            .map_err(|source| GenerateError::Resource {
+                path: file.path.clone(),
+                source,
+            })??;
+        // The policy is for the pod as it stands now in the text.
+        let template = template_at(&file.yaml, &found, &file.path)?;
+        let initdata = policies::initdata(&found.identity, &template, &images)?;
+        let mut place = place(&mut file.yaml, &found);
+        place
+            .set(
+                &["metadata", "annotations", INITDATA_ANNOTATION],
+                &json!(initdata.to_annotation()?),
+            )
+            .map_err(|source| GenerateError::Resource {
+                path: file.path.clone(),
+                source,
+            })?;
+        let secret_id = annotation(
+            &found.document.object,
+            &found.template,
+            "workload-secret-id",
+        );
+        workloads.push(PlannedWorkload {
+            secret_id: secret_id.map(str::to_owned),
+            coordinator: found.coordinator,
+            identity: found.identity,
+            initdata,
+            injected,
+        });
+    }
+    Ok(Plan { files, workloads })
+}
+
+impl Plan {
+    /// The files' new contents.
+    pub(super) fn changes(&self, options: &Options) -> Result<Vec<Change>, GenerateError> {
+        let Some(output) = &options.output else {
+            let change =
+                |file: &InputFile| Change::public(file.path.clone(), file.yaml.text().into());
+            return Ok(self.files.iter().map(change).collect());
+        };
+        let mut all = String::new();
+        for file in &self.files {
+            let text = file.yaml.text().trim_end();
+            let text = text.strip_prefix("---\n").unwrap_or(text);
+            if !all.is_empty() {
+                all.push_str("---\n");
+            }
+            all.push_str(text);
+            all.push('\n');
+        }
+        Ok(vec![Change::public(output.clone(), all.into())])
+    }
+}
+
+fn find(files: &[InputFile]) -> Result<Vec<Found>, GenerateError> {
+    let mut all = Vec::new();
+    for (number, file) in files.iter().enumerate() {
+        let documents = file.yaml.documents();
+        let documents = documents.map_err(|source| GenerateError::Resource {
+            path: file.path.clone(),
+            source,
+        })?;
+        for document in documents {
+            let Some(below) = pod_template_path(&document.object) else {
+                continue;
+            };
+            let template = at(&document.object, &below).cloned().unwrap_or_default();
+            let class = template["spec"]["runtimeClassName"]
+                .as_str()
+                .unwrap_or_default();
+            if !CLASS_PREFIXES
+                .iter()
+                .any(|prefix| class.starts_with(prefix))
+            {
+                continue;
+            }
+            let role = annotation(&document.object, &template, "pod-role");
+            let coordinator = match role {
+                None => false,
+                Some(COORDINATOR_ROLE) => true,
+                Some(other) => {
+                    return Err(GenerateError::Workload {
+                        workload: Identity::of(&document.object)?.shown(),
+                        reason: format!(
+                            "pod-role `{other}` is not known; the only one is `coordinator`"
+                        ),
+                    });
+                }
+            };
+            let identity = Identity::of(&document.object)?;
+            let template_path = document.path.iter().cloned().chain(below).collect();
+            all.push(Found {
+                file: number,
+                document,
+                template_path,
+                template,
+                identity,
+                coordinator,
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Injects what the pod is to have; the inner error is the user's.
+fn inject(
+    options: &Options,
+    found: &Found,
+    yaml: &mut YamlFile,
+    coordinator_namespace: &str,
+) -> Result<Result<Vec<String>, GenerateError>, ResourceError> {
+    let mut injected = Vec::new();
+    if found.coordinator {
+        return Ok(Ok(injected));
+    }
+    let value = |name: &str| annotation(&found.document.object, &found.template, name);
+    let mesh = Mesh {
+        ingress: value("servicemesh-ingress"),
+        egress: value("servicemesh-egress"),
+        admin_port: value("servicemesh-admin-interface-port"),
+    };
+    let refuse = |reason: &str| {
+        Ok(Err(GenerateError::Workload {
+            workload: found.identity.shown(),
+            reason: reason.to_owned(),
+        }))
+    };
+    if mesh.egress == Some("") {
+        return refuse(
+            "the annotation servicemesh-egress is empty; remove it, or write `name#127.x.y.z:port#host:port`",
+        );
+    }
+    let wants_mesh = mesh.ingress.is_some() || mesh.egress.is_some() || mesh.admin_port.is_some();
+    let skip_initializer = options.skip_initializer || value("skip-initializer") == Some("true");
+    let mut place = place(yaml, found);
+    let spec = &found.template["spec"];
+    if !skip_initializer {
+        let container = inject::initializer(inject::INITIALIZER_IMAGE, coordinator_namespace);
+        place.put_init_container(spec, 0, &container)?;
+        injected.push(inject::INITIALIZER.to_owned());
+    }
+    if wants_mesh && !options.skip_service_mesh {
+        let ports = container_ports(spec);
+        let container = inject::service_mesh(inject::SERVICE_MESH_IMAGE, &mesh, &ports);
+        place.put_init_container(spec, usize::MAX, &container)?;
+        injected.push(inject::SERVICE_MESH.to_owned());
+    }
+    if !injected.is_empty() {
+        let now = current(yaml, found)?;
+        let volume = items(&now["spec"], "volumes")
+            .iter()
+            .find(|v| v["name"] == "contrast-secrets");
+        if volume.is_some_and(|volume| volume.get("emptyDir").is_none()) {
+            return refuse("the volume `contrast-secrets` must be an emptyDir; rename yours");
+        }
+        self::place(yaml, found).put_secrets_volume(&now["spec"])?;
+    }
+    Ok(Ok(injected))
+}
+
+fn replace_images(
+    found: &Found,
+    yaml: &mut YamlFile,
+    replacements: &BTreeMap<String, String>,
+) -> Result<(), ResourceError> {
+    let template = current(yaml, found)?;
+    for list in ["initContainers", "containers"] {
+        for (position, container) in items(&template["spec"], list).iter().enumerate() {
+            let image = container["image"].as_str().unwrap_or_default();
+            if let Some(replacement) = replacements.get(image) {
+                let mut place = place(yaml, found);
+                let mut path = place.path(&["spec", list]);
+                path.extend([Step::Index(position), Step::key("image")]);
+                place.file.set(place.document, &path, &json!(replacement))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A generic class becomes that of the first platform that was named; specific ones stay.
+fn set_runtime_class(
+    options: &Options,
+    found: &Found,
+    yaml: &mut YamlFile,
+) -> Result<(), ResourceError> {
+    let class = found.template["spec"]["runtimeClassName"]
+        .as_str()
+        .unwrap_or_default();
+    let handler = match options.reference_values.first() {
+        Some(ReferenceValuesChoice::Metal(contrast_attestation::Tee::Tdx)) => {
+            "contrast-cc-metal-qemu-tdx"
+        }
+        Some(ReferenceValuesChoice::Metal(_)) => "contrast-cc-metal-qemu-snp",
+        Some(ReferenceValuesChoice::Insecure { .. }) => "contrast-insecure-software-tee",
+        None => return Ok(()),
+    };
+    match CLASS_PREFIXES.contains(&class) {
+        true => place(yaml, found).set(&["spec", "runtimeClassName"], &json!(handler)),
+        false => Ok(()),
+    }
+}
+
+fn place<'a>(yaml: &'a mut YamlFile, found: &'a Found) -> Place<'a> {
+    Place {
+        file: yaml,
+        document: found.document.index,
+        template: &found.template_path,
+    }
+}
+
+/// The pod template as it stands in the text now.
+fn current(yaml: &YamlFile, found: &Found) -> Result<Value, ResourceError> {
+    let below = found
+        .template_path
+        .get(found.document.path.len()..)
+        .unwrap_or_default();
+    let documents = yaml.documents()?;
+    let same = documents
+        .iter()
+        .find(|other| other.index == found.document.index && other.path == found.document.path);
+    Ok(same
+        .and_then(|document| at(&document.object, below))
+        .cloned()
+        .unwrap_or_default())
+}
+
+fn template_at(yaml: &YamlFile, found: &Found, path: &Path) -> Result<Value, GenerateError> {
+    current(yaml, found).map_err(|source| GenerateError::Resource {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn at<'a>(object: &'a Value, path: &[Step]) -> Option<&'a Value> {
+    path.iter().try_fold(object, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Index(index) => value.get(index),
+    })
+}
+
+fn replacements(options: &Options) -> Result<BTreeMap<String, String>, GenerateError> {
+    let Some(path) = &options.image_replacements else {
+        return Ok(BTreeMap::new());
+    };
+    let text = fs::read_to_string(path).map_err(|source| read_failed(path, source))?;
+    let lines = text
+        .lines()
+        .enumerate()
+        .map(|(number, line)| (number.saturating_add(1), line.trim()));
+    lines
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(number, line)| match line.split_once(" = ") {
+            Some((image, replacement)) => {
+                Ok((image.trim().to_owned(), replacement.trim().to_owned()))
+            }
+            None => Err(GenerateError::Replacement {
+                path: path.clone(),
+                line: number,
+                found: line.to_owned(),
+            }),
+        })
+        .collect()
+}
+
+fn read_failed(path: &Path, source: std::io::Error) -> GenerateError {
+    GenerateError::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    }
+}

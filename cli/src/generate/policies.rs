@@ -1,0 +1,90 @@
+//! A workload's policy, and what the manifest says about it.
+
+use contrast_images::ImageCache;
+use contrast_policy::{Initdata, PodSource};
+use serde_json::Value;
+
+use super::GenerateError;
+
+const PREFIX: &str = "contrast.edgeless.systems/";
+
+/// Identity of a workload, read from its object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl Identity {
+    pub(super) fn of(object: &Value) -> Result<Self, GenerateError> {
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        let metadata = &object["metadata"];
+        let Some(name) = metadata["name"].as_str() else {
+            return Err(GenerateError::Workload {
+                workload: kind,
+                reason: "it has no `metadata.name`".to_owned(),
+            });
+        };
+        Ok(Self {
+            api_version: object["apiVersion"].as_str().unwrap_or_default().to_owned(),
+            kind,
+            namespace: metadata["namespace"]
+                .as_str()
+                .unwrap_or("default")
+                .to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// For messages.
+    pub(super) fn shown(&self) -> String {
+        format!(
+            "{} `{}` in namespace `{}`",
+            self.kind, self.name, self.namespace
+        )
+    }
+
+    /// `group/version/kind/namespace/name`, with `core` for the empty group.
+    pub(super) fn default_secret_id(&self) -> String {
+        let version = match self.api_version.contains('/') {
+            true => self.api_version.clone(),
+            false => format!("core/{}", self.api_version),
+        };
+        format!("{version}/{}/{}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// Annotation of the pod template, or else of the workload itself.
+pub(super) fn annotation<'a>(
+    object: &'a Value,
+    template: &'a Value,
+    name: &str,
+) -> Option<&'a str> {
+    let key = format!("{PREFIX}{name}");
+    let on = |value: &'a Value| value["metadata"]["annotations"].get(&key)?.as_str();
+    on(template).or_else(|| on(object))
+}
+
+/// The pod's initdata document.
+pub(super) fn initdata(
+    identity: &Identity,
+    template: &Value,
+    images: &ImageCache,
+) -> Result<Initdata, GenerateError> {
+    let source = PodSource {
+        kind: &identity.kind,
+        name: &identity.name,
+        namespace: &identity.namespace,
+        template,
+        images,
+    };
+    let failed = |source| GenerateError::Policy {
+        workload: identity.shown(),
+        source,
+    };
+    let policy = source.policy().map_err(failed)?;
+    let rego = policy.to_rego().map_err(|error| failed(error.into()))?;
+    Ok(Initdata::with_policy(&rego)?)
+}

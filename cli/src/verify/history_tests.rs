@@ -1,0 +1,258 @@
+use std::{path::PathBuf, time::SystemTime};
+
+use contrast_clock::{SeededEntropy, SystemWallClock, WallClock as _};
+use contrast_pki::{MeshCa, RootCa, SigningKey};
+use contrast_proto::user::Transition;
+
+use super::*;
+
+const MANIFEST: &str = include_str!("../../tests/data/manifest.json");
+const COORDINATOR: &str = include_str!("../../tests/data/coordinator.toml");
+const WEB: &str = include_str!("../../tests/data/web.toml");
+
+/// A deployment as the Coordinator would describe it: first manifest, an update, a recovery under the same manifest.
+struct Deployment {
+    root: RootCa,
+    entropy: SeededEntropy,
+    now: SystemTime,
+    answer: GetManifestsResponse,
+}
+
+impl Deployment {
+    fn new() -> Self {
+        let entropy = SeededEntropy::new(1);
+        let now = SystemWallClock.now();
+        let key = SigningKey::generate(&entropy).expect("root key");
+        let root = RootCa::new(key, now).expect("root");
+        let answer = GetManifestsResponse {
+            root_ca: root.certificate_pem(),
+            policies: vec![COORDINATOR.as_bytes().into(), WEB.as_bytes().into()],
+            ..GetManifestsResponse::default()
+        };
+        let mut deployment = Self {
+            root,
+            entropy,
+            now,
+            answer,
+        };
+        let updated = MANIFEST.replace("\"web\",", "\"web.example\",");
+        deployment.append(MANIFEST);
+        deployment.append(&updated);
+        deployment.append(&updated);
+        deployment
+    }
+
+    fn append(&mut self, manifest: &str) {
+        let mesh = MeshCa::generate(&self.entropy, &self.root, self.now).expect("mesh CA");
+        let previous = self
+            .answer
+            .transitions
+            .last()
+            .map_or(TransitionHash::NONE, hash);
+        self.answer.transitions.push(Transition {
+            manifest_hash: sha256(manifest.as_bytes()).to_vec().into(),
+            previous: previous.0.to_vec().into(),
+            mesh_ca_public_key: mesh.public_key_spki().to_vec().into(),
+            signature: Vec::new().into(),
+        });
+        if !self
+            .answer
+            .manifests
+            .iter()
+            .any(|known| known == manifest.as_bytes())
+        {
+            self.answer
+                .manifests
+                .push(manifest.as_bytes().to_vec().into());
+        }
+        self.answer.mesh_ca = mesh.self_signed_pem();
+    }
+
+    fn check(&self) -> History {
+        History::check(&self.answer, &Memory::default())
+    }
+
+    fn failed(&self) -> Vec<String> {
+        names(&self.check().consistent)
+    }
+}
+
+fn hash(transition: &Transition) -> TransitionHash {
+    transition_hash(transition).expect("hash")
+}
+
+fn names(rows: &Rows) -> Vec<String> {
+    rows.failed().map(|row| row.name.clone()).collect()
+}
+
+fn remembered(hash: TransitionHash) -> Memory {
+    let path = PathBuf::from("verify/latest-transition");
+    Memory {
+        transitions: vec![KnownTransition {
+            hash,
+            path,
+            recorded: SystemTime::UNIX_EPOCH,
+        }],
+        root_ca: None,
+    }
+}
+
+#[test]
+fn accepts_update_and_recovery() {
+    let deployment = Deployment::new();
+    let history = deployment.check();
+    assert_eq!(names(&history.consistent), [""; 0]);
+    assert_eq!(history.chain.len(), 3);
+    assert_eq!(
+        history.latest(),
+        deployment.answer.transitions.last().map(hash)
+    );
+    assert_eq!(history.initdata.len(), 2);
+    let newest = newest_manifest(&deployment.answer).expect("newest");
+    assert_eq!(newest, deployment.answer.manifests[1]);
+}
+
+#[test]
+fn refuses_empty_history() {
+    let mut deployment = Deployment::new();
+    deployment.answer.transitions.clear();
+    assert!(deployment.failed().contains(&"history".to_owned()));
+    assert_eq!(deployment.check().latest(), None);
+}
+
+#[test]
+fn refuses_transition_that_was_cut_out() {
+    let mut deployment = Deployment::new();
+    deployment.answer.transitions.remove(1);
+    assert_eq!(deployment.failed(), ["transition 1 follows"]);
+}
+
+#[test]
+fn refuses_transition_whose_mesh_ca_key_was_swapped() {
+    let mut deployment = Deployment::new();
+    let other = deployment.answer.transitions[2].mesh_ca_public_key.clone();
+    deployment.answer.transitions[0].mesh_ca_public_key = other;
+    assert_eq!(deployment.failed(), ["transition 1 follows"]);
+}
+
+#[test]
+fn refuses_first_transition_with_a_predecessor() {
+    let mut deployment = Deployment::new();
+    deployment.answer.transitions.remove(0);
+    deployment.answer.manifests.remove(0);
+    assert_eq!(deployment.failed(), ["transition 0 follows"]);
+}
+
+#[test]
+fn refuses_hash_of_wrong_length_and_trusts_nothing_after_it() {
+    let mut deployment = Deployment::new();
+    deployment.answer.transitions[1].manifest_hash = vec![1; 31].into();
+    let failed = deployment.failed();
+    assert!(failed.contains(&"transition 1".to_owned()), "{failed:?}");
+    assert_eq!(deployment.check().chain.len(), 1);
+}
+
+#[test]
+fn refuses_manifest_that_no_transition_names() {
+    let mut deployment = Deployment::new();
+    let mut changed = deployment.answer.manifests[0].to_vec();
+    changed.push(b'\n');
+    deployment.answer.manifests[0] = changed.into();
+    assert_eq!(deployment.failed(), ["manifest 0 SHA-256"]);
+}
+
+#[test]
+fn refuses_surplus_manifest() {
+    let mut deployment = Deployment::new();
+    let surplus = deployment.answer.manifests[0].clone();
+    deployment.answer.manifests.push(surplus);
+    assert_eq!(deployment.failed(), ["manifest 2 SHA-256"]);
+}
+
+#[test]
+fn refuses_manifest_that_is_not_valid() {
+    let mut deployment = Deployment::new();
+    deployment.append("{}");
+    assert_eq!(deployment.failed(), ["manifest 2"]);
+}
+
+#[test]
+fn refuses_missing_and_surplus_initdata() {
+    let mut deployment = Deployment::new();
+    deployment.answer.policies[1] = WEB.replace("web", "impostor").into_bytes().into();
+    let failed = deployment.failed();
+    assert_eq!(failed.len(), 3, "{failed:?}");
+    assert_eq!(failed[0], "initdata documents");
+    assert_eq!(
+        failed[1],
+        format!("initdata {}", hex::encode(sha256(WEB.as_bytes())))
+    );
+    assert!(failed[2].starts_with("initdata "), "{failed:?}");
+}
+
+#[test]
+fn refuses_mesh_ca_of_another_transition() {
+    let mut deployment = Deployment::new();
+    let old = deployment.answer.mesh_ca.clone();
+    deployment.append(MANIFEST);
+    deployment.answer.mesh_ca = old;
+    assert_eq!(deployment.failed(), ["mesh CA public key"]);
+}
+
+#[test]
+fn refuses_root_ca_that_is_no_certificate() {
+    let mut deployment = Deployment::new();
+    deployment.answer.root_ca = "no certificate".into();
+    assert_eq!(deployment.failed(), ["root CA public key"]);
+}
+
+#[test]
+fn remembered_transition_anywhere_in_the_chain_is_fine() {
+    let deployment = Deployment::new();
+    for transition in &deployment.answer.transitions {
+        let history = History::check(&deployment.answer, &remembered(hash(transition)));
+        assert!(history.remembered.passed());
+    }
+}
+
+#[test]
+fn refuses_rolled_back_history() {
+    let mut deployment = Deployment::new();
+    let seen = deployment.check().latest().expect("latest");
+    // The disk of before the recovery: consistent in itself.
+    let mut old = deployment.answer.clone();
+    old.transitions.pop();
+    deployment.answer = old;
+    deployment.answer.mesh_ca = Deployment::new().answer.mesh_ca;
+    let history = History::check(&deployment.answer, &remembered(seen));
+    assert_eq!(
+        names(&history.remembered),
+        ["transition of `verify/latest-transition`"]
+    );
+}
+
+#[test]
+fn refuses_other_root_ca_than_last_time_but_not_a_renewed_certificate() {
+    let deployment = Deployment::new();
+    let memory = |pem: String| Memory {
+        root_ca: Some(pem),
+        ..Memory::default()
+    };
+    let entropy = SeededEntropy::new(1);
+    let same_key = SigningKey::generate(&entropy).expect("key");
+    let renewed = RootCa::new(same_key, deployment.now)
+        .expect("root")
+        .certificate_pem();
+    let history = History::check(&deployment.answer, &memory(renewed));
+    assert!(history.remembered.passed(), "{:?}", history.remembered);
+
+    let other_key = SigningKey::generate(&SeededEntropy::new(2)).expect("key");
+    let other = RootCa::new(other_key, deployment.now)
+        .expect("root")
+        .certificate_pem();
+    let history = History::check(&deployment.answer, &memory(other));
+    assert_eq!(
+        names(&history.remembered),
+        ["root CA public key, as last time"]
+    );
+}

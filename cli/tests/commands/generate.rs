@@ -1,0 +1,134 @@
+//! What `contrast generate` refuses, and that nothing is left behind then.
+
+use std::fs;
+
+use crate::context::Context;
+
+/// A Coordinator and a workload, as a user writes them.
+const APPLICATION: &str = "\
+apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  name: coordinator
+spec:
+  template:
+    metadata:
+      annotations:
+        contrast.edgeless.systems/pod-role: coordinator
+    spec:
+      runtimeClassName: contrast-cc
+      containers:
+        - name: coordinator
+          image: registry.example/coordinator@sha256:1111111111111111111111111111111111111111111111111111111111111111
+          command: [/coordinator]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  template:
+    spec:
+      runtimeClassName: contrast-cc
+      containers:
+        - name: web
+          image: registry.example/web@sha256:2222222222222222222222222222222222222222222222222222222222222222
+          command: [/web]
+";
+
+/// Runs `generate` on one file and checks that it changed nothing.
+fn refused(yaml: &str) -> String {
+    let context = Context::new();
+    let path = context.file("application.yml", yaml);
+    let shown = context.run(&[
+        "generate",
+        "--reference-values",
+        "metal-qemu-snp",
+        "application.yml",
+    ]);
+    assert_eq!(
+        fs::read_to_string(path).expect("read"),
+        yaml,
+        "the input was changed"
+    );
+    let left = fs::read_dir(context.path("")).expect("list").count();
+    assert_eq!(left, 1, "files were left behind");
+    shown
+}
+
+#[test]
+fn image_without_digest_is_refused() {
+    let unpinned = APPLICATION.replace(
+        "web@sha256:2222222222222222222222222222222222222222222222222222222222222222",
+        "web:latest",
+    );
+    assert_ne!(unpinned, APPLICATION);
+    insta::assert_snapshot!(refused(&unpinned));
+}
+
+#[test]
+fn yaml_that_is_not_kubernetes_is_refused() {
+    insta::assert_snapshot!(refused("- milk\n- eggs\n"));
+}
+
+#[test]
+fn yaml_without_confidential_pods_is_refused() {
+    insta::assert_snapshot!(refused(&APPLICATION.replace("contrast-cc", "runc")));
+}
+
+#[test]
+fn missing_coordinator_is_refused() {
+    insta::assert_snapshot!(refused(
+        APPLICATION.split_once("---\n").expect("two documents").1
+    ));
+}
+
+#[test]
+fn insecure_platform_needs_a_software_tee() {
+    let context = Context::new();
+    context.file("application.yml", APPLICATION);
+    let arguments = [
+        "generate",
+        "--reference-values",
+        "insecure-snp",
+        "application.yml",
+    ];
+    insta::assert_snapshot!(context.run(&arguments));
+}
+
+#[test]
+fn disabling_updates_excludes_owner_keys() {
+    let arguments = ["generate", "application.yml", "-d", "-w", "key.pem"];
+    insta::assert_snapshot!(Context::new().run(&arguments));
+}
+
+#[cfg(feature = "software-tee")]
+#[test]
+fn insecure_manifest_comes_with_a_warning_on_standard_error() {
+    let context = Context::new();
+    context.file("application.yml", APPLICATION);
+    assert!(
+        context
+            .output(&["insecure-tee", "init", "tee"])
+            .status
+            .success()
+    );
+    let arguments = [
+        "generate",
+        "--reference-values",
+        "insecure-snp",
+        "--insecure-software-tee",
+        "tee",
+        "application.yml",
+        "--format",
+        "json",
+    ];
+    let output = context.output(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(stderr.contains("warning: INSECURE"), "{stderr}");
+    let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let manifest = fs::read(context.path("manifest.json")).expect("manifest");
+    let hash = hex::encode(contrast_cli::transition::sha256(&manifest));
+    assert_eq!(outcome["manifest_hash"], hash.as_str());
+}

@@ -1,0 +1,11 @@
+//! Drives the real `contrast` binary; one module for each command.
+
+#![expect(clippy::expect_used, reason = "a test may panic")]
+
+mod context;
+mod generate;
+mod help;
+#[cfg(feature = "software-tee")]
+mod insecure_tee;
+mod set;
+mod verify;

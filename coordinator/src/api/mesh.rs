@@ -1,0 +1,89 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use contrast_atls::Peer;
+use contrast_attestation::EvidenceVerifier;
+use contrast_proto::mesh::{NewMeshCertRequest, NewMeshCertResponse, mesh_api_server::MeshApi};
+use tokio::task::spawn_blocking;
+use tonic::{Request, Response, Status};
+
+use super::{handler::answer, status::ApiError, wire};
+use crate::{
+    issue::{admit, issue, workload_secret},
+    ops::Metrics,
+    state::{Guard, KeysError},
+};
+
+/// The mesh API: see `proto/contrast/v1/mesh.proto`.
+#[derive(Debug, Clone)]
+pub(crate) struct MeshService {
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+#[tonic::async_trait]
+impl MeshApi for MeshService {
+    async fn new_mesh_cert(
+        &self,
+        request: Request<NewMeshCertRequest>,
+    ) -> Result<Response<NewMeshCertResponse>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let service = self.clone();
+        let work = async move {
+            let peer = peer.ok_or(ApiError::NotAttested)?;
+            let issue = move || service.issue(&peer);
+            spawn_blocking(issue)
+                .await
+                .map_err(|_| ApiError::Panicked)?
+        };
+        answer(&self.metrics, "NewMeshCert", work).await
+    }
+}
+
+impl MeshService {
+    /// Everything about one certificate, under one snapshot of the state.
+    fn issue(&self, peer: &Peer) -> Result<NewMeshCertResponse, ApiError> {
+        let attested = peer.attested.as_deref().ok_or(ApiError::NotAttested)?;
+        let snapshot = self.guard.snapshot();
+        let active = snapshot.active()?;
+        let now = self.guard.clock().now();
+        // The connection may be older than the manifest, and evidence can expire: what counts is the manifest now.
+        let verified = active
+            .verifier()
+            .verify(&attested.evidence, &attested.report_data, now)
+            .map_err(|error| {
+                self.metrics.attestation_failed();
+                ApiError::Evidence(error)
+            })?;
+        let admission = admit(active.manifest(), &verified)?;
+        let peer_ip = peer.address.map(|address| address.ip().to_canonical());
+        let entropy = self.guard.entropy();
+        let leaf = issue(
+            active.mesh_ca(),
+            admission,
+            &peer.spki,
+            peer_ip,
+            entropy,
+            now,
+        )?;
+        let secret =
+            workload_secret(active.keys().derivation(), admission).map_err(KeysError::Derive)?;
+        let policy = verified.policy_hash();
+        let name = admission.entry.sans.first().map_or("", String::as_str);
+        if verified.is_insecure() {
+            self.metrics.insecure_evidence_accepted();
+            tracing::warn!(%policy, name, "INSECURE: issued a certificate for evidence of a software TEE");
+        } else {
+            tracing::info!(%policy, name, reference = verified.reference(), "issued a certificate");
+        }
+        Ok(NewMeshCertResponse {
+            mesh_ca: active.mesh_ca().self_signed_pem(),
+            certificate_chain: leaf.chain_pem,
+            root_ca: active.keys().root().certificate_pem(),
+            workload_secret: secret
+                .map(|secret| Bytes::copy_from_slice(secret.expose()))
+                .unwrap_or_default(),
+            transition: wire::transition_bytes(active.transition()),
+        })
+    }
+}

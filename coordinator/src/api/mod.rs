@@ -1,0 +1,24 @@
+//! gRPC services. Nothing below this module sees a protobuf type.
+
+mod handler;
+mod mesh;
+mod status;
+mod user;
+mod verifier;
+mod wire;
+
+pub(crate) use mesh::MeshService;
+pub(crate) use user::UserService;
+pub(crate) use verifier::ActiveManifestVerifier;
+
+/// Largest request of the user API, in bytes (32 MiB): a manifest and all policy documents.
+pub(crate) const USER_REQUEST_BYTES_MAX: usize = 32 << 20;
+
+/// Largest request of the mesh API, in bytes; the request has no fields.
+pub(crate) const MESH_REQUEST_BYTES_MAX: usize = 4 << 10;
+
+/// Requests of the user API that are in memory at the same time; further ones wait.
+pub(crate) const USER_REQUESTS_MAX: usize = 8;
+
+/// Requests of the mesh API that are handled at the same time; further ones wait.
+pub(crate) const MESH_REQUESTS_MAX: usize = 64;

@@ -1,0 +1,148 @@
+use std::{collections::HashMap, error::Error};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::wire::RequestError;
+use crate::{
+    issue::{AdmitError, IssueError},
+    state::{ApprovalError, HistoryError, KeysError, StateError, StoreError},
+};
+
+/// Domain of every machine-readable reason (google.rpc.ErrorInfo).
+const DOMAIN: &str = "coordinator.contrast";
+
+/// What the caller learns when the details are none of its business.
+const INTERNAL: &str = "internal error of the Coordinator; its log says more";
+
+/// Everything that can go wrong with a request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("this connection carries no verified evidence")]
+    NotAttested,
+    #[error("the evidence of this connection does not match the active manifest")]
+    Evidence(#[source] contrast_attestation::VerifyError),
+    #[error(transparent)]
+    Admit(#[from] AdmitError),
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    #[error("keys could not be made")]
+    Keys(#[from] KeysError),
+    #[error("a request handler panicked")]
+    Panicked,
+}
+
+/// The one mapping from errors to gRPC: code, machine-readable reason, and a message for people. Internal details go to the
+/// log only.
+pub(crate) fn status(method: &'static str, error: &ApiError) -> Status {
+    let (code, reason) = classify(error);
+    let details = chain(error);
+    let public = match code {
+        Code::Internal | Code::DataLoss => {
+            tracing::error!(method, reason, "request failed: {details}");
+            match error {
+                ApiError::State(StateError::Store(_) | StateError::History(_)) => error.to_string(),
+                _ => INTERNAL.to_owned(),
+            }
+        }
+        Code::ResourceExhausted => {
+            tracing::error!(method, reason, "request failed: {details}");
+            error.to_string()
+        }
+        _ => {
+            tracing::info!(method, reason, "request refused: {details}");
+            details
+        }
+    };
+    let info = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, public, info)
+}
+
+fn classify(error: &ApiError) -> (Code, &'static str) {
+    match error {
+        ApiError::Request(_) => (Code::InvalidArgument, "REQUEST_MALFORMED"),
+        ApiError::State(error) => classify_state(error),
+        ApiError::NotAttested => (Code::PermissionDenied, "NOT_ATTESTED"),
+        ApiError::Evidence(_) => (Code::PermissionDenied, "EVIDENCE_REFUSED"),
+        ApiError::Admit(_) => (Code::PermissionDenied, "POLICY_UNKNOWN"),
+        ApiError::Issue(_) => (Code::Internal, "ISSUE_FAILED"),
+        ApiError::Keys(_) => (Code::Internal, "KEYS_FAILED"),
+        ApiError::Panicked => (Code::Internal, "PANICKED"),
+    }
+}
+
+fn classify_state(error: &StateError) -> (Code, &'static str) {
+    match error {
+        StateError::NoManifest => (Code::FailedPrecondition, "NO_MANIFEST"),
+        StateError::RecoveryNeeded => (Code::FailedPrecondition, "RECOVERY_NEEDED"),
+        StateError::NothingToRecover => (Code::FailedPrecondition, "NOTHING_TO_RECOVER"),
+        StateError::AlreadyRecovered => (Code::FailedPrecondition, "ALREADY_RECOVERED"),
+        StateError::StaleBase { .. } => (Code::FailedPrecondition, "BASE_NOT_LATEST"),
+        StateError::Manifest(_) => (Code::InvalidArgument, "MANIFEST_INVALID"),
+        StateError::Policies(_) => (Code::InvalidArgument, "POLICIES_MISMATCH"),
+        StateError::Shares(_) => (Code::InvalidArgument, "SEED_SHARES_UNUSABLE"),
+        StateError::Approval(ApprovalError::UpdatesDisabled) => {
+            (Code::PermissionDenied, "UPDATES_DISABLED")
+        }
+        StateError::Approval(_) => (Code::PermissionDenied, "OWNER_SIGNATURES"),
+        StateError::SeedShareOwnersChanged => (Code::PermissionDenied, "SEED_SHARE_OWNERS_CHANGED"),
+        StateError::History(HistoryError::WrongSeed) => (Code::PermissionDenied, "WRONG_SEED"),
+        StateError::History(HistoryError::RolledBack { .. }) => {
+            (Code::FailedPrecondition, "HISTORY_ROLLED_BACK")
+        }
+        StateError::History(_) => (Code::DataLoss, "HISTORY_CORRUPT"),
+        StateError::Store(StoreError::Full(_)) => (Code::ResourceExhausted, "DISK_FULL"),
+        StateError::Store(_) => (Code::Internal, "STORE_FAILED"),
+        StateError::Keys(_) => (Code::Internal, "KEYS_FAILED"),
+        StateError::Panicked => (Code::Internal, "PANICKED"),
+    }
+}
+
+/// The error and its causes. A transparent variant shows its cause's text itself; it is not repeated.
+fn chain(error: &ApiError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn internal_details_stay_inside_and_reasons_are_machine_readable() {
+        let error = ApiError::Issue(IssueError::Claim(der::ErrorKind::Failed.into()));
+        let status = status("NewMeshCert", &error);
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::Internal, INTERNAL)
+        );
+        let info = status.get_details_error_info().expect("has a reason");
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("ISSUE_FAILED", DOMAIN)
+        );
+    }
+
+    #[test]
+    fn refusals_carry_the_whole_cause() {
+        let error = ApiError::State(StateError::NoManifest);
+        let status = status("GetManifests", &error);
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(
+            status.message(),
+            "no manifest set yet; run `contrast set` first"
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! Protobuf to domain types and back.
+
+use bytes::Bytes;
+use contrast_manifest::MAX_MANIFEST_BYTES;
+use contrast_pki::{Salt, Seed, shares::SeedSharesDocument};
+use contrast_proto::user as wire;
+
+use crate::state::{Active, Approval, Link, RecoveryRequest, TransitionHash, UpdateRequest};
+
+/// Largest policy document, in bytes (4 MiB).
+const POLICY_BYTES_MAX: usize = 4 << 20;
+/// More owner signatures than this are refused unread.
+const SIGNATURES_MAX: usize = 256;
+
+/// A field of a request is malformed.
+#[derive(Debug, thiserror::Error)]
+#[error("{field}: expected {expected}, found {found}")]
+pub(crate) struct RequestError {
+    field: &'static str,
+    expected: String,
+    found: String,
+}
+
+fn limit(field: &'static str, found: usize, max: usize, unit: &str) -> Result<(), RequestError> {
+    match found <= max {
+        true => Ok(()),
+        false => Err(RequestError {
+            field,
+            expected: format!("at most {max} {unit}"),
+            found: format!("{found} {unit}"),
+        }),
+    }
+}
+
+fn length(field: &'static str, expected: usize, found: usize) -> RequestError {
+    RequestError {
+        field,
+        expected: format!("{expected} bytes"),
+        found: format!("{found} bytes"),
+    }
+}
+
+/// Empty means none.
+fn transition(field: &'static str, bytes: &[u8]) -> Result<Option<TransitionHash>, RequestError> {
+    match bytes {
+        [] => Ok(None),
+        bytes => match bytes.try_into() {
+            Ok(hash) => Ok(Some(TransitionHash(hash))),
+            Err(_) => Err(length(field, 32, bytes.len())),
+        },
+    }
+}
+
+pub(crate) fn update_request(
+    request: wire::SetManifestRequest,
+) -> Result<UpdateRequest, RequestError> {
+    limit(
+        "manifest",
+        request.manifest.len(),
+        MAX_MANIFEST_BYTES,
+        "bytes",
+    )?;
+    for policy in &request.policies {
+        limit("policies", policy.len(), POLICY_BYTES_MAX, "bytes")?;
+    }
+    limit(
+        "signatures",
+        request.signatures.len(),
+        SIGNATURES_MAX,
+        "signatures",
+    )?;
+    let base = transition("base_transition", &request.base_transition)?;
+    let approvals = request.signatures.into_iter().map(|approval| Approval {
+        public_key: approval.public_key,
+        signature: approval.signature,
+    });
+    Ok(UpdateRequest {
+        manifest: detached(&request.manifest),
+        policies: request.policies.iter().map(detached).collect(),
+        base: base.unwrap_or(TransitionHash::NONE),
+        approvals: approvals.collect(),
+    })
+}
+
+/// A copy of its own: what goes into the history must not keep the whole request's buffer alive.
+fn detached(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+/// `force` decides about other Coordinators that serve already; a single replica has none.
+pub(crate) fn recovery_request(
+    request: &wire::RecoverRequest,
+) -> Result<RecoveryRequest, RequestError> {
+    let share = &request.seed_share;
+    let salt = &request.salt;
+    Ok(RecoveryRequest {
+        seed: Seed::from_slice(share).map_err(|_| length("seed_share", 64, share.len()))?,
+        salt: Salt::from_slice(salt).map_err(|_| length("salt", 32, salt.len()))?,
+        known: transition("known_transition", &request.known_transition)?,
+    })
+}
+
+pub(crate) fn set_manifest_response(active: &Active) -> wire::SetManifestResponse {
+    let history = active.history();
+    // Before the first change or recovery the answer to the first set may have been lost; it is the same then.
+    let first = history.generation() == 1;
+    wire::SetManifestResponse {
+        root_ca: active.keys().root().certificate_pem(),
+        mesh_ca: active.mesh_ca().self_signed_pem(),
+        transition: transition_bytes(active.transition()),
+        seed_shares: first.then(|| seed_shares(history.seed_shares())),
+    }
+}
+
+pub(crate) fn manifests_response(active: &Active) -> wire::GetManifestsResponse {
+    let history = active.history();
+    wire::GetManifestsResponse {
+        transitions: history.links().map(link).collect(),
+        manifests: history.manifests(),
+        policies: history.policies(),
+        root_ca: active.keys().root().certificate_pem(),
+        mesh_ca: active.mesh_ca().self_signed_pem(),
+    }
+}
+
+fn link(link: &Link) -> wire::Transition {
+    let transition = &link.transition;
+    wire::Transition {
+        manifest_hash: Bytes::copy_from_slice(&transition.manifest_hash.0),
+        previous: transition_bytes(transition.previous),
+        mesh_ca_public_key: transition.mesh_ca_public_key.clone(),
+        signature: transition.signature.clone(),
+    }
+}
+
+pub(crate) fn seed_shares(document: &SeedSharesDocument) -> wire::SeedShares {
+    let shares = document.shares.iter().map(|share| wire::SeedShare {
+        public_key: Bytes::copy_from_slice(&share.public_key),
+        encrypted_seed: Bytes::copy_from_slice(&share.encrypted_seed),
+    });
+    wire::SeedShares {
+        salt: Bytes::copy_from_slice(&document.salt),
+        threshold: document.threshold,
+        shares: shares.collect(),
+    }
+}
+
+pub(crate) fn transition_bytes(transition: TransitionHash) -> Bytes {
+    Bytes::copy_from_slice(&transition.0)
+}

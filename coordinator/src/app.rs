@@ -1,0 +1,376 @@
+//! The service as a value: [`Bound::bind`] takes every port and opens the history before anything runs, [`Bound::run`]
+//! serves until it is told to stop or a part fails.
+
+use std::{
+    fs,
+    future::Future,
+    io::{self, Write},
+    net::{SocketAddr, TcpListener as StdTcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use contrast_atls::{
+    AcceptLimits, AtlsError, Identity, IdentityError, Incoming, Limits, ServerConfig,
+};
+use contrast_attestation::{Issuer, PlatformError};
+use contrast_clock::{Entropy, SystemEntropy, SystemWallClock, WallClock};
+use contrast_proto::{mesh::mesh_api_server::MeshApiServer, user::user_api_server::UserApiServer};
+use contrast_telemetry::{
+    drain::{self, Watcher},
+    readiness::{Pending, Readiness},
+    tasks::{TaskError, Tasks},
+};
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tower::limit::GlobalConcurrencyLimitLayer;
+
+use crate::{
+    api::{
+        ActiveManifestVerifier, MESH_REQUEST_BYTES_MAX, MESH_REQUESTS_MAX, MeshService,
+        USER_REQUEST_BYTES_MAX, USER_REQUESTS_MAX, UserService,
+    },
+    config::Config,
+    ops::{self, Metrics, Probes},
+    state::{Directory, Guard, Medium, Observer, StateError},
+};
+
+/// Longest time for one request, from its first byte on.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Requests at the same time on one connection.
+const STREAMS_PER_CONNECTION: u32 = 16;
+/// A peer that answers no ping for this long is gone.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long probes and metrics may take to end after everything else did.
+const OPS_STOP: Duration = Duration::from_secs(1);
+
+/// The service could not be started, or ended with an error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// A port is taken or not allowed.
+    #[error("cannot bind the {what} to {address}; free the port or set {variable}")]
+    Bind {
+        /// The service.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Variable that changes it.
+        variable: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The system does not tell which port was bound.
+    #[error("cannot learn the bound address")]
+    LocalAddress(#[source] io::Error),
+    /// The addresses could not be written.
+    #[error("cannot write the bound addresses to {}", path.display())]
+    AddressFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// There is no TEE.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// There is no history.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// There is no TLS key.
+    #[error("cannot make the key for attested TLS")]
+    Identity(#[source] IdentityError),
+    /// A part failed while serving.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}
+
+/// What the service gets from its surroundings. Tests hand in their own.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The TEE that proves this Coordinator.
+    pub issuer: Arc<dyn Issuer>,
+    /// Where the history is.
+    pub medium: Box<dyn Medium>,
+    /// Wall clock.
+    pub clock: Arc<dyn WallClock>,
+    /// Randomness for keys.
+    pub entropy: Arc<dyn Entropy>,
+    /// Hears of the steps of each change.
+    pub observer: Observer,
+}
+
+impl Surroundings {
+    /// The real ones, as `config` names them.
+    ///
+    /// # Errors
+    /// When there is no TEE to ask, or the data directory cannot be used.
+    pub fn of(config: &Config) -> Result<Self, AppError> {
+        let issuer = config.issuer().issuer()?;
+        if config.insecure_software_tee.is_some() {
+            tracing::warn!(
+                "INSECURE: this Coordinator proves itself with a software TEE; whoever can read its directory can \
+                 impersonate it"
+            );
+        }
+        let medium = Directory::claim(&config.data_dir).map_err(StateError::from)?;
+        Ok(Self {
+            issuer,
+            medium: Box::new(medium),
+            clock: Arc::new(SystemWallClock),
+            entropy: Arc::new(SystemEntropy),
+            observer: Observer::default(),
+        })
+    }
+}
+
+/// Addresses that the service is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Addresses {
+    /// User API.
+    pub user_api: SocketAddr,
+    /// Mesh API.
+    pub mesh_api: SocketAddr,
+    /// Probes and metrics.
+    pub ops: SocketAddr,
+}
+
+/// A service whose ports are bound and whose history is read, but which does not run yet.
+#[derive(Debug)]
+pub struct Bound {
+    user_api: TcpListener,
+    mesh_api: TcpListener,
+    ops: StdTcpListener,
+    addresses: Addresses,
+    drain_deadline: Duration,
+    guard: Arc<Guard>,
+    issuer: Arc<dyn Issuer>,
+    identity: Arc<Identity>,
+    clock: Arc<dyn WallClock>,
+    metrics: Arc<Metrics>,
+    startup: Readiness,
+    ports_pending: Pending,
+}
+
+impl Bound {
+    /// Binds all ports, opens the history, and reports the addresses in the log and in the address file.
+    ///
+    /// # Errors
+    /// When a port is taken or the history cannot be used.
+    pub async fn bind(config: &Config, surroundings: Surroundings) -> Result<Self, AppError> {
+        let startup = Readiness::default();
+        let ports_pending = startup.register("ports");
+        let user = (
+            "user API",
+            config.user_api_address,
+            "CONTRAST_USER_API_ADDRESS",
+        );
+        let mesh = (
+            "mesh API",
+            config.mesh_api_address,
+            "CONTRAST_MESH_API_ADDRESS",
+        );
+        let ops = (
+            "probes and metrics",
+            config.ops_address,
+            "CONTRAST_OPS_ADDRESS",
+        );
+        let user_api = listen(user).await?;
+        let mesh_api = listen(mesh).await?;
+        let ops = listen(ops).await?;
+        let local = |listener: &TcpListener| listener.local_addr().map_err(AppError::LocalAddress);
+        let addresses = Addresses {
+            user_api: local(&user_api)?,
+            mesh_api: local(&mesh_api)?,
+            ops: local(&ops)?,
+        };
+        let Surroundings {
+            issuer,
+            medium,
+            clock,
+            entropy,
+            observer,
+        } = surroundings;
+        let identity = Identity::generate(clock.now()).map_err(AppError::Identity)?;
+        let guard = Guard::open(medium, Arc::clone(&clock), entropy, observer)?;
+        if let Some(path) = &config.address_file {
+            write_addresses(path, &addresses).map_err(|source| AppError::AddressFile {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        tracing::info!(
+            user_api = %addresses.user_api,
+            mesh_api = %addresses.mesh_api,
+            ops = %addresses.ops,
+            state = guard.snapshot().name(),
+            "coordinator is serving"
+        );
+        Ok(Self {
+            user_api,
+            mesh_api,
+            ops: ops.into_std().map_err(AppError::LocalAddress)?,
+            addresses,
+            drain_deadline: config.drain_deadline,
+            guard,
+            issuer,
+            identity: Arc::new(identity),
+            clock,
+            metrics: Arc::new(Metrics::new()),
+            startup,
+            ports_pending,
+        })
+    }
+
+    /// The bound addresses, with the real port where 0 was asked for.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The state, for tests and benches.
+    pub fn guard(&self) -> &Arc<Guard> {
+        &self.guard
+    }
+
+    /// Serves until `shutdown` is ready, then lets requests finish until the drain deadline.
+    ///
+    /// # Errors
+    /// When a part fails; the others are then stopped.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        let (trigger, watcher) = drain::channel();
+        let (stop_ops, ops_stop) = drain::channel();
+        let mut ops = Tasks::default();
+        let probes = Probes {
+            guard: Arc::clone(&self.guard),
+            metrics: Arc::clone(&self.metrics),
+            startup: self.startup.clone(),
+            drain: watcher.clone(),
+        };
+        ops.spawn("ops", ops::serve(self.ops, probes, ops_stop));
+
+        let mut apis = Tasks::default();
+        let tls = ServerConfig {
+            identity: self.identity,
+            issuer: Some(self.issuer),
+            verifier: None,
+            clock: self.clock,
+            limits: Limits::server(),
+        };
+        let mesh_tls = ServerConfig {
+            verifier: Some(Arc::new(ActiveManifestVerifier(Arc::clone(&self.guard)))),
+            ..tls.clone()
+        };
+        let user = UserService {
+            guard: Arc::clone(&self.guard),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let mesh = MeshService {
+            guard: self.guard,
+            metrics: Arc::clone(&self.metrics),
+        };
+        apis.spawn(
+            "user API",
+            serve_user(self.user_api, tls, user, watcher.clone()),
+        );
+        apis.spawn(
+            "mesh API",
+            serve_mesh(self.mesh_api, mesh_tls, mesh, watcher),
+        );
+        drop(self.ports_pending);
+
+        let outcome = tokio::select! {
+            ended = apis.join() => ended,
+            ended = ops.join() => ended,
+            () = shutdown => {
+                tracing::info!(deadline_s = self.drain_deadline.as_secs(), "draining");
+                trigger.drain();
+                match apis.join_within(self.drain_deadline).await {
+                    Err(error @ TaskError::Deadline { .. }) => {
+                        // A peer that does not answer must not make a stop look like a failure.
+                        tracing::warn!(%error, "connections were closed by force");
+                        Ok(())
+                    }
+                    ended => ended,
+                }
+            }
+        };
+        stop_ops.drain();
+        let ops_outcome = ops.join_within(OPS_STOP).await;
+        outcome?;
+        if let Err(error) = ops_outcome {
+            // A scraper that keeps its connection open is no reason to call the shutdown failed.
+            tracing::warn!(%error, "probes and metrics did not end in time");
+        }
+        tracing::info!("coordinator stopped");
+        Ok(())
+    }
+}
+
+async fn listen(
+    (what, address, variable): (&'static str, SocketAddr, &'static str),
+) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| AppError::Bind {
+            what,
+            address,
+            variable,
+            source,
+        })
+}
+
+fn write_addresses(path: &Path, addresses: &Addresses) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let json = serde_json::to_vec(addresses).map_err(io::Error::other)?;
+    let mut file = fs::File::create(&new)?;
+    file.write_all(&json)?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+fn server(
+    requests: usize,
+) -> Server<tower::layer::util::Stack<GlobalConcurrencyLimitLayer, tower::layer::util::Identity>> {
+    Server::builder()
+        .timeout(REQUEST_TIMEOUT)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .layer(GlobalConcurrencyLimitLayer::new(requests))
+}
+
+async fn serve_user(
+    listener: TcpListener,
+    tls: ServerConfig,
+    service: UserService,
+    drain: Watcher,
+) -> Result<(), tonic::transport::Error> {
+    let service = UserApiServer::new(service).max_decoding_message_size(USER_REQUEST_BYTES_MAX);
+    let incoming = Incoming::new(listener, tls, AcceptLimits::default());
+    server(USER_REQUESTS_MAX)
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming, async move { drain.draining().await })
+        .await
+}
+
+async fn serve_mesh(
+    listener: TcpListener,
+    tls: ServerConfig,
+    service: MeshService,
+    drain: Watcher,
+) -> Result<(), tonic::transport::Error> {
+    let metrics = Arc::clone(&service.metrics);
+    let count_refusals = Arc::new(move |_: SocketAddr, error: &AtlsError| {
+        if matches!(error, AtlsError::RefusedPeer(_)) {
+            metrics.attestation_failed();
+        }
+    });
+    let service = MeshApiServer::new(service).max_decoding_message_size(MESH_REQUEST_BYTES_MAX);
+    let incoming = Incoming::new(listener, tls, AcceptLimits::default()).on_failure(count_refusals);
+    server(MESH_REQUESTS_MAX)
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming, async move { drain.draining().await })
+        .await
+}

@@ -1,0 +1,148 @@
+//! Options of the `coordinator` program. Every flag can be given by an environment variable; `--help` lists both.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use contrast_attestation::{IssuerConfig, Tee};
+use contrast_telemetry::logging;
+
+/// Attests every pod of a deployment against its manifest.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "coordinator", version)]
+pub struct Config {
+    /// Address of the user API (gRPC over attested TLS), for owners.
+    #[arg(
+        long,
+        env = "CONTRAST_USER_API_ADDRESS",
+        default_value = "0.0.0.0:1313",
+        value_name = "IP:PORT"
+    )]
+    pub user_api_address: SocketAddr,
+
+    /// Address of the mesh API (gRPC over mutually attested TLS), for pods.
+    #[arg(
+        long,
+        env = "CONTRAST_MESH_API_ADDRESS",
+        default_value = "0.0.0.0:7777",
+        value_name = "IP:PORT"
+    )]
+    pub mesh_api_address: SocketAddr,
+
+    /// Address of probes and metrics (HTTP).
+    #[arg(
+        long,
+        env = "CONTRAST_OPS_ADDRESS",
+        default_value = "0.0.0.0:9102",
+        value_name = "IP:PORT"
+    )]
+    pub ops_address: SocketAddr,
+
+    /// Directory of the history; must exist and belong to this Coordinator alone. Nothing secret is written there.
+    #[arg(
+        long,
+        env = "CONTRAST_DATA_DIR",
+        default_value = "/var/lib/contrast",
+        value_name = "DIR"
+    )]
+    pub data_dir: PathBuf,
+
+    /// How long requests may take to finish after SIGTERM or SIGINT, in seconds.
+    #[arg(long, env = "CONTRAST_DRAIN_DEADLINE", default_value = "25", value_name = "SECONDS", value_parser = seconds)]
+    pub drain_deadline: Duration,
+
+    /// File that receives the bound addresses as JSON ({"user_api", "mesh_api", "ops"}), written in one piece when all ports
+    /// are bound. For port 0.
+    #[arg(long, env = "CONTRAST_ADDRESS_FILE", value_name = "FILE")]
+    pub address_file: Option<PathBuf>,
+
+    /// INSECURE: directory of a software TEE to prove this Coordinator with. For development only.
+    #[arg(long, env = "CONTRAST_INSECURE_SOFTWARE_TEE", value_name = "DIR")]
+    pub insecure_software_tee: Option<PathBuf>,
+
+    /// INSECURE: kind of TEE that the software TEE emulates.
+    #[arg(
+        long,
+        env = "CONTRAST_INSECURE_SOFTWARE_TEE_KIND",
+        default_value = "snp"
+    )]
+    pub insecure_software_tee_kind: TeeKind,
+
+    /// INSECURE: initdata document that the software TEE says it was started with.
+    #[arg(long, env = "CONTRAST_INSECURE_INITDATA", value_name = "FILE")]
+    pub insecure_initdata: Option<PathBuf>,
+
+    /// Logs.
+    #[command(flatten)]
+    pub logging: logging::Options,
+}
+
+/// Kind of TEE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TeeKind {
+    /// AMD SEV-SNP.
+    Snp,
+    /// Intel TDX.
+    Tdx,
+}
+
+impl Config {
+    /// How to reach the TEE.
+    pub fn issuer(&self) -> IssuerConfig {
+        IssuerConfig {
+            software_tee: self.insecure_software_tee.clone(),
+            software_kind: match self.insecure_software_tee_kind {
+                TeeKind::Snp => Tee::Snp,
+                TeeKind::Tdx => Tee::Tdx,
+            },
+            initdata: self.insecure_initdata.clone(),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    const MAX: u64 = 3600;
+    match text.parse() {
+        Ok(seconds @ 0..=MAX) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!(
+            "expected a whole number of seconds from 0 to {MAX}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[test]
+    fn definition_is_consistent() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn ports_are_those_of_the_architecture() {
+        let config = Config::try_parse_from(["coordinator"]).expect("defaults");
+        let ports = [
+            config.user_api_address,
+            config.mesh_api_address,
+            config.ops_address,
+        ];
+        assert_eq!(ports.map(|address| address.port()), [1313, 7777, 9102]);
+    }
+
+    #[test]
+    fn names_the_option_with_a_bad_value() {
+        let arguments = ["coordinator", "--drain-deadline", "soon"];
+        let error = Config::try_parse_from(arguments)
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.contains("'soon' for '--drain-deadline <SECONDS>'"),
+            "{error}"
+        );
+        assert!(
+            error.contains("expected a whole number of seconds from 0 to 3600"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! The `coordinator` program. Exit code 0 after a graceful stop, 1 after a failure, 2 for wrong options.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use contrast_coordinator::{
+    app::{Bound, Surroundings},
+    config::Config,
+};
+use contrast_telemetry::{drain, logging};
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("coordinator failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: &Config) -> anyhow::Result<()> {
+    logging::init(&config.logging)?;
+    tracing::debug!(?config, "options");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let bound = Bound::bind(config, Surroundings::of(config)?).await?;
+    let shutdown = async {
+        match drain::termination_signal().await {
+            Ok(signal) => tracing::info!(signal, "asked to stop"),
+            Err(error) => tracing::error!(%error, "cannot listen for signals; stopping"),
+        }
+    };
+    Ok(bound.run(shutdown).await?)
+}

@@ -1,0 +1,179 @@
+use std::{fmt, sync::atomic::AtomicU64, time::Duration};
+
+use contrast_telemetry::metrics::{LATENCY_BUCKETS_S, render};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+    },
+    registry::Registry,
+};
+use tonic::Code;
+
+use crate::state::Phase;
+
+/// Names of metrics, as they are exposed. Dashboards depend on them.
+const GENERATION: &str = "contrast_coordinator_manifest_generation";
+const INSECURE_REFERENCE_VALUES: &str = "contrast_coordinator_insecure_reference_values";
+/// `_total` is appended when exposed.
+const ATTESTATION_FAILURES: &str = "contrast_meshapi_attestation_failures";
+const INSECURE_EVIDENCE: &str = "contrast_meshapi_insecure_evidence";
+const REQUEST_SECONDS: &str = "contrast_grpc_request_duration_seconds";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone)]
+struct LatencyBuckets;
+
+impl MetricConstructor<Histogram> for LatencyBuckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(LATENCY_BUCKETS_S)
+    }
+}
+
+/// All metrics of the Coordinator.
+pub(crate) struct Metrics {
+    registry: Registry,
+    generation: Gauge<u64, AtomicU64>,
+    insecure_reference_values: Gauge<u64, AtomicU64>,
+    attestation_failures: Counter,
+    insecure_evidence: Counter,
+    requests: Family<RequestLabels, Histogram, LatencyBuckets>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::default();
+        let generation = Gauge::default();
+        registry.register(
+            GENERATION,
+            "Number of transitions in the active history; 0 while there is no active manifest",
+            generation.clone(),
+        );
+        let insecure_reference_values = Gauge::default();
+        registry.register(
+            INSECURE_REFERENCE_VALUES,
+            "1 while the active manifest accepts evidence of a software TEE, which protects nothing",
+            insecure_reference_values.clone(),
+        );
+        let attestation_failures = Counter::default();
+        registry.register(
+            ATTESTATION_FAILURES,
+            "Peers of the mesh API whose evidence was refused",
+            attestation_failures.clone(),
+        );
+        let insecure_evidence = Counter::default();
+        registry.register(
+            INSECURE_EVIDENCE,
+            "Certificates issued for evidence of a software TEE",
+            insecure_evidence.clone(),
+        );
+        let requests = Family::new_with_constructor(LatencyBuckets);
+        registry.register(
+            REQUEST_SECONDS,
+            "Time from a decoded gRPC request to its answer",
+            requests.clone(),
+        );
+        Self {
+            registry,
+            generation,
+            insecure_reference_values,
+            attestation_failures,
+            insecure_evidence,
+            requests,
+        }
+    }
+
+    pub(crate) fn attestation_failed(&self) {
+        self.attestation_failures.inc();
+    }
+
+    pub(crate) fn insecure_evidence_accepted(&self) {
+        self.insecure_evidence.inc();
+    }
+
+    pub(crate) fn observe_request(&self, method: &'static str, code: Code, took: Duration) {
+        let labels = RequestLabels {
+            method,
+            code: name(code),
+        };
+        self.requests
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
+    }
+
+    /// The exposition, with gauges that follow from `phase`.
+    pub(crate) fn render(&self, phase: &Phase) -> String {
+        let (generation, insecure) = match phase {
+            Phase::Empty | Phase::Sealed(_) => (0, false),
+            Phase::Active(active) => (
+                active.history().generation(),
+                active.manifest().accepts_insecure_evidence(),
+            ),
+        };
+        self.generation
+            .set(u64::try_from(generation).unwrap_or(u64::MAX));
+        self.insecure_reference_values.set(insecure.into());
+        render(&self.registry)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// Names of gRPC status codes as metrics of other gRPC servers show them.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exposes_the_promised_names() {
+        let metrics = Metrics::new();
+        metrics.attestation_failed();
+        metrics.observe_request("NewMeshCert", Code::Ok, Duration::from_micros(200));
+        let text = metrics.render(&Phase::Empty);
+        for line in [
+            "contrast_coordinator_manifest_generation 0",
+            "contrast_coordinator_insecure_reference_values 0",
+            "contrast_meshapi_attestation_failures_total 1",
+            "contrast_meshapi_insecure_evidence_total 0",
+            r#"contrast_grpc_request_duration_seconds_bucket{le="0.0001",method="NewMeshCert",code="OK"} 0"#,
+            r#"contrast_grpc_request_duration_seconds_bucket{le="0.00025",method="NewMeshCert",code="OK"} 1"#,
+            r#"contrast_grpc_request_duration_seconds_bucket{le="5.0",method="NewMeshCert",code="OK"} 1"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+}

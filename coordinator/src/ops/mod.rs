@@ -1,0 +1,8 @@
+//! Probes and metrics, for those who operate the Coordinator. They run on a thread of their own, so that neither a slow
+//! scraper nor a busy API delays the other. Nothing here is secret, and nothing here can change the state.
+
+mod metrics;
+mod probes;
+
+pub(crate) use metrics::Metrics;
+pub(crate) use probes::{Probes, serve};

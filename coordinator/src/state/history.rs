@@ -1,0 +1,331 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use contrast_attestation::PolicyHash;
+use contrast_manifest::{Manifest, ManifestError, ManifestHash};
+use contrast_pki::shares::{SeedSharesDocument, SharesError};
+
+use super::{Records, Transition, TransitionFormatError, TransitionHash};
+
+/// A transition and its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Hash of the transition.
+    pub hash: TransitionHash,
+    /// The transition.
+    pub transition: Transition,
+}
+
+impl From<Transition> for Link {
+    fn from(transition: Transition) -> Self {
+        Self {
+            hash: transition.hash(),
+            transition,
+        }
+    }
+}
+
+/// The history on disk cannot be used. Nothing was modified.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// A record's content does not belong to its name.
+    #[error("the history is corrupt: the {kind} stored as {name} has other content")]
+    Corrupt {
+        /// Kind of the record.
+        kind: &'static str,
+        /// The hash under which it is stored.
+        name: String,
+    },
+    /// A record is missing.
+    #[error("the history is corrupt: the {kind} {name} is missing")]
+    Missing {
+        /// Kind of the record.
+        kind: &'static str,
+        /// Its hash.
+        name: String,
+    },
+    /// A transition's bytes are damaged.
+    #[error("the history is corrupt: transition {name} cannot be read")]
+    Format {
+        /// Its hash.
+        name: TransitionHash,
+        /// Why.
+        source: TransitionFormatError,
+    },
+    /// Transitions beside the chain that ends in the head.
+    #[error("the history forks: transition {beside} does not lead to the head {head}")]
+    Fork {
+        /// The head.
+        head: TransitionHash,
+        /// One of the transitions beside the chain.
+        beside: TransitionHash,
+    },
+    /// The latest manifest is not valid for this version.
+    #[error("the latest manifest {name} of the history is refused by this version")]
+    Manifest {
+        /// Its hash.
+        name: ManifestHash,
+        /// Why.
+        source: ManifestError,
+    },
+    /// The seed shares are damaged.
+    #[error("the seed shares stored with the history cannot be read")]
+    SeedShares(#[source] SharesError),
+    /// The first transition carries another seed's signature.
+    #[error(
+        "the seed does not open this history; use the seed share and salt that came with its first manifest"
+    )]
+    WrongSeed,
+    /// The first transition is right, a later one is not.
+    #[error(
+        "the history was forged: transition {name} is not signed with the key that signed the first; \
+         restore the Coordinator's volume from a copy you trust"
+    )]
+    Forged {
+        /// The first transition with a wrong signature.
+        name: TransitionHash,
+    },
+    /// The caller has seen a transition that is not in the history.
+    #[error(
+        "the history on disk does not contain transition {known}, which you have seen before; its latest is {head}. \
+         The host may have put back an old disk; restore the Coordinator's volume"
+    )]
+    RolledBack {
+        /// What the caller has seen.
+        known: TransitionHash,
+        /// The latest transition on disk.
+        head: TransitionHash,
+    },
+}
+
+/// A chain of transitions with everything it names; never empty.
+#[derive(Debug, Clone)]
+pub struct History {
+    earlier: Vec<Link>,
+    head: Link,
+    manifests: BTreeMap<ManifestHash, Bytes>,
+    policies: BTreeMap<PolicyHash, Bytes>,
+    seed_shares: SeedSharesDocument,
+    root_certificate: Bytes,
+}
+
+impl History {
+    /// A history of one transition. `root_certificate` is DER.
+    pub(crate) fn found(
+        first: Transition,
+        manifest: &Manifest,
+        policies: BTreeMap<PolicyHash, Bytes>,
+        seed_shares: SeedSharesDocument,
+        root_certificate: &[u8],
+    ) -> Self {
+        let bytes = Bytes::copy_from_slice(manifest.bytes());
+        Self {
+            earlier: Vec::new(),
+            head: first.into(),
+            manifests: BTreeMap::from([(manifest.hash(), bytes)]),
+            policies,
+            seed_shares,
+            root_certificate: Bytes::copy_from_slice(root_certificate),
+        }
+    }
+
+    /// This history and one transition more.
+    pub(crate) fn extended(
+        &self,
+        next: Transition,
+        manifest: &Manifest,
+        policies: &BTreeMap<PolicyHash, Bytes>,
+    ) -> Self {
+        let mut history = self.clone();
+        let before = std::mem::replace(&mut history.head, next.into());
+        history.earlier.push(before);
+        let bytes = || Bytes::copy_from_slice(manifest.bytes());
+        history
+            .manifests
+            .entry(manifest.hash())
+            .or_insert_with(bytes);
+        for (hash, document) in policies {
+            history
+                .policies
+                .entry(*hash)
+                .or_insert_with(|| document.clone());
+        }
+        history
+    }
+
+    /// Checks the records of a store and puts them in order. Signatures are not checked: that takes the seed.
+    ///
+    /// # Errors
+    /// When a record is missing, damaged or superfluous, or this version refuses the latest manifest.
+    pub(crate) fn read(records: Records) -> Result<(Self, Manifest), HistoryError> {
+        let Records {
+            head,
+            transitions,
+            manifests,
+            policies,
+            seed_shares,
+            root_certificate,
+        } = records;
+        let mut chain = read_chain(&transitions, head)?;
+        for (name, bytes) in &manifests {
+            if ManifestHash::of(bytes) != *name {
+                return Err(HistoryError::Corrupt {
+                    kind: "manifest",
+                    name: name.to_string(),
+                });
+            }
+        }
+        for (name, document) in &policies {
+            if super::update::policy_hash(document) != *name {
+                return Err(HistoryError::Corrupt {
+                    kind: "policy",
+                    name: name.to_string(),
+                });
+            }
+        }
+        for link in &chain {
+            let name = link.transition.manifest_hash;
+            if !manifests.contains_key(&name) {
+                return Err(HistoryError::Missing {
+                    kind: "manifest",
+                    name: name.to_string(),
+                });
+            }
+        }
+        let missing = || HistoryError::Missing {
+            kind: "transition",
+            name: head.to_string(),
+        };
+        let head = chain.pop().ok_or_else(missing)?;
+        let name = head.transition.manifest_hash;
+        let manifest = Manifest::parse(manifests.get(&name).map(AsRef::as_ref).unwrap_or_default())
+            .map_err(|source| HistoryError::Manifest { name, source })?;
+        if let Some(name) = manifest
+            .policies()
+            .keys()
+            .find(|hash| !policies.contains_key(*hash))
+        {
+            return Err(HistoryError::Missing {
+                kind: "policy",
+                name: name.to_string(),
+            });
+        }
+        let seed_shares =
+            SeedSharesDocument::from_json(&seed_shares).map_err(HistoryError::SeedShares)?;
+        Ok((
+            Self {
+                earlier: chain,
+                head,
+                manifests,
+                policies,
+                seed_shares,
+                root_certificate,
+            },
+            manifest,
+        ))
+    }
+
+    /// Checks every signature under the transition key `spki` (SubjectPublicKeyInfo DER).
+    pub(crate) fn verify(&self, spki: &[u8]) -> Result<(), HistoryError> {
+        for (index, link) in self.links().enumerate() {
+            match link.transition.verify(spki) {
+                Ok(()) => {}
+                Err(_) if index == 0 => return Err(HistoryError::WrongSeed),
+                Err(_) => return Err(HistoryError::Forged { name: link.hash }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a history that lacks a transition which the caller has seen before.
+    pub(crate) fn check_contains(&self, known: TransitionHash) -> Result<(), HistoryError> {
+        match self.links().any(|link| link.hash == known) {
+            true => Ok(()),
+            false => Err(HistoryError::RolledBack {
+                known,
+                head: self.head.hash,
+            }),
+        }
+    }
+
+    /// All transitions, oldest first.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.earlier.iter().chain([&self.head])
+    }
+
+    /// The latest transition.
+    pub fn head(&self) -> &Link {
+        &self.head
+    }
+
+    /// How many transitions there are, at least 1.
+    pub fn generation(&self) -> usize {
+        self.earlier.len().saturating_add(1)
+    }
+
+    /// Every distinct manifest, in order of first use.
+    pub fn manifests(&self) -> Vec<Bytes> {
+        let mut seen = BTreeSet::new();
+        self.links()
+            .map(|link| link.transition.manifest_hash)
+            .filter(|hash| seen.insert(*hash))
+            .filter_map(|hash| self.manifests.get(&hash).cloned())
+            .collect()
+    }
+
+    /// Every distinct policy document, in the order of hashes.
+    pub fn policies(&self) -> Vec<Bytes> {
+        self.policies.values().cloned().collect()
+    }
+
+    /// The encrypted seed shares.
+    pub fn seed_shares(&self) -> &SeedSharesDocument {
+        &self.seed_shares
+    }
+
+    /// The root CA's certificate, DER.
+    pub fn root_certificate(&self) -> &[u8] {
+        &self.root_certificate
+    }
+}
+
+/// Follows the chain from its head to its start; returns it oldest first.
+fn read_chain(
+    transitions: &BTreeMap<TransitionHash, Vec<u8>>,
+    head: TransitionHash,
+) -> Result<Vec<Link>, HistoryError> {
+    let mut chain: Vec<Link> = Vec::new();
+    let mut name = head;
+    // A cycle would need a SHA-256 collision; each step checks that content and name agree.
+    while name != TransitionHash::NONE {
+        let bytes = transitions
+            .get(&name)
+            .ok_or_else(|| HistoryError::Missing {
+                kind: "transition",
+                name: name.to_string(),
+            })?;
+        let transition =
+            Transition::decode(bytes).map_err(|source| HistoryError::Format { name, source })?;
+        let link = Link::from(transition);
+        if link.hash != name {
+            return Err(HistoryError::Corrupt {
+                kind: "transition",
+                name: name.to_string(),
+            });
+        }
+        name = link.transition.previous;
+        chain.push(link);
+    }
+    if chain.len() != transitions.len() {
+        let on_chain: BTreeSet<TransitionHash> = chain.iter().map(|link| link.hash).collect();
+        if let Some(beside) = transitions.keys().find(|name| !on_chain.contains(*name)) {
+            return Err(HistoryError::Fork {
+                head,
+                beside: *beside,
+            });
+        }
+    }
+    chain.reverse();
+    Ok(chain)
+}

@@ -1,0 +1,289 @@
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::FileExt,
+    panic::{self, AssertUnwindSafe},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use redb::{Builder, Database, StorageBackend};
+
+use super::{History, StoreError, store};
+
+const FILE: &str = "history.redb";
+const NEW_FILE: &str = "history.redb.new";
+const LOCK_FILE: &str = "lock";
+
+/// Memory for redb's page cache, in bytes. A history is read once and then kept in memory.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// Where a store's database is.
+pub trait Medium: fmt::Debug + Send {
+    /// Opens the database; makes an empty one when there is none.
+    ///
+    /// # Errors
+    /// When it is damaged or cannot be opened; the medium is then unchanged.
+    fn open(&self) -> Result<Database, StoreError>;
+}
+
+/// A directory that one Coordinator owns; the database is its file `history.redb`.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Takes the directory `path`, which must exist, for this process.
+    ///
+    /// # Errors
+    /// When it cannot be written, or another process has it.
+    pub fn claim(path: &Path) -> Result<Self, StoreError> {
+        let lock_path = path.join(LOCK_FILE);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(io_error("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
+                path: path.to_owned(),
+            }),
+            Err(TryLockError::Error(source)) => Err(io_error("lock", &lock_path)(source)),
+        }
+    }
+
+    /// Makes the file under another name and renames it when it is complete, so that a file with the final name was
+    /// complete once: if it is empty or short, it was damaged later.
+    fn create(&self, path: &Path) -> Result<(), StoreError> {
+        let new = self.path.join(NEW_FILE);
+        match fs::remove_file(&new) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &new)(source));
+            }
+            _ => {}
+        }
+        let database = builder().create(&new).map_err(StoreError::from_redb)?;
+        store::initialise(&database)?;
+        database.close().map_err(StoreError::from_redb)?;
+        File::open(&new)
+            .and_then(|file| file.sync_all())
+            .map_err(io_error("sync", &new))?;
+        fs::rename(&new, path).map_err(io_error("create", path))?;
+        File::open(&self.path)
+            .and_then(|file| file.sync_all())
+            .map_err(io_error("sync", &self.path))
+    }
+}
+
+impl Medium for Directory {
+    fn open(&self) -> Result<Database, StoreError> {
+        let path = self.path.join(FILE);
+        match fs::exists(&path) {
+            Ok(true) => inspect(&path)?,
+            Ok(false) => self.create(&path)?,
+            Err(source) => return Err(io_error("look for", &path)(source)),
+        }
+        builder().open(&path).map_err(StoreError::from_redb)
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io {
+        action,
+        path: path.clone(),
+        source,
+    }
+}
+
+/// Reads the whole store without changing the file.
+///
+/// Opening a database after a crash repairs it, that is, writes to the file. If the file is not what it should be, that
+/// would destroy what a person might still rescue. So the file is first opened behind [`CopyOnWrite`], checked page by page
+/// and read as a history; only then may redb have the file itself.
+fn inspect(path: &Path) -> Result<(), StoreError> {
+    let damaged = |reason: String| StoreError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let file = File::open(path).map_err(io_error("open", path))?;
+    let metadata = file.metadata().map_err(io_error("open", path))?;
+    if !metadata.is_file() {
+        return Err(damaged("it is no regular file".to_owned()));
+    }
+    if metadata.len() == 0 {
+        return Err(damaged(
+            "it is empty; a store never is, so it was cut off".to_owned(),
+        ));
+    }
+    let overlay = CopyOnWrite::new(file, metadata.len());
+    // redb promises errors for bytes that only it wrote. For anything else a panic is possible, too.
+    let read = panic::catch_unwind(AssertUnwindSafe(|| {
+        let database = builder()
+            .set_check_integrity_on_open(true)
+            .create_with_backend(overlay)
+            .map_err(StoreError::from_redb)?;
+        store::read(&database)
+    }));
+    let records = match read {
+        Ok(Ok(records)) => records,
+        Ok(Err(StoreError::Content(reason))) => return Err(damaged(reason)),
+        Ok(Err(StoreError::Database(source))) => return Err(damaged(source.to_string())),
+        Ok(Err(other)) => return Err(other),
+        Err(_) => return Err(damaged("the database library gave up on it".to_owned())),
+    };
+    match records.map(History::read).transpose() {
+        Ok(_) => Ok(()),
+        // This version's refusal of an intact manifest is no damage; the caller will meet it again.
+        Err(super::HistoryError::Manifest { .. }) => Ok(()),
+        Err(error) => Err(damaged(error.to_string())),
+    }
+}
+
+const BLOCK_BYTES: u64 = 4096;
+type Block = [u8; BLOCK_BYTES as usize];
+
+/// A file that is read, and blocks in memory that take what is written.
+#[derive(Debug)]
+struct CopyOnWrite {
+    file: File,
+    written: Mutex<Written>,
+}
+
+struct Written {
+    /// Length of the whole, in bytes.
+    length: u64,
+    /// Bytes of the file that still count; what lies beyond was cut off and reads as zero.
+    from_file: u64,
+    blocks: BTreeMap<u64, Box<Block>>,
+}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Written({} blocks of {} bytes)",
+            self.blocks.len(),
+            self.length
+        )
+    }
+}
+
+impl CopyOnWrite {
+    fn new(file: File, length: u64) -> Self {
+        let written = Written {
+            length,
+            from_file: length,
+            blocks: BTreeMap::new(),
+        };
+        Self {
+            file,
+            written: Mutex::new(written),
+        }
+    }
+
+    fn block(&self, written: &Written, index: u64) -> io::Result<Box<Block>> {
+        if let Some(block) = written.blocks.get(&index) {
+            return Ok(block.clone());
+        }
+        let mut block = Box::new([0; BLOCK_BYTES as usize]);
+        let start = index * BLOCK_BYTES;
+        let available = written.from_file.saturating_sub(start).min(BLOCK_BYTES);
+        let (head, _) = block.split_at_mut(usize::try_from(available).unwrap_or_default());
+        self.file.read_exact_at(head, start)?;
+        Ok(block)
+    }
+
+    /// Calls `visit` with each block that `offset..offset + length` touches, the range within it, and the range's place in
+    /// the caller's buffer.
+    fn blocks(
+        offset: u64,
+        length: usize,
+        mut visit: impl FnMut(u64, std::ops::Range<usize>, std::ops::Range<usize>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut done = 0;
+        while done < length {
+            let at = offset + done as u64;
+            let start = (at % BLOCK_BYTES) as usize;
+            let count = (length - done).min(BLOCK_BYTES as usize - start);
+            visit(at / BLOCK_BYTES, start..start + count, done..done + count)?;
+            done += count;
+        }
+        Ok(())
+    }
+}
+
+impl StorageBackend for CopyOnWrite {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self
+            .written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .length)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = offset.checked_add(out.len() as u64);
+        if end.is_none_or(|end| end > written.length) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Self::blocks(offset, out.len(), |index, within, place| {
+            let block = self.block(&written, index)?;
+            out[place].copy_from_slice(&block[within]);
+            Ok(())
+        })
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if length < written.length {
+            // What is cut off must read as zero when the length grows again.
+            let boundary = length / BLOCK_BYTES;
+            let kept = (length % BLOCK_BYTES) as usize;
+            if kept > 0 {
+                let mut block = self.block(&written, boundary)?;
+                block[kept..].fill(0);
+                written.blocks.insert(boundary, block);
+            }
+            let first_gone = length.div_ceil(BLOCK_BYTES);
+            written.blocks.retain(|index, _| *index < first_gone);
+            written.from_file = written.from_file.min(length);
+        }
+        written.length = length;
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = offset.checked_add(data.len() as u64);
+        if end.is_none_or(|end| end > written.length) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Self::blocks(offset, data.len(), |index, within, place| {
+            let mut block = self.block(&written, index)?;
+            block[within].copy_from_slice(&data[place]);
+            written.blocks.insert(index, block);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,363 @@
+use std::{collections::BTreeMap, fmt, io, path::PathBuf};
+
+use bytes::Bytes;
+use contrast_attestation::PolicyHash;
+use contrast_manifest::{Manifest, ManifestHash};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
+
+use super::{Link, Medium, Observer, Step, TransitionHash};
+
+const TRANSITIONS: Table = TableDefinition::new("transitions");
+const MANIFESTS: Table = TableDefinition::new("manifests");
+const POLICIES: Table = TableDefinition::new("policies");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// Key: SHA-256 of what the value means.
+type Table = TableDefinition<'static, &'static [u8; 32], &'static [u8]>;
+
+/// Rows of `meta`.
+const FORMAT: &str = "format";
+const HEAD: &str = "head";
+const SEED_SHARES: &str = "seed_shares";
+const ROOT_CERTIFICATE: &str = "root_certificate";
+
+/// Value of the row `format`.
+const FORMAT_NAME: &[u8] = b"contrast history v1";
+
+/// The store could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The directory or the file cannot be reached.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another process holds the directory.
+    #[error("another Coordinator uses {}; each needs a directory of its own", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file is no store, or not all of it is there.
+    #[error(
+        "{} is no intact Coordinator store: {reason}. It was not modified. Restore it from a copy; only if this deployment \
+         is to be given up, move the file away to start empty", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The database was opened and does not hold what it should.
+    #[error("the database is no Coordinator store: {0}")]
+    Content(String),
+    /// No space.
+    #[error(
+        "the history could not be written because the disk is full; the manifest from before stays active"
+    )]
+    Full(#[source] Box<redb::Error>),
+    /// Reading or writing failed.
+    #[error("the history could not be read or written; the manifest from before stays active")]
+    Database(#[source] Box<redb::Error>),
+    /// Somebody else wrote to the store.
+    #[error(
+        "the store's latest transition is {found}, expected {expected}; another process wrote to it"
+    )]
+    HeadMoved {
+        /// The latest transition that this process knows.
+        expected: TransitionHash,
+        /// What the store says.
+        found: TransitionHash,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn from_redb(error: impl Into<redb::Error>) -> Self {
+        let error = error.into();
+        match &error {
+            redb::Error::Io(cause)
+                if matches!(
+                    cause.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) =>
+            {
+                Self::Full(Box::new(error))
+            }
+            _ => Self::Database(Box::new(error)),
+        }
+    }
+}
+
+/// Everything in a store, as it was found. Nothing is verified yet.
+#[derive(Debug, Clone)]
+pub struct Records {
+    /// Latest transition.
+    pub head: TransitionHash,
+    /// Encoded transitions by hash.
+    pub transitions: BTreeMap<TransitionHash, Vec<u8>>,
+    /// Manifests by hash.
+    pub manifests: BTreeMap<ManifestHash, Bytes>,
+    /// Initdata documents by hash.
+    pub policies: BTreeMap<PolicyHash, Bytes>,
+    /// JSON of the seed shares document.
+    pub seed_shares: Bytes,
+    /// Root CA certificate, DER.
+    pub root_certificate: Bytes,
+}
+
+/// One change of the store: one transition and what it names.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    /// The new head; its `previous` must be the head of the store.
+    pub link: &'a Link,
+    /// The manifest of the transition.
+    pub manifest: &'a Manifest,
+    /// Its policies.
+    pub policies: &'a BTreeMap<PolicyHash, Bytes>,
+    /// What is written with the first transition, or again when it was damaged.
+    pub founding: Option<Founding<'a>>,
+}
+
+/// What is written once, with the first transition.
+#[derive(Debug, Clone, Copy)]
+pub struct Founding<'a> {
+    /// JSON of the seed shares document.
+    pub seed_shares: &'a str,
+    /// Root CA certificate, DER.
+    pub root_certificate: &'a [u8],
+}
+
+/// The history on disk: a redb database with the tables `transitions`, `manifests`, `policies` (rows named by SHA-256) and
+/// `meta`. One change is one durable transaction.
+pub struct Store {
+    medium: Box<dyn Medium>,
+    /// `None` after a failure: redb gives up a database whose storage failed once, so it is opened anew.
+    database: Option<Database>,
+    /// A transition whose commit failed. It may be on the disk all the same.
+    doubtful: Option<TransitionHash>,
+}
+
+impl Store {
+    /// Opens the store, or creates an empty one, and reads it; `None` when it is empty.
+    ///
+    /// # Errors
+    /// When it is damaged, in use, or cannot be read. The medium is then unchanged.
+    pub fn open(medium: Box<dyn Medium>) -> Result<(Self, Option<Records>), StoreError> {
+        let database = medium.open()?;
+        let records = read(&database)?;
+        Ok((
+            Self {
+                medium,
+                database: Some(database),
+                doubtful: None,
+            },
+            records,
+        ))
+    }
+
+    /// Appends a transition. When this returns `Ok`, it is durable.
+    ///
+    /// # Errors
+    /// When it could not be written. The next call tries with a freshly opened medium.
+    pub(crate) fn append(
+        &mut self,
+        commit: &Commit<'_>,
+        observer: &Observer,
+    ) -> Result<(), StoreError> {
+        observer.step(Step::BeforeWrite);
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => self.medium.open()?,
+        };
+        match write(&database, commit, self.doubtful, observer) {
+            Ok(()) => {
+                self.database = Some(database);
+                self.doubtful = None;
+                observer.step(Step::Committed);
+                Ok(())
+            }
+            Err(error) => {
+                self.doubtful = Some(commit.link.hash);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("medium", &self.medium)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Creates the tables in an empty database.
+pub(crate) fn initialise(database: &Database) -> Result<(), StoreError> {
+    let transaction = begin(database)?;
+    {
+        transaction
+            .open_table(TRANSITIONS)
+            .map_err(StoreError::from_redb)?;
+        transaction
+            .open_table(MANIFESTS)
+            .map_err(StoreError::from_redb)?;
+        transaction
+            .open_table(POLICIES)
+            .map_err(StoreError::from_redb)?;
+        let mut meta = transaction
+            .open_table(META)
+            .map_err(StoreError::from_redb)?;
+        meta.insert(FORMAT, FORMAT_NAME)
+            .map_err(StoreError::from_redb)?;
+    }
+    transaction.commit().map_err(StoreError::from_redb)
+}
+
+/// Reads everything; `None` when no transition was ever written.
+pub(crate) fn read(database: &Database) -> Result<Option<Records>, StoreError> {
+    let transaction = database.begin_read().map_err(StoreError::from_redb)?;
+    let meta = transaction.open_table(META).map_err(foreign)?;
+    let row = |name: &str| -> Result<Option<Bytes>, StoreError> {
+        let row = meta.get(name).map_err(StoreError::from_redb)?;
+        Ok(row.map(|value| Bytes::copy_from_slice(value.value())))
+    };
+    match row(FORMAT)? {
+        Some(format) if format == FORMAT_NAME => {}
+        found => {
+            let found =
+                found.map_or_else(|| "nothing".to_owned(), |f| f.escape_ascii().to_string());
+            let expected = FORMAT_NAME.escape_ascii();
+            return Err(StoreError::Content(format!(
+                "expected format `{expected}`, found {found}"
+            )));
+        }
+    }
+    let rows = |table: Table| -> Result<Vec<([u8; 32], Bytes)>, StoreError> {
+        let table = transaction.open_table(table).map_err(foreign)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(StoreError::from_redb)? {
+            let (key, value) = row.map_err(StoreError::from_redb)?;
+            rows.push((*key.value(), Bytes::copy_from_slice(value.value())));
+        }
+        Ok(rows)
+    };
+    let transitions = rows(TRANSITIONS)?;
+    let Some(head) = row(HEAD)? else {
+        return match transitions.len() {
+            0 => Ok(None),
+            found => Err(StoreError::Content(format!(
+                "{found} transition(s), but no head"
+            ))),
+        };
+    };
+    let head = head.as_ref().try_into().map_err(|_| {
+        StoreError::Content(format!("the head has {} bytes, expected 32", head.len()))
+    })?;
+    let required = |name: &str| {
+        let missing = || StoreError::Content(format!("row `{name}` of table meta is missing"));
+        row(name)?.ok_or_else(missing)
+    };
+    Ok(Some(Records {
+        head: TransitionHash(head),
+        transitions: transitions
+            .into_iter()
+            .map(|(k, v)| (TransitionHash(k), v.to_vec()))
+            .collect(),
+        manifests: rows(MANIFESTS)?
+            .into_iter()
+            .map(|(k, v)| (ManifestHash(k), v))
+            .collect(),
+        policies: rows(POLICIES)?
+            .into_iter()
+            .map(|(k, v)| (PolicyHash(k), v))
+            .collect(),
+        seed_shares: required(SEED_SHARES)?,
+        root_certificate: required(ROOT_CERTIFICATE)?,
+    }))
+}
+
+/// A table that is missing or of another type means another program's database.
+fn foreign(error: redb::TableError) -> StoreError {
+    match error {
+        redb::TableError::Storage(storage) => StoreError::from_redb(storage),
+        other => StoreError::Content(other.to_string()),
+    }
+}
+
+fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
+    let mut transaction = database.begin_write().map_err(StoreError::from_redb)?;
+    transaction
+        .set_durability(Durability::Immediate)
+        .map_err(StoreError::from_redb)?;
+    Ok(transaction)
+}
+
+fn write(
+    database: &Database,
+    commit: &Commit<'_>,
+    doubtful: Option<TransitionHash>,
+    observer: &Observer,
+) -> Result<(), StoreError> {
+    let transaction = begin(database)?;
+    {
+        let mut meta = transaction
+            .open_table(META)
+            .map_err(StoreError::from_redb)?;
+        let mut transitions = transaction
+            .open_table(TRANSITIONS)
+            .map_err(StoreError::from_redb)?;
+        let found = match meta.get(HEAD).map_err(StoreError::from_redb)? {
+            Some(head) => TransitionHash(head.value().try_into().unwrap_or_default()),
+            None => TransitionHash::NONE,
+        };
+        let expected = commit.link.transition.previous;
+        if found != expected {
+            if doubtful != Some(found) {
+                return Err(StoreError::HeadMoved { expected, found });
+            }
+            // Its caller was told that it failed and nobody has seen it: it gives way to this one.
+            transitions
+                .remove(&found.0)
+                .map_err(StoreError::from_redb)?;
+        }
+        let Link { hash, transition } = commit.link;
+        transitions
+            .insert(&hash.0, transition.encode().as_slice())
+            .map_err(StoreError::from_redb)?;
+        observer.step(Step::InTransaction);
+        let mut manifests = transaction
+            .open_table(MANIFESTS)
+            .map_err(StoreError::from_redb)?;
+        manifests
+            .insert(&commit.manifest.hash().0, commit.manifest.bytes())
+            .map_err(StoreError::from_redb)?;
+        let mut policies = transaction
+            .open_table(POLICIES)
+            .map_err(StoreError::from_redb)?;
+        for (hash, document) in commit.policies {
+            policies
+                .insert(&hash.0, document.as_ref())
+                .map_err(StoreError::from_redb)?;
+        }
+        if let Some(founding) = commit.founding {
+            meta.insert(SEED_SHARES, founding.seed_shares.as_bytes())
+                .map_err(StoreError::from_redb)?;
+            meta.insert(ROOT_CERTIFICATE, founding.root_certificate)
+                .map_err(StoreError::from_redb)?;
+        }
+        meta.insert(HEAD, &hash.0[..])
+            .map_err(StoreError::from_redb)?;
+    }
+    observer.step(Step::BeforeCommit);
+    transaction.commit().map_err(StoreError::from_redb)
+}

@@ -1,0 +1,257 @@
+//! A small deployment, and a disk in memory that can be filled up, recorded and replayed.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use contrast_attestation::{
+    Demands, ReferenceValue, Root,
+    appraisal::{SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb},
+};
+use contrast_clock::{FixedWallClock, SeededEntropy};
+use contrast_manifest::{ManifestDocument, ManifestHash, PolicyDocument};
+use contrast_pki::{
+    Salt, Seed, WorkloadOwnerKey,
+    shares::{SeedShareOwnerKey, SeedSharesDocument, decrypt_share, generate_owner_key_pem},
+};
+use redb::{Database, StorageBackend};
+
+use crate::state::{
+    Active, Approval, Directory, Guard, Medium, Observer, RecoveryRequest, StateError, StoreError,
+    TransitionHash, UpdateRequest, store, update::policy_hash,
+};
+
+/// RSA-4096 takes seconds to generate; one key serves all tests.
+static SEED_SHARE_OWNER: LazyLock<String> =
+    LazyLock::new(|| generate_owner_key_pem().expect("RSA key").to_string());
+
+pub(super) fn owner_key(number: u64) -> WorkloadOwnerKey {
+    WorkloadOwnerKey::generate(&SeededEntropy::new(number)).expect("owner key")
+}
+
+/// A manifest with one owner; `name` becomes a SAN, so that different names give different manifests.
+pub(super) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocument {
+    let entry = |sans: &[&str], role: &str| PolicyDocument {
+        sans: sans.iter().map(ToString::to_string).collect(),
+        workload_secret_id: "secret".to_owned(),
+        role: role.to_owned(),
+    };
+    let mut document = ManifestDocument {
+        policies: BTreeMap::from([
+            (
+                policy_hash(&policies()[0]).to_string(),
+                entry(&["coordinator"], "coordinator"),
+            ),
+            (
+                policy_hash(&policies()[1]).to_string(),
+                entry(&[name, "*"], ""),
+            ),
+        ]),
+        workload_owner_pub_keys: owners
+            .iter()
+            .map(|key| hex::encode(key.public_key_spki()))
+            .collect(),
+        seedshare_owner_pub_keys: vec![hex::encode(seed_share_owner().as_pkcs1_der())],
+        ..ManifestDocument::default()
+    };
+    let demands = Demands::Snp(SnpDemands {
+        product: SnpProduct::Milan,
+        measurement: [7; 48],
+        minimum_tcb: SnpTcb::default(),
+        guest_policy: SnpGuestPolicy {
+            smt: true,
+            ..SnpGuestPolicy::default()
+        },
+        platform_info: SnpPlatformInfo::default(),
+        minimum_mitigation_vector: 0,
+        allowed_chip_ids: Vec::new(),
+    });
+    let reference = ReferenceValue {
+        name: String::new(),
+        root: Root::Vendor,
+        demands,
+    };
+    document.reference_values.push(&reference, "Test");
+    document
+}
+
+pub(super) fn policies() -> Vec<Bytes> {
+    vec![
+        Bytes::from_static(b"coordinator initdata"),
+        Bytes::from_static(b"web initdata"),
+    ]
+}
+
+fn seed_share_owner() -> SeedShareOwnerKey {
+    SeedShareOwnerKey::from_pem(&SEED_SHARE_OWNER).expect("own key")
+}
+
+/// A request to set `document` after `base`, signed by `owners`.
+pub(super) fn request(
+    document: &ManifestDocument,
+    base: TransitionHash,
+    owners: &[&WorkloadOwnerKey],
+) -> UpdateRequest {
+    let manifest = Bytes::from(document.to_json());
+    let approvals = owners
+        .iter()
+        .map(|key| approval(key, &manifest, base))
+        .collect();
+    UpdateRequest {
+        manifest,
+        policies: policies(),
+        base,
+        approvals,
+    }
+}
+
+pub(super) fn approval(key: &WorkloadOwnerKey, manifest: &[u8], base: TransitionHash) -> Approval {
+    let signature = key
+        .approve_update(&ManifestHash::of(manifest).0, &base.0)
+        .expect("signs");
+    Approval {
+        public_key: Bytes::copy_from_slice(key.public_key_spki()),
+        signature: signature.into(),
+    }
+}
+
+/// What the seed share owner sends.
+pub(super) fn recovery(
+    shares: &SeedSharesDocument,
+    known: Option<TransitionHash>,
+) -> RecoveryRequest {
+    let share = decrypt_share(shares, &SEED_SHARE_OWNER).expect("own share");
+    RecoveryRequest {
+        seed: Seed::from_slice(share.expose()).expect("threshold 1"),
+        salt: Salt::from_slice(&shares.salt).expect("32 bytes"),
+        known,
+    }
+}
+
+pub(super) fn open_in(directory: &Path) -> Result<Arc<Guard>, StateError> {
+    open(Box::new(Directory::claim(directory)?))
+}
+
+pub(super) fn open(medium: Box<dyn Medium>) -> Result<Arc<Guard>, StateError> {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let clock = Arc::new(FixedWallClock::new(now));
+    let entropy = Arc::new(contrast_clock::SystemEntropy);
+    Guard::open(medium, clock, entropy, Observer::default())
+}
+
+pub(super) fn active(guard: &Guard) -> Arc<Active> {
+    Arc::clone(guard.snapshot().active().expect("active"))
+}
+
+/// An operation that changed the disk.
+#[derive(Debug, Clone)]
+pub(super) enum Operation {
+    Write(u64, Vec<u8>),
+    SetLength(u64),
+    Sync,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    bytes: Vec<u8>,
+    log: Vec<Operation>,
+    /// Operations left before the disk is full; `None`: it never is.
+    room: Option<usize>,
+}
+
+/// A disk in memory; clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Disk(Arc<Mutex<Contents>>);
+
+impl Disk {
+    pub(super) fn holding(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(Contents {
+            bytes,
+            ..Contents::default()
+        })))
+    }
+
+    fn contents(&self) -> std::sync::MutexGuard<'_, Contents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.contents().bytes.clone()
+    }
+
+    pub(super) fn full_after(&self, operations: Option<usize>) {
+        self.contents().room = operations;
+    }
+
+    /// Starts a new log and returns the old one.
+    pub(super) fn take_log(&self) -> Vec<Operation> {
+        std::mem::take(&mut self.contents().log)
+    }
+
+    fn change(&self, operation: Operation) -> io::Result<()> {
+        let mut contents = self.contents();
+        match &mut contents.room {
+            Some(0) => return Err(io::ErrorKind::StorageFull.into()),
+            Some(room) => *room -= 1,
+            None => {}
+        }
+        apply(&mut contents.bytes, &operation);
+        contents.log.push(operation);
+        Ok(())
+    }
+}
+
+pub(super) fn apply(bytes: &mut Vec<u8>, operation: &Operation) {
+    match operation {
+        Operation::Write(offset, data) => {
+            let offset = usize::try_from(*offset).expect("small");
+            bytes[offset..offset + data.len()].copy_from_slice(data);
+        }
+        Operation::SetLength(length) => bytes.resize(usize::try_from(*length).expect("small"), 0),
+        Operation::Sync => {}
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.contents().bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let contents = self.contents();
+        let offset = usize::try_from(offset).expect("small");
+        let found = contents.bytes.get(offset..offset + out.len());
+        out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.change(Operation::SetLength(length))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.change(Operation::Sync)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.change(Operation::Write(offset, data.to_vec()))
+    }
+}
+
+impl Medium for Disk {
+    fn open(&self) -> Result<Database, StoreError> {
+        let new = self.contents().bytes.is_empty();
+        let database = Database::builder()
+            .create_with_backend(self.clone())
+            .map_err(StoreError::from_redb)?;
+        if new {
+            store::initialise(&database)?;
+        }
+        Ok(database)
+    }
+}

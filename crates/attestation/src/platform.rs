@@ -1,0 +1,119 @@
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aws_lc_rs::digest;
+
+use crate::{Issuer, PolicyHash, Tee};
+
+/// Names the directory of a software TEE.
+const SOFTWARE_TEE_VARIABLE: &str = "CONTRAST_INSECURE_SOFTWARE_TEE";
+/// Names the initdata document of a guest of the software TEE.
+const INITDATA_VARIABLE: &str = "CONTRAST_INSECURE_INITDATA";
+
+/// How a guest reaches its TEE.
+///
+/// | field | environment variable |
+/// | --- | --- |
+/// | `software_tee` | `CONTRAST_INSECURE_SOFTWARE_TEE` |
+/// | `software_kind` | `CONTRAST_INSECURE_SOFTWARE_TEE_KIND` (`snp` or `tdx`, default `snp`) |
+/// | `initdata` | `CONTRAST_INSECURE_INITDATA` |
+///
+/// Reading the environment is up to the binary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerConfig {
+    /// Directory of a saved software TEE (`SoftwareTee::save`); `None` on real hardware.
+    pub software_tee: Option<PathBuf>,
+    /// The kind of evidence that the software TEE emits.
+    pub software_kind: Tee,
+    /// The initdata document that the software TEE's guest was "started" with; its SHA-256 is the policy hash. On real
+    /// hardware the host passes that hash at launch.
+    pub initdata: Option<PathBuf>,
+}
+
+/// There is no TEE that this process could ask for evidence.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlatformError {
+    /// Neither hardware that this version can ask nor a software TEE.
+    #[error(
+        "no TEE that this version can ask for evidence; for development, set {SOFTWARE_TEE_VARIABLE} to the directory of a \
+         software TEE"
+    )]
+    NoTee,
+    /// The software TEE needs the document whose hash the host would have passed at launch.
+    #[error(
+        "{SOFTWARE_TEE_VARIABLE} is set, but {INITDATA_VARIABLE} is not; set it to the pod's initdata document"
+    )]
+    NoInitdata,
+    /// The initdata document could not be read.
+    #[error("cannot read initdata {}; set {INITDATA_VARIABLE} to a readable file", path.display())]
+    Initdata {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The software TEE was compiled out.
+    #[error(
+        "{SOFTWARE_TEE_VARIABLE} is set, but this build has no software TEE (feature `software-tee`); unset it, or use a \
+         development build"
+    )]
+    SoftwareTeeCompiledOut,
+    /// The software TEE's directory is unusable.
+    #[cfg(feature = "software-tee")]
+    #[error("cannot open the software TEE in {}; set {SOFTWARE_TEE_VARIABLE} to a directory that holds one", path.display())]
+    SoftwareTee {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: Box<crate::software::SoftwareTeeError>,
+    },
+}
+
+impl IssuerConfig {
+    /// The issuer that this configuration names. Reads files.
+    ///
+    /// # Errors
+    /// When there is no TEE to ask, or a file is missing or unusable; each message names the variable to set.
+    pub fn issuer(&self) -> Result<Arc<dyn Issuer>, PlatformError> {
+        let directory = self.software_tee.as_deref().ok_or(PlatformError::NoTee)?;
+        let initdata = self.initdata.as_deref().ok_or(PlatformError::NoInitdata)?;
+        software_issuer(directory, self.software_kind, policy_hash_of(initdata)?)
+    }
+}
+
+fn policy_hash_of(initdata: &Path) -> Result<PolicyHash, PlatformError> {
+    let document = fs::read(initdata).map_err(|source| PlatformError::Initdata {
+        path: initdata.to_owned(),
+        source,
+    })?;
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, &document).as_ref());
+    Ok(PolicyHash(hash))
+}
+
+#[cfg(feature = "software-tee")]
+fn software_issuer(
+    directory: &Path,
+    kind: Tee,
+    policy: PolicyHash,
+) -> Result<Arc<dyn Issuer>, PlatformError> {
+    let tee = crate::software::SoftwareTee::open(directory).map_err(|source| {
+        PlatformError::SoftwareTee {
+            path: directory.to_owned(),
+            source: Box::new(source),
+        }
+    })?;
+    match kind {
+        Tee::Snp => Ok(Arc::new(tee.snp_guest(policy))),
+        Tee::Tdx => Ok(Arc::new(tee.tdx_guest(policy))),
+    }
+}
+
+#[cfg(not(feature = "software-tee"))]
+fn software_issuer(_: &Path, _: Tee, _: PolicyHash) -> Result<Arc<dyn Issuer>, PlatformError> {
+    Err(PlatformError::SoftwareTeeCompiledOut)
+}

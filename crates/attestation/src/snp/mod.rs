@@ -1,0 +1,93 @@
+//! AMD SEV-SNP: attestation reports of version 2 to 5 from Milan, Genoa and Turin, signed by a VCEK or a VLEK.
+//!
+//! A report is accepted when
+//! 1. its chain starts with the pinned ARK, and every certificate is signed, a CA where it must be one, and valid;
+//! 2. the CRL, when the attester sent one, is signed by the ARK, current, and does not list the ASK;
+//! 3. the endorsement key's P-384 signature over the report holds;
+//! 4. certificate and report agree about chip, product and TCB;
+//! 5. the report shows everything that the reference value demands.
+//!
+//! An attester can leave the CRL out, so revocation protects only together with a minimum TCB. Nothing here fetches.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+pub(crate) mod abi;
+mod cache;
+pub(crate) mod certificate;
+mod chain;
+mod claims;
+mod roots;
+mod tcb;
+#[cfg(test)]
+mod tests;
+mod validate;
+pub(crate) mod verify;
+
+use std::time::SystemTime;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use crate::{
+    CheckList, PolicyHash, ReportData, Root, SnpEvidence, Tee, appraisal::SnpDemands, proof::Facts,
+};
+
+pub use abi::{
+    Cpuid, FirmwareVersion, MitigationVectors, REPORT_BYTES, Report, ReportFormatError, SigningKey,
+};
+pub use cache::ChainCache;
+pub use tcb::TcbVersion;
+
+/// Compares `evidence` with the demands of one reference value. All comparisons go to `checks`; the facts, which are
+/// returned when the report's signature holds under the key in the evidence, mean nothing unless every check passed.
+pub(crate) fn appraise(
+    evidence: &SnpEvidence,
+    demands: &SnpDemands,
+    root: Root,
+    report_data: &ReportData,
+    now: SystemTime,
+    chains: &ChainCache,
+    checks: &mut CheckList,
+) -> Option<Facts> {
+    let ark_pin = roots::PinnedArk::of(root, demands.product);
+    let ark_sha256 = digest(&SHA256, &evidence.ark);
+    let ark_is_pinned = ark_sha256.as_ref() == ark_pin.sha256.as_slice();
+    let expected = format!("{}, SHA-256 {}", ark_pin.name, hex::encode(ark_pin.sha256));
+    checks.record(
+        "ARK",
+        expected,
+        format!("SHA-256 {}", hex::encode(ark_sha256)),
+        ark_is_pinned,
+    );
+    // Under another root there is nothing to verify: its chain is neither evidence nor worth three RSA operations.
+    let chain = match ark_is_pinned {
+        true => chains.verify(evidence, &ark_pin, now, checks),
+        false => None,
+    };
+    let endorsement = chain.as_deref().map(|chain| &chain.endorsement);
+
+    let report = match Report::parse(&evidence.report) {
+        Ok(report) => report,
+        Err(error) => {
+            checks.fail("report", "an attestation report", error.to_string());
+            return None;
+        }
+    };
+    validate::validate(&report, endorsement, demands, report_data, checks);
+    let endorsement = endorsement?;
+    if !verify::verify_signature(&evidence.report, &report, &endorsement.key, checks) {
+        return None;
+    }
+    Some(Facts {
+        tee: Tee::Snp,
+        policy_hash: PolicyHash(report.host_data),
+        measurement: report.measurement,
+        hardware_id: match report.chip_id {
+            masked if masked == [0; 64] => Vec::new(),
+            chip_id => chip_id.to_vec(),
+        },
+        claims: claims::claims(&report, endorsement.product),
+    })
+}

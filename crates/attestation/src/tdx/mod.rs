@@ -1,0 +1,106 @@
+//! Intel TDX quotes, version 4 and 5, with the collateral of their platform.
+//!
+//! Formats: "Intel TDX DCAP Quoting Library API", appendix A (quote); "Intel SGX PCK Certificate and CRL Profile
+//! Specification" (certificates); Intel PCS API version 4 (TCB info, QE identity).
+//!
+//! The chain of signatures, the match of the platform with Intel's TCB levels, and the fixed rules for TD attributes are
+//! verified by [`dcap_qvl`], with primitives of aws-lc-rs underneath. What it leaves to its caller is done here:
+//!
+//! | left to the caller | where |
+//! | --- | --- |
+//! | which root is trusted; that the root certificate itself is within its validity | `root` |
+//! | that unsigned lengths and types in the quote are exact | `quote` |
+//! | *which* piece of collateral is stale, when one is | `validity` |
+//! | that the TCB info is for the PCK certificate's PCEID (Intel's own library checks it beside the FMSPC) | `verify` |
+//! | whether the TCB status is good enough: only `UpToDate` is | `verify` |
+//! | debug and profiling attributes, measurements, report data, platform | `demands` |
+//!
+//! Comparisons are made, and reported, even when a signature is wrong; facts are returned only when every signature holds.
+
+mod demands;
+mod provider;
+mod quote;
+mod root;
+mod validity;
+mod verify;
+
+use std::time::SystemTime;
+
+use crate::{
+    CheckList, Claim, ClaimValue, PolicyHash, ReportData, Root, TdxEvidence, Tee,
+    appraisal::TdxDemands, proof::Facts,
+};
+use dcap_qvl::QuoteClaims;
+
+/// Compares `evidence` with `demands` at the time `now`. Facts are returned when the signatures hold up to `root`, even if
+/// other checks failed.
+pub(crate) fn appraise(
+    evidence: &TdxEvidence,
+    demands: &TdxDemands,
+    root: Root,
+    report_data: &ReportData,
+    now: SystemTime,
+    checks: &mut CheckList,
+) -> Option<Facts> {
+    let quote = quote::parse(&evidence.quote, checks)?;
+    let claims = verify::verify(evidence, &quote, root, now, checks);
+    demands::check_report(quote.td_report(), demands, report_data, checks);
+    let claims = claims?;
+    verify::check_tcb(&claims, checks);
+    demands::check_platform(&claims, demands, checks);
+    facts(&claims)
+}
+
+/// Claims under 1.3.9901.2.2:
+///
+/// | arc | claim | type |
+/// | --- | --- | --- |
+/// | 1 | quote version | INTEGER |
+/// | 2 | TEE_TCB_SVN, 16 bytes | OCTET STRING |
+/// | 3 | MRSEAM, 48 bytes | OCTET STRING |
+/// | 4 | TD attributes, 8 bytes | OCTET STRING |
+/// | 5 | XFAM, 8 bytes | OCTET STRING |
+/// | 6 | MRTD, 48 bytes | OCTET STRING |
+/// | 7 | MRCONFIGID, 48 bytes | OCTET STRING |
+/// | 8 to 11 | RTMR0 to RTMR3, 48 bytes each | OCTET STRING |
+/// | 12 | REPORTDATA, 64 bytes | OCTET STRING |
+/// | 13 | FMSPC, 6 bytes | OCTET STRING |
+/// | 14 | platform instance id, 16 bytes; absent when the PCK certificate has none | OCTET STRING |
+/// | 15 | TCB evaluation data number | INTEGER |
+fn facts(claims: &QuoteClaims) -> Option<Facts> {
+    let report = claims.report.as_td10()?;
+    let (policy_hash, _) = report.mr_config_id.split_first_chunk::<32>()?;
+    let integer = |arc, value: u64| Claim {
+        arc,
+        value: ClaimValue::Integer(value),
+    };
+    let bytes = |arc, value: &[u8]| Claim {
+        arc,
+        value: ClaimValue::Bytes(value.to_vec()),
+    };
+    let mut listed = vec![
+        integer(1, claims.header.version.into()),
+        bytes(2, &report.tee_tcb_svn),
+        bytes(3, &report.mr_seam),
+        bytes(4, &report.td_attributes),
+        bytes(5, &report.xfam),
+        bytes(6, &report.mr_td),
+        bytes(7, &report.mr_config_id),
+        bytes(8, &report.rt_mr0),
+        bytes(9, &report.rt_mr1),
+        bytes(10, &report.rt_mr2),
+        bytes(11, &report.rt_mr3),
+        bytes(12, &report.report_data),
+        bytes(13, &claims.platform.pck.fmspc),
+    ];
+    let instance = claims.platform.pck.platform_instance_id;
+    listed.extend(instance.map(|id| bytes(14, &id)));
+    listed.push(integer(15, claims.tcb.eval_data_number.into()));
+    Some(Facts {
+        tee: Tee::Tdx,
+        policy_hash: PolicyHash(*policy_hash),
+        measurement: report.mr_td,
+        hardware_id: instance.map(|id| id.to_vec()).unwrap_or_default(),
+        claims: listed,
+    })
+}

@@ -1,0 +1,242 @@
+//! The order of things: check, wait for certificates, write Envoy's configuration, start it, serve, drain.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use contrast_telemetry::drain::termination_signal;
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::{
+    certificates::{self, CertificatesError},
+    config::{Config, ConfigError},
+    envoy::{Paths, admin::AdminInterface, bootstrap::Bootstrap, tls::SecretFile, to_json},
+    model::{Mesh, Protection},
+    supervise::{Envoy, Options, SuperviseError, exit_code},
+};
+
+/// Exit code when the configuration cannot be used, as in `sysexits.h` (EX_USAGE).
+pub const EXIT_USAGE: u8 = 64;
+
+/// The sidecar cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No certificates.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
+    /// Envoy failed.
+    #[error(transparent)]
+    Supervise(#[from] SuperviseError),
+    /// A file or directory of ours cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The handlers for SIGTERM and SIGINT cannot be installed.
+    #[error("cannot handle signals")]
+    Signals(#[source] io::Error),
+}
+
+impl AppError {
+    /// Exit code of the process: Envoy's when Envoy ended with a failure, [`EXIT_USAGE`] for configuration, otherwise 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => EXIT_USAGE,
+            Self::Supervise(SuperviseError::Ended { status, .. }) => exit_code(*status).max(1),
+            _ => 1,
+        }
+    }
+}
+
+/// Runs the sidecar until Envoy ends or SIGTERM or SIGINT arrives; returns the exit code after an orderly stop.
+///
+/// # Errors
+/// When the configuration cannot be used, certificates do not appear, or Envoy does not start or ends unasked.
+pub async fn run(config: &Config) -> Result<u8, AppError> {
+    let mesh = config.mesh()?;
+    describe(&mesh);
+    let tls_config = config.base_dir.join("tls-config");
+    let ready = ReadyFile::absent(&config.ready_file)?;
+
+    // Polled from here on, so that no signal is lost between the steps.
+    let termination = termination_signal();
+    tokio::pin!(termination);
+    if mesh.needs_certificates() {
+        tokio::select! {
+            outcome = certificates::wait(&tls_config, config.certificate_timeout()) => outcome?,
+            signal = &mut termination => return stopped_early(signal),
+        }
+    }
+
+    let runtime = runtime_directory(config.runtime_dir.as_deref())?;
+    let paths = Paths {
+        tls_config,
+        runtime: runtime.path().to_owned(),
+    };
+    write_configuration(&mesh, &paths)?;
+    let admin = AdminInterface::of(&mesh, &paths);
+    let options = Options {
+        binary: config.envoy_binary.clone(),
+        log_level: config.envoy_log_level.clone(),
+        component_log_level: config.component_log_level.clone(),
+        concurrency: config.concurrency,
+        drain_time: config.drain_timeout(),
+    };
+    let mut envoy = Envoy::start(&options, &paths)?;
+    tokio::select! {
+        outcome = envoy.wait_until_live(&admin, config.start_timeout()) => outcome?,
+        signal = &mut termination => return stopped_early(signal),
+    }
+    let ready = ready.create()?;
+    tracing::info!(ready_file = %config.ready_file.display(), "Envoy is live; the mesh is ready");
+
+    let signal = tokio::select! {
+        ended = envoy.ended() => return Err(ended.into()),
+        signal = &mut termination => signal.map_err(AppError::Signals)?,
+    };
+    tracing::info!(signal, timeout_s = config.drain_timeout_seconds, "draining");
+    drop(ready);
+    let again = async {
+        if termination_signal().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let status = envoy.drain(&admin, config.drain_timeout(), again).await?;
+    tracing::info!(%status, "Envoy stopped");
+    Ok(exit_code(status))
+}
+
+fn stopped_early(signal: io::Result<&'static str>) -> Result<u8, AppError> {
+    let signal = signal.map_err(AppError::Signals)?;
+    tracing::info!(signal, "stopped before the mesh was ready");
+    Ok(0)
+}
+
+/// Says what will be served, and what a reader should worry about.
+fn describe(mesh: &Mesh) {
+    for port in mesh.ingress() {
+        let (name, listen, application) = (&port.name, port.listen, port.application);
+        match port.protection {
+            Protection::MutualTls => {
+                tracing::info!(%name, %listen, %application, "ingress with mutual TLS");
+            }
+            Protection::Tls => {
+                tracing::info!(%name, %listen, %application, "ingress with TLS, client certificate optional, as its entry demands");
+            }
+            Protection::Plain => {
+                tracing::warn!(%name, %listen, %application, "ingress WITHOUT TLS, as its entry demands");
+            }
+        }
+    }
+    for route in mesh.egress() {
+        tracing::info!(name = %route.name, listen = %route.listen, remote = %route.remote, "egress with mutual TLS");
+    }
+    for port in mesh.exposed_admin() {
+        tracing::warn!(name = %port.name, listen = %port.listen, "ingress exposes Envoy's admin interface, which allows destructive calls");
+    }
+    if mesh.admin().is_some_and(|admin| !admin.ip().is_loopback()) {
+        tracing::warn!(admin = ?mesh.admin(), "Envoy's admin interface is reachable without TLS from outside the pod");
+    }
+    if mesh.ingress().is_empty() {
+        tracing::info!(
+            "no ingress port is declared, so Envoy serves none; a port that the application opens itself is outside the mesh"
+        );
+    }
+}
+
+fn runtime_directory(parent: Option<&Path>) -> Result<TempDir, AppError> {
+    let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
+    // Mode 0700 is tempfile's default for directories on Unix.
+    tempfile::Builder::new()
+        .prefix("contrast-service-mesh-")
+        .tempdir_in(&parent)
+        .map_err(|source| AppError::Write {
+            path: parent,
+            source,
+        })
+}
+
+/// Writes Envoy's bootstrap and the secret discovery files into the runtime directory.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_configuration(mesh: &Mesh, paths: &Paths) -> Result<(), AppError> {
+    write_json(paths.bootstrap(), &Bootstrap::new(mesh, paths))?;
+    write_json(paths.certificate_secret(), &SecretFile::certificate(paths))?;
+    write_json(paths.peer_ca_secret(), &SecretFile::peer_ca(paths))
+}
+
+fn write_json(path: PathBuf, document: &impl Serialize) -> Result<(), AppError> {
+    let write = || {
+        let text = to_json(document)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(text.as_bytes())
+    };
+    write().map_err(|source| AppError::Write {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// The file that says "ready". It exists only between [`ReadyFile::create`] and the drop of what that returns.
+struct ReadyFile(PathBuf);
+
+/// Removes the ready file when dropped.
+struct Ready(PathBuf);
+
+impl ReadyFile {
+    /// Removes what an earlier run left behind.
+    fn absent(path: &Path) -> Result<Self, AppError> {
+        match fs::remove_file(path) {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "removed the ready file of an earlier run")
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(AppError::Write {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    fn create(self) -> Result<Ready, AppError> {
+        match OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&self.0)
+        {
+            Ok(_) => Ok(Ready(self.0)),
+            Err(source) => Err(AppError::Write {
+                path: self.0,
+                source,
+            }),
+        }
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::warn!(error = &error as &dyn std::error::Error, path = %self.0.display(), "cannot remove the ready file");
+        }
+    }
+}

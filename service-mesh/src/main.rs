@@ -1,0 +1,41 @@
+//! Entry point of the service mesh sidecar.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use contrast_service_mesh::{
+    app::{self, AppError},
+    config::Config,
+};
+use contrast_telemetry::logging;
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    match run(&config) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(
+                error
+                    .downcast_ref::<AppError>()
+                    .map_or(1, AppError::exit_code),
+            )
+        }
+    }
+}
+
+fn run(config: &Config) -> anyhow::Result<u8> {
+    logging::init(&config.logging())?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        ?config,
+        "service mesh starts"
+    );
+    // One thread is enough: traffic flows through Envoy, not through this process.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    Ok(runtime.block_on(app::run(config))?)
+}
