@@ -29,7 +29,8 @@ pub struct GlobalArgs {
     #[arg(hide_default_value = true)]
     pub workspace_dir: PathBuf,
 
-    /// Least severe level of the log on standard error
+    /// Least severe level of the log on standard error: error, warn, info, debug or trace
+    #[arg(hide_possible_values = true)]
     #[arg(
         long,
         global = true,
@@ -39,7 +40,8 @@ pub struct GlobalArgs {
     )]
     pub log_level: LogLevel,
 
-    /// When to use colour
+    /// When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never
+    #[arg(hide_possible_values = true)]
     #[arg(
         long,
         global = true,

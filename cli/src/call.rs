@@ -7,10 +7,8 @@ use crate::{diagnostic::Diagnose, exit::Exit};
 
 /// Machine-readable reason of a Coordinator that waits for its first manifest.
 pub const REASON_NO_MANIFEST: &str = "NO_MANIFEST";
-/// Machine-readable reason of a Coordinator that lost its seed.
-const REASON_RECOVERY_NEEDED: &str = "RECOVERY_NEEDED";
-/// Machine-readable reason of an update whose base is not the latest transition.
-const REASON_BASE_NOT_LATEST: &str = "BASE_NOT_LATEST";
+/// Machine-readable reason of an update with too few approvals.
+const REASON_OWNER_SIGNATURES: &str = "OWNER_SIGNATURES";
 /// Machine-readable reason of a recovery on a history that lacks the transition that the caller knows.
 const REASON_ROLLED_BACK: &str = "HISTORY_ROLLED_BACK";
 
@@ -89,44 +87,20 @@ impl Diagnose for CallError {
 
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Refused { code: Code::Unimplemented, .. } => {
+            Self::Refused {
+                code: Code::Unimplemented,
+                ..
+            } => {
                 vec!["the Coordinator is of another version than this `contrast`".into()]
             }
             Self::Broken { .. } => vec!["run the same command again; repeating it is safe".into()],
-            Self::Refused { reason, .. } => match reason.as_str() {
-                REASON_NO_MANIFEST => vec!["set its first manifest with `contrast set`".into()],
-                REASON_RECOVERY_NEEDED => {
-                    vec!["hand it a seed share with `contrast recover`, then run this command again".into()]
-                }
-                REASON_BASE_NOT_LATEST => vec![
-                    "somebody updated the manifest in the meantime: run `contrast verify`, look at what changed, and set \
-                     again"
-                        .into(),
-                ],
-                REASON_ROLLED_BACK => vec![
-                    "the Coordinator's disk holds an older history than this workspace has seen: restore the newest disk, \
-                     and find out who put the old one there"
-                        .into(),
-                ],
-                "OWNER_SIGNATURES" => vec![
-                    "sign with the key of a workload owner of the manifest that is active now \
-                     (`--workload-owner-key`, once for each signature that its threshold demands)"
-                        .into(),
-                ],
-                "UPDATES_DISABLED" => {
-                    vec!["the active manifest names no workload owner: deploy anew to change anything".into()]
-                }
-                "SEED_SHARE_OWNERS_CHANGED" => vec![
-                    "seed share owners are fixed for the life of a deployment: put those of the active manifest into the \
-                     new one"
-                        .into(),
-                ],
-                "WRONG_SEED" => vec![
-                    "use the seed shares and the key of this very deployment; `seed-shares.json` may be that of another"
-                        .into(),
-                ],
-                _ => Vec::new(),
-            },
+            // The Coordinator's own messages say what to do; only flags of this program are added.
+            Self::Refused { reason, .. } if reason == REASON_OWNER_SIGNATURES => vec![
+                "name the key of each workload owner of the active manifest that has to sign with \
+                 `--workload-owner-key`"
+                    .into(),
+            ],
+            Self::Refused { .. } => Vec::new(),
         }
     }
 }
@@ -146,18 +120,16 @@ mod tests {
     }
 
     #[test]
-    fn reason_of_the_coordinator_decides_the_hint() {
+    fn machine_readable_reason_is_kept() {
         let details =
-            tonic_types::ErrorDetails::with_error_info(REASON_RECOVERY_NEEDED, "contrast", []);
-        let status =
-            Status::with_error_details(Code::FailedPrecondition, "recovery needed", details);
+            tonic_types::ErrorDetails::with_error_info(REASON_NO_MANIFEST, "contrast", []);
+        let status = Status::with_error_details(Code::FailedPrecondition, "none yet", details);
         let error = CallError::new("return its manifests", status);
-        assert!(error.has_reason(REASON_RECOVERY_NEEDED));
+        assert!(error.has_reason(REASON_NO_MANIFEST));
         assert!(!error.is_transient());
-        assert!(
-            error.hints()[0].contains("`contrast recover`"),
-            "{:?}",
-            error.hints()
+        assert_eq!(
+            error.to_string(),
+            "the Coordinator refused to return its manifests: none yet"
         );
     }
 

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use contrast_atls::{AtlsError, ClientConfig, Connector};
 use contrast_proto::mesh::{NewMeshCertRequest, mesh_api_client::MeshApiClient};
-use der::{DecodePem as _, pem::LineEnding};
+use der::pem::LineEnding;
 use tonic::transport::Endpoint;
 use x509_cert::Certificate;
 use zeroize::Zeroizing;
@@ -102,9 +102,12 @@ pub async fn enroll(address: &str, config: &ClientConfig) -> Result<Enrolled, En
         })?
         .into_inner();
 
-    let leaf = Certificate::from_pem(answer.certificate_chain.as_bytes())
+    let chain = Certificate::load_pem_chain(answer.certificate_chain.as_bytes())
         .map_err(|error| EnrollError::Answer { what: format!("certificate chain: {error}") })?;
-    check_key(&leaf, config)?;
+    let Some(leaf) = chain.first() else {
+        return Err(EnrollError::Answer { what: "the certificate chain is empty".to_owned() });
+    };
+    check_key(leaf, config)?;
     let not_after = leaf.tbs_certificate().validity().not_after.to_system_time();
     let secret = Zeroizing::new(answer.workload_secret.to_vec());
     let workload_secret = match secret.len() {

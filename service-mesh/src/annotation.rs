@@ -94,9 +94,9 @@ pub enum Host {
 pub struct Name(String);
 
 impl Name {
-    /// Name of a port that no entry names.
+    /// Name of a port that no entry names: `port/` and the number. No entry can take it, because names have no `/`.
     pub fn of_port(port: u16) -> Self {
-        Self(format!("port-{port}"))
+        Self(format!("port/{port}"))
     }
 
     /// The name as text.

@@ -1,9 +1,9 @@
 //! The order of things: check, wait for certificates, write Envoy's configuration, start it, serve, drain.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -158,8 +158,8 @@ fn describe(mesh: &Mesh) {
 
 fn runtime_directory(parent: Option<&Path>) -> Result<TempDir, AppError> {
     let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
-    // Mode 0700 is tempfile's default for directories on Unix.
     tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o700))
         .prefix("contrast-service-mesh-")
         .tempdir_in(&parent)
         .map_err(|source| AppError::Write {

@@ -27,6 +27,10 @@ const MAX_SECONDS: u64 = 24 * 60 * 60;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "service-mesh", version)]
 pub struct Config {
+    /// Only say by the exit code whether Envoy serves: for the container's startup probe.
+    #[arg(long)]
+    pub check_ready: bool,
+
     /// Shape and level of the logs.
     #[command(flatten)]
     pub logging: logging::Options,
@@ -54,7 +58,8 @@ pub struct Config {
         long,
         env = "CONTRAST_INGRESS_PORTS",
         value_delimiter = ',',
-        value_name = "PORTS"
+        value_name = "PORTS",
+        value_parser = clap::value_parser!(u16).range(1..)
     )]
     pub ingress_ports: Vec<u16>,
 
@@ -128,12 +133,12 @@ pub struct Config {
     )]
     pub envoy_binary: PathBuf,
 
-    /// Level of Envoy's own log.
+    /// Level of Envoy's own log; at `info`, Envoy lists all its extensions when it starts.
     #[arg(
         short = 'l',
         long,
         env = "CONTRAST_ENVOY_LOG_LEVEL",
-        default_value = "info",
+        default_value = "warning",
         value_name = "LEVEL",
         value_parser = PossibleValuesParser::new(ENVOY_LOG_LEVELS)
     )]
@@ -323,6 +328,7 @@ mod tests {
     fn refuses_values_out_of_range() {
         for argument in [
             "--admin-port=0",
+            "--ingress-ports=80,0",
             "--admin-port=65616",
             "--pod-ip=localhost",
             "--dns-resolver=10.0.0.10",

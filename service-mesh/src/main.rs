@@ -12,6 +12,14 @@ use contrast_telemetry::logging;
 
 fn main() -> ExitCode {
     let config = Config::parse();
+    if config.check_ready {
+        let ready = config.ready_file.exists();
+        return if ready {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
     match run(&config) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -1,6 +1,7 @@
 //! What the sidecar shall do, checked as a whole: the only input of everything that produces configuration.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -229,8 +230,10 @@ fn served(ingress: &Ingress, ports: &[u16]) -> Vec<(Name, u16, Protection)> {
         };
         (entry.name.clone(), entry.port, protection)
     });
+    // A port may be declared more than once, by several containers or for several protocols.
+    let ports: BTreeSet<_> = ports.iter().collect();
     let others = ports
-        .iter()
+        .into_iter()
         .filter(|port| entries.iter().all(|entry| entry.port != **port))
         .map(|port| (Name::of_port(*port), *port, Protection::MutualTls));
     named.chain(others).collect()
@@ -348,7 +351,7 @@ mod tests {
     #[test]
     fn declared_port_demands_a_client_certificate_unless_an_entry_names_it() {
         let ingress = "web#8080#false".parse().expect("ingress");
-        let mesh = Mesh::explicit(&ingress, &Egress::default(), &[8080, 8081], ADDRESSES);
+        let mesh = Mesh::explicit(&ingress, &Egress::default(), &[8080, 8081, 8081], ADDRESSES);
         let mesh = mesh.expect("mesh");
         let found: Vec<_> = mesh
             .ingress()

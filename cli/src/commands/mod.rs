@@ -93,3 +93,12 @@ fn read_manifest(path: &std::path::Path) -> Result<Manifest, Failure> {
     })?;
     Ok(manifest)
 }
+
+fn warn_if_insecure(manifest: &Manifest, output: &Output) {
+    if manifest.accepts_insecure_evidence() {
+        output.warning(
+            "INSECURE: the manifest accepts evidence of a software TEE. Whoever holds its keys can read and change \
+             everything; use it for development only",
+        );
+    }
+}

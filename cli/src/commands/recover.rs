@@ -11,7 +11,7 @@ use contrast_pki::shares::SeedSharesDocument;
 use contrast_proto::user::RecoverRequest;
 use serde::Serialize;
 
-use super::read_manifest;
+use super::{read_manifest, warn_if_insecure};
 use crate::{
     args::RecoverArgs,
     diagnostic::{Diagnose, Failure},
@@ -20,7 +20,6 @@ use crate::{
     output::{Output, Paint, Render},
     owner::{SeedShareOwner, share_bytes, shares_from_file, shares_from_wire},
     transition::{TransitionHash, TransitionHashError},
-    verify::report::INSECURE_BANNER,
     workspace::{self, LATEST_TRANSITION, MANIFEST, SEED_SHARES, SEEDSHARE_OWNER_KEY, Workspace},
 };
 
@@ -47,9 +46,6 @@ struct Recovered {
 
 impl Render for Recovered {
     fn text(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
-        if self.insecure {
-            writeln!(out, "{}\n", paint.alarming(INSECURE_BANNER))?;
-        }
         match self.serving {
             true => writeln!(
                 out,
@@ -95,6 +91,7 @@ pub(super) async fn run(
             .first()
             .map(|known| known.hash),
     };
+    warn_if_insecure(&manifest, output);
     if known.is_none() {
         output.warning(
             "no latest transition is known here, so an old history that the host put back cannot be noticed; give \

@@ -13,7 +13,7 @@ use contrast_proto::user::{GetManifestsResponse, SetManifestRequest, SetManifest
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::read_manifest;
+use super::{read_manifest, warn_if_insecure};
 use crate::{
     args::SetArgs,
     call::{CallError, REASON_NO_MANIFEST},
@@ -24,7 +24,6 @@ use crate::{
     output::{Output, Paint, Render, Spinner},
     owner::{WorkloadOwner, shares_to_json},
     transition::{TransitionHash, TransitionHashError, transition_hash},
-    verify::report::INSECURE_BANNER,
     workspace::{
         KnownTransition, LATEST_TRANSITION, MANIFEST, MESH_CA, ROOT_CA, SEED_SHARES,
         WORKLOAD_OWNER_KEY, Workspace,
@@ -74,9 +73,6 @@ struct Set {
 
 impl Render for Set {
     fn text(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
-        if self.insecure {
-            writeln!(out, "{}\n", paint.alarming(INSECURE_BANNER))?;
-        }
         let verb = if self.base_transition == TransitionHash::NONE {
             "set"
         } else {
@@ -279,11 +275,7 @@ fn warn(manifest: &Manifest, owners: &[WorkloadOwner], output: &Output) {
             ));
         }
     }
-    if manifest.accepts_insecure_evidence() {
-        output.warning(
-            "INSECURE: the manifest accepts evidence of a software TEE; for development only",
-        );
-    }
+    warn_if_insecure(manifest, output);
 }
 
 /// Hashes of the Coordinator's transitions, oldest first; empty when no manifest was set yet.

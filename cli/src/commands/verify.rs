@@ -1,6 +1,6 @@
 //! `contrast verify`: one verdict for the whole deployment.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{error::Error as _, path::PathBuf, sync::Arc};
 
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_manifest::{Manifest, diff};
@@ -178,9 +178,22 @@ fn refused(
     error: DialError,
     output: &Output,
 ) -> Result<Failure, Failure> {
-    if let Some(report) = error.appraisal() {
+    if error.exit() == Exit::Negative {
         let mut rows = Rows::default();
-        rows.refused(report);
+        match error.appraisal() {
+            Some(report) => rows.refused(report),
+            None => {
+                let found = error
+                    .source()
+                    .map_or_else(|| error.to_string(), ToString::to_string);
+                rows.record(
+                    "Coordinator evidence",
+                    "meets a reference value",
+                    found,
+                    false,
+                );
+            }
+        }
         output.result(
             args.format.format,
             &Report::new(coordinator, manifest, rows),

@@ -94,10 +94,15 @@ pub fn newest_manifest(response: &GetManifestsResponse) -> Option<&[u8]> {
 /// Recomputes every link. A link that cannot be computed ends the chain, so that nothing after it counts as known.
 fn check_chain(response: &GetManifestsResponse, rows: &mut Rows) -> Vec<TransitionHash> {
     let count = response.transitions.len();
+    let noun = if count == 1 {
+        "transition"
+    } else {
+        "transitions"
+    };
     rows.record(
         "history",
         "at least 1 transition",
-        count.to_string(),
+        format!("{count} {noun}"),
         count > 0,
     );
     let mut chain = Vec::with_capacity(count);
@@ -178,16 +183,15 @@ fn check_initdata(
         .flat_map(|manifest| manifest.policies().keys().copied().collect::<Vec<_>>())
         .collect();
     let held: BTreeSet<PolicyHash> = documents.keys().copied().collect();
-    rows.record(
-        "initdata documents",
-        format!("the {} that the manifests name", named.len()),
-        format!(
-            "{} of them, {} others",
-            named.intersection(&held).count(),
-            held.difference(&named).count()
+    let found = match held.difference(&named).count() {
+        0 => format!("{} of them", named.intersection(&held).count()),
+        others => format!(
+            "{} of them and {others} more",
+            named.intersection(&held).count()
         ),
-        named == held,
-    );
+    };
+    let expected = format!("the {} that the manifests name, no more", named.len());
+    rows.record("initdata documents", expected, found, named == held);
     for hash in named.difference(&held) {
         rows.record(format!("initdata {hash}"), "present", "missing", false);
     }
@@ -205,7 +209,7 @@ fn check_initdata(
 fn check_certificates(response: &GetManifestsResponse, rows: &mut Rows) {
     let expected = response.transitions.last().map_or_else(
         || "no transition".to_owned(),
-        |last| hex::encode(&last.mesh_ca_public_key),
+        |last| fingerprint(&last.mesh_ca_public_key),
     );
     rows.equal("mesh CA public key", expected, shown_key(&response.mesh_ca));
     let passed = public_key(&response.root_ca).is_ok();
@@ -220,9 +224,14 @@ fn check_certificates(response: &GetManifestsResponse, rows: &mut Rows) {
 
 fn shown_key(pem: &str) -> String {
     match public_key(pem) {
-        Ok(key) => hex::encode(key),
+        Ok(key) => fingerprint(&key),
         Err(error) => format!("none: {error}"),
     }
+}
+
+/// How keys are shown: SHA-256 of the SubjectPublicKeyInfo.
+fn fingerprint(spki: &[u8]) -> String {
+    format!("SHA-256 {}", hex::encode(sha256(spki)))
 }
 
 #[cfg(test)]

@@ -32,3 +32,14 @@ fn never_replaces_what_is_there() {
         context.run(&["insecure-tee", "init", "file"])
     );
 }
+
+#[test]
+fn help_says_that_it_is_insecure() {
+    let context = Context::new();
+    insta::assert_snapshot!(
+        "help_insecure-tee",
+        context.run(&["insecure-tee", "--help"])
+    );
+    let init = context.run(&["insecure-tee", "init", "--help"]);
+    insta::assert_snapshot!("help_insecure-tee_init", init);
+}

@@ -3,7 +3,7 @@
 //! Both peers run on one thread over an in-memory pipe, so a number is the sum of both sides' work. Chains are warm, as in
 //! a Coordinator after its first client.
 
-#![expect(missing_docs, reason = "divan generates `main`")]
+#![allow(clippy::expect_used, reason = "a bench that cannot run stops")]
 
 use std::{
     sync::{Arc, LazyLock},

@@ -1,5 +1,11 @@
 //! Honest peers, and a peer made by hand from the protocol document that behaves.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in helper functions, too"
+)]
+
 mod support;
 
 use std::{
@@ -9,17 +15,14 @@ use std::{
 };
 
 use contrast_atls::{
-    AtlsError, AtlsStream, ClientConfig, Incompatibility, Limits, Phase, ServerConfig, accept,
-    connect,
+    AtlsError, ClientConfig, Incompatibility, Limits, Phase, ServerConfig, accept, connect,
 };
 use contrast_attestation::{
     Evidence, EvidenceVerifier, IssueError, Issuer, PolicyHash, ReportData, VerifiedEvidence,
     VerifyError,
 };
 use support::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-
-type Outcome = Result<AtlsStream<DuplexStream>, AtlsError>;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 async fn handshake(client: &ClientConfig, server: &ServerConfig) -> (Outcome, Outcome) {
     // A pipe smaller than an evidence frame: neither side may count on the other's buffer.

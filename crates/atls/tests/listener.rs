@@ -1,5 +1,11 @@
 //! The listener and the connector with a real gRPC service over TCP.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in helper functions, too"
+)]
+
 mod support;
 
 use std::{
@@ -39,11 +45,11 @@ impl MeshApi for WhoAmI {
         let peer = request
             .extensions()
             .get::<Peer>()
-            .ok_or(Status::internal("no peer"))?;
+            .ok_or_else(|| Status::internal("no peer"))?;
         let attested = peer
             .attested
             .as_ref()
-            .ok_or(Status::internal("not attested"))?;
+            .ok_or_else(|| Status::internal("not attested"))?;
         assert!(peer.address.is_some());
         Ok(Response::new(NewMeshCertResponse {
             mesh_ca: attested.verified.policy_hash().to_string(),

@@ -1,13 +1,16 @@
 use std::{fmt, net::IpAddr, time::SystemTime};
 
 use contrast_clock::{Entropy, EntropyError};
-use der::{Decode as _, pem::LineEnding};
+use der::{
+    Decode as _,
+    pem::{LineEnding, encode_string},
+};
 use x509_cert::Certificate;
 use zeroize::Zeroizing;
 
 use crate::{
     KeyError, SigningKey,
-    conform::{self, Expected, Kind},
+    conform::{self, Expected, Kind, Start},
     profile::{self, Issuer, MESH_CA_NAME, ROOT_NAME},
 };
 
@@ -19,7 +22,8 @@ const SERIAL_BYTES: usize = 16;
 pub enum CertificateError {
     /// A name that cannot be in a certificate.
     #[error(
-        "`{found}` cannot be a subject alternative name; expected an IP address, a URI or a DNS name in ASCII"
+        "`{}` cannot be a subject alternative name; expected an IP address, a URI or a DNS name in visible ASCII",
+        found.escape_debug()
     )]
     San {
         /// The name.
@@ -29,6 +33,19 @@ pub enum CertificateError {
     #[error("`{found}` is no object identifier")]
     Oid {
         /// The text.
+        found: String,
+    },
+    /// A subject without any name.
+    #[error(
+        "the request names neither an alternative name nor an address; a leaf needs at least one"
+    )]
+    NoName,
+    /// An extension that is not the caller's to set.
+    #[error(
+        "extension {found} cannot be requested; expected an object identifier under 1.3.9901, given once"
+    )]
+    ForeignExtension {
+        /// Its object identifier.
         found: String,
     },
     /// The subject's key is unusable.
@@ -47,7 +64,7 @@ pub enum CertificateError {
     #[error("cannot draw a serial number")]
     Entropy(#[from] EntropyError),
     /// The certificate breaks a rule of its profile.
-    #[error("the certificate lacks {rule}; it was not issued")]
+    #[error("the certificate breaks a rule of its profile: expected {rule}")]
     NotConforming {
         /// The rule.
         rule: &'static str,
@@ -55,10 +72,16 @@ pub enum CertificateError {
 }
 
 /// The deployment's root CA: its key follows from the seed and lives as long as the deployment.
+///
+/// What the certificate says follows from the key and the time it is made at, to the byte; its signature does not, because
+/// ECDSA is randomised. Who must present the same bytes for the deployment's whole life therefore stores the certificate
+/// ([`certificate_der`](Self::certificate_der)) and comes back with [`resume`](Self::resume). A certificate that was lost
+/// may be made again with [`new`](Self::new): the same key means that whoever trusts the old one accepts the chain.
 #[derive(Debug)]
 pub struct RootCa {
     key: SigningKey,
     certificate: Vec<u8>,
+    pem: String,
 }
 
 impl RootCa {
@@ -68,7 +91,7 @@ impl RootCa {
     /// When the library fails.
     pub fn new(key: SigningKey, now: SystemTime) -> Result<Self, CertificateError> {
         let certificate = profile::root(&key, now)?;
-        Self::resume(key, certificate, now)
+        Self::checked(key, certificate, now, Start::Now)
     }
 
     /// A root CA with the certificate that it had before (DER), for instance after a recovery.
@@ -80,15 +103,30 @@ impl RootCa {
         certificate: Vec<u8>,
         now: SystemTime,
     ) -> Result<Self, CertificateError> {
+        Self::checked(key, certificate, now, Start::Earlier)
+    }
+
+    fn checked(
+        key: SigningKey,
+        certificate: Vec<u8>,
+        now: SystemTime,
+        start: Start,
+    ) -> Result<Self, CertificateError> {
         let expected = Expected {
             issuer_spki: key.public_key_spki(),
             issuer_name: ROOT_NAME,
             subject_spki: key.public_key_spki(),
-            kind: Kind::Ca { path_length: None },
+            kind: Kind::Root,
             now,
+            start,
         };
         conform::check(&certificate, &expected)?;
-        Ok(Self { key, certificate })
+        let pem = to_pem(&certificate)?;
+        Ok(Self {
+            key,
+            certificate,
+            pem,
+        })
     }
 
     /// The certificate, DER.
@@ -98,15 +136,15 @@ impl RootCa {
 
     /// The certificate, PEM.
     pub fn certificate_pem(&self) -> String {
-        to_pem(&self.certificate)
+        self.pem.clone()
     }
 }
 
 /// The CA that signs leaf certificates under one transition.
 pub struct MeshCa {
     key: SigningKey,
-    intermediate: Vec<u8>,
-    self_signed: Vec<u8>,
+    intermediate_pem: String,
+    self_signed_pem: String,
 }
 
 impl MeshCa {
@@ -147,17 +185,16 @@ impl MeshCa {
                 issuer_spki: issuer.key.public_key_spki(),
                 issuer_name: issuer.name,
                 subject_spki: spki,
-                kind: Kind::Ca {
-                    path_length: Some(0),
-                },
+                kind: Kind::MeshCa,
                 now,
+                start: Start::Now,
             };
             conform::check(certificate, &expected)?;
         }
         Ok(Self {
+            intermediate_pem: to_pem(&intermediate)?,
+            self_signed_pem: to_pem(&self_signed)?,
             key,
-            intermediate,
-            self_signed,
         })
     }
 
@@ -176,18 +213,19 @@ impl MeshCa {
 
     /// Self-signed form, PEM: what a workload trusts that talks to this transition's mesh only.
     pub fn self_signed_pem(&self) -> String {
-        to_pem(&self.self_signed)
+        self.self_signed_pem.clone()
     }
 
     /// Form under the root, PEM: the link between leafs and the root CA.
     pub fn intermediate_pem(&self) -> String {
-        to_pem(&self.intermediate)
+        self.intermediate_pem.clone()
     }
 
     /// Issues a leaf certificate; the serial number comes from `entropy`.
     ///
     /// # Errors
-    /// When a name, the key or an extension of the request cannot be in a certificate, or the library fails.
+    /// When a name, the key or an extension of the request cannot be in a certificate, there is no name at all, or the
+    /// library fails.
     pub fn issue_leaf(
         &self,
         request: &LeafRequest<'_>,
@@ -201,13 +239,13 @@ impl MeshCa {
             name: MESH_CA_NAME,
         };
         let der = profile::leaf(&issuer, request, &serial, now)?;
-        let names = profile::subject_names(request.sans, request.peer_ip)?;
         let expected = Expected {
             issuer_spki: self.key.public_key_spki(),
             issuer_name: MESH_CA_NAME,
             subject_spki: request.public_key_spki,
-            kind: Kind::Leaf { names: &names },
+            kind: Kind::Leaf { request },
             now,
+            start: Start::Now,
         };
         conform::check(&der, &expected)?;
         let not_after = Certificate::from_der(&der)?
@@ -215,7 +253,7 @@ impl MeshCa {
             .validity()
             .not_after
             .to_system_time();
-        let chain_pem = to_pem(&der) + &self.intermediate_pem();
+        let chain_pem = to_pem(&der)? + &self.intermediate_pem;
         Ok(IssuedLeaf {
             der,
             chain_pem,
@@ -239,11 +277,11 @@ pub struct LeafRequest<'a> {
     pub public_key_spki: &'a [u8],
     /// Names from the policy entry: IP addresses, URIs or DNS names.
     pub sans: &'a [String],
-    /// Address that the subject connected from, added to the names.
+    /// Address that the subject connected from, added to the names; IPv4 if it is IPv4 mapped into IPv6.
     pub peer_ip: Option<IpAddr>,
     /// Workload secret id from the policy entry, for the extension 1.3.9901.3.1.
     pub workload_secret_id: Option<&'a str>,
-    /// Further extensions: verified facts about the subject.
+    /// Further extensions: verified facts about the subject, each with its own object identifier under 1.3.9901.
     pub extensions: &'a [LeafExtension],
 }
 
@@ -267,8 +305,9 @@ pub struct IssuedLeaf {
     pub not_after: SystemTime,
 }
 
-fn to_pem(der: &[u8]) -> String {
-    der::pem::encode_string("CERTIFICATE", LineEnding::LF, der).unwrap_or_default()
+fn to_pem(der: &[u8]) -> Result<String, CertificateError> {
+    let text = encode_string("CERTIFICATE", LineEnding::LF, der);
+    text.map_err(|error| CertificateError::Der(error.into()))
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 use std::time::Duration;
 
 use contrast_clock::SeededEntropy;
-use der::{DecodePem as _, Encode as _};
+use der::Encode as _;
+use proptest::prelude::*;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs::ECDSA_P384_SHA384};
 
 use super::*;
+use crate::openssl::openssl;
 
 const NOW_S: u64 = 1_795_000_000;
 
@@ -157,32 +159,239 @@ fn root_resumes_only_with_its_own_certificate() {
 }
 
 #[test]
-fn conformance_check_refuses_a_ca_certificate_as_leaf_and_a_foreign_signature() {
+fn root_made_again_at_the_same_time_says_the_same() {
+    let said = |now| {
+        let root = RootCa::new(key(1), now).expect("root");
+        let certificate = Certificate::from_der(root.certificate_der()).expect("parses");
+        certificate.tbs_certificate().to_der().expect("DER")
+    };
+    assert_eq!(said(now()), said(now()));
+    // Another time means another serial number too.
+    let serial = |der: &[u8]| {
+        let tbs = x509_cert::TbsCertificate::from_der(der).expect("parses");
+        tbs.serial_number().clone()
+    };
+    let later = said(now() + Duration::from_secs(1));
+    assert_ne!(serial(&said(now())), serial(&later));
+}
+
+#[test]
+fn leaf_of_before_chains_to_a_root_that_was_made_again() {
     let fixture = Fixture::new();
-    let mesh = Certificate::from_pem(fixture.mesh.self_signed_pem().as_bytes()).expect("PEM");
-    let der = mesh.to_der().expect("DER");
-    let expected = |issuer_spki, kind| Expected {
-        issuer_spki,
-        issuer_name: MESH_CA_NAME,
-        subject_spki: fixture.mesh.public_key_spki(),
-        kind,
-        now: now(),
-    };
-    let own = fixture.mesh.public_key_spki();
-    let as_leaf = conform::check(&der, &expected(own, Kind::Leaf { names: &[] }));
-    assert!(matches!(
-        as_leaf,
-        Err(CertificateError::NotConforming { rule: "not a CA" })
+    let issued = fixture.issue(&["web"]).expect("issues");
+    let again = RootCa::new(key(1), now() + Duration::from_secs(60)).expect("root");
+    let intermediate = fixture.mesh.intermediate_pem();
+    assert!(chains(
+        &issued.der,
+        Some(&intermediate),
+        &again.certificate_pem(),
+        "web"
     ));
-    let ca = || Kind::Ca {
-        path_length: Some(0),
+}
+
+#[test]
+fn mesh_ca_from_a_peers_key_is_the_same_ca() {
+    let fixture = Fixture::new();
+    let pkcs8 = fixture.mesh.private_key_pkcs8().expect("encodes");
+    let key = SigningKey::from_private_key_der(&pkcs8).expect("decodes");
+    let replica = MeshCa::from_key(key, &fixture.root, now()).expect("mesh CA");
+    assert_eq!(replica.public_key_spki(), fixture.mesh.public_key_spki());
+    let issued = fixture.issue(&["web"]).expect("issues");
+    assert!(chains(&issued.der, None, &replica.self_signed_pem(), "web"));
+}
+
+#[test]
+fn leaf_lasts_a_year_from_an_hour_ago() {
+    let issued = Fixture::new().issue(&["web"]).expect("issues");
+    let year = Duration::from_secs(365 * 24 * 3600);
+    assert_eq!(issued.not_after, now() + year);
+    let leaf = Certificate::from_der(&issued.der).expect("parses");
+    let not_before = leaf.tbs_certificate().validity().not_before;
+    assert_eq!(
+        not_before.to_system_time(),
+        now() - Duration::from_secs(3600)
+    );
+}
+
+#[test]
+fn leaf_for_a_p256_key_and_an_address_only_has_an_empty_subject() {
+    let fixture = Fixture::new();
+    let p256 = &aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING;
+    let pair = aws_lc_rs::signature::EcdsaKeyPair::generate(p256).expect("key");
+    let spki = {
+        use aws_lc_rs::{encoding::AsDer as _, signature::KeyPair as _};
+        pair.public_key().as_der().expect("DER").as_ref().to_vec()
     };
-    conform::check(&der, &expected(own, ca())).expect("conforms");
-    let foreign = conform::check(&der, &expected(fixture.subject.public_key_spki(), ca()));
+    let request = LeafRequest {
+        public_key_spki: &spki,
+        sans: &[],
+        peer_ip: Some("::ffff:10.1.2.3".parse().expect("address")),
+        workload_secret_id: None,
+        extensions: &[],
+    };
+    let issued = fixture
+        .mesh
+        .issue_leaf(&request, &SeededEntropy::new(4), now())
+        .expect("issues");
+    let leaf = Certificate::from_der(&issued.der).expect("parses");
+    let tbs = leaf.tbs_certificate();
+    assert_eq!(tbs.subject_public_key_info().to_der().expect("DER"), spki);
+    assert_eq!(tbs.subject().iter_rdn().count(), 0);
+    let mesh = fixture.mesh.self_signed_pem();
+    assert!(chains(&issued.der, None, &mesh, "10.1.2.3"));
+}
+
+#[test]
+fn request_that_no_certificate_can_express_is_refused() {
+    let fixture = Fixture::new();
+    let fact = |oid: &str| LeafExtension {
+        oid: oid.into(),
+        value: vec![5, 0],
+    };
+    let spki = fixture.subject.public_key_spki();
+    let issue = |spki: &[u8], sans: &[&str], extensions: &[LeafExtension]| {
+        let sans: Vec<String> = sans.iter().map(ToString::to_string).collect();
+        let request = LeafRequest {
+            public_key_spki: spki,
+            sans: &sans,
+            peer_ip: None,
+            workload_secret_id: None,
+            extensions,
+        };
+        let issued = fixture
+            .mesh
+            .issue_leaf(&request, &SeededEntropy::new(4), now());
+        issued.expect_err("refused")
+    };
+    assert!(matches!(issue(spki, &[], &[]), CertificateError::NoName));
     assert!(matches!(
-        foreign,
-        Err(CertificateError::NotConforming {
-            rule: "a signature by the issuer"
-        })
+        issue(b"junk", &["web"], &[]),
+        CertificateError::SubjectKey(_)
     ));
+    assert!(matches!(
+        issue(spki, &["web"], &[fact("one.two")]),
+        CertificateError::Oid { .. }
+    ));
+    // A CA bit from outside, the secret of another workload, the same fact twice.
+    for oids in [
+        &["2.5.29.19"][..],
+        &["1.3.9901.3.1"],
+        &["1.3.9901.2.1.1", "1.3.9901.2.1.1"],
+    ] {
+        let extensions: Vec<_> = oids.iter().map(|oid| fact(oid)).collect();
+        assert!(matches!(
+            issue(spki, &["web"], &extensions),
+            CertificateError::ForeignExtension { .. }
+        ));
+    }
+    for san in ["", "web shop", "web\0", "web\n"] {
+        assert!(matches!(
+            issue(spki, &[san], &[]),
+            CertificateError::San { .. }
+        ));
+    }
+}
+
+#[test]
+fn openssl_accepts_the_chains() {
+    let fixture = Fixture::new();
+    let issued = fixture
+        .issue(&["web", "spiffe://x/web", "*"])
+        .expect("issues");
+    let directory = tempfile::tempdir().expect("directory");
+    let file = |name: &str, contents: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, contents).expect("writes");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let (root, mesh) = (
+        file("root.pem", &fixture.root.certificate_pem()),
+        file("mesh.pem", &fixture.mesh.self_signed_pem()),
+    );
+    let intermediate = file("intermediate.pem", &fixture.mesh.intermediate_pem());
+    let chain = file("chain.pem", &issued.chain_pem);
+    let at = NOW_S.to_string();
+    let verify = |purpose: &str, rest: &[&str]| {
+        let common = [
+            "verify",
+            "-x509_strict",
+            "-attime",
+            &at,
+            "-purpose",
+            purpose,
+            "-verify_ip",
+            "10.1.2.3",
+        ];
+        openssl(&[&common[..], rest].concat())
+    };
+    for purpose in ["sslserver", "sslclient"] {
+        for rest in [
+            &["-CAfile", &root, "-untrusted", &intermediate, &chain][..],
+            &["-CAfile", &mesh, &chain],
+        ] {
+            let Some(output) = verify(purpose, rest) else {
+                return;
+            };
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{purpose} {rest:?}: {complaint}");
+        }
+    }
+    let other = RootCa::new(key(9), now()).expect("root").certificate_pem();
+    let other = file("other.pem", &other);
+    let rest = ["-CAfile", &other, "-untrusted", &intermediate, &chain];
+    let refused = verify("sslserver", &rest).expect("ran before");
+    assert!(!refused.status.success());
+}
+
+#[test]
+fn debug_shows_no_private_key() {
+    let fixture = Fixture::new();
+    let pkcs8 = fixture.mesh.private_key_pkcs8().expect("encodes");
+    let shown = format!("{:?} {:?}", fixture.mesh, fixture.root);
+    // The scalar is the OCTET STRING of 48 bytes behind the version of `ECPrivateKey`.
+    let head = [0x02, 1, 1, 0x04, 48];
+    let at = pkcs8.windows(head.len()).position(|bytes| bytes == head);
+    let at = at.expect("scalar") + head.len();
+    let scalar = &pkcs8[at..at + 48];
+    assert!(!shown.contains(&hex::encode(scalar)));
+    assert!(!shown.contains(&format!("{scalar:?}")));
+    assert!(shown.contains("SigningKey(public "));
+}
+
+proptest! {
+    /// Whatever names a policy entry carries: a certificate with exactly them, or a refusal that names one.
+    #[test]
+    fn any_names_are_issued_exactly_or_refused(
+        sans in proptest::collection::vec("[!-~]{1,70}|\\PC{0,8}|spiffe://[a-z/]{1,20}|\\*", 1..5),
+        ip in any::<Option<IpAddr>>(),
+        id in proptest::option::of("\\PC{1,40}"),
+    ) {
+        let fixture = shared_fixture();
+        let request = LeafRequest {
+            public_key_spki: fixture.subject.public_key_spki(),
+            sans: &sans,
+            peer_ip: ip,
+            workload_secret_id: id.as_deref(),
+            extensions: &[],
+        };
+        let issued = fixture.mesh.issue_leaf(&request, &SeededEntropy::new(4), now());
+        let refusable = sans
+            .iter()
+            .any(|san| san.is_empty() || !san.chars().all(|c| c.is_ascii_graphic()));
+        match issued {
+            Ok(_) => prop_assert!(!refusable),
+            Err(CertificateError::San { found }) => prop_assert!(refusable && sans.contains(&found)),
+            Err(other) => prop_assert!(false, "{other:?}"),
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_resuming_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(RootCa::resume(key(1), bytes, now()).is_err());
+    }
+}
+
+fn shared_fixture() -> &'static Fixture {
+    static FIXTURE: std::sync::OnceLock<Fixture> = std::sync::OnceLock::new();
+    FIXTURE.get_or_init(Fixture::new)
 }

@@ -20,6 +20,9 @@ const ROOT_CA: &str = "ROOT CA SEED";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeriveError {
+    /// An empty workload secret id, which would give every workload without an id the same secret.
+    #[error("the workload secret id is empty; a workload without an id has no secret")]
+    EmptyId,
     /// HKDF failed; cannot happen with the lengths used here.
     #[error("key derivation failed inside the cryptographic library")]
     Hkdf,
@@ -49,7 +52,9 @@ impl Derivation {
     /// # Errors
     /// Only when the cryptographic library fails.
     pub fn root_ca_key(&self) -> Result<SigningKey, DeriveError> {
-        Ok(SigningKey::from_det_keygen(&self.from_seed(ROOT_CA)?[..])?)
+        Ok(SigningKey::from_det_keygen(
+            self.expand_seed(ROOT_CA)?.as_slice(),
+        )?)
     }
 
     /// Key that signs the transitions of the history.
@@ -58,16 +63,19 @@ impl Derivation {
     /// Only when the cryptographic library fails.
     pub fn transition_signing_key(&self) -> Result<SigningKey, DeriveError> {
         Ok(SigningKey::from_det_keygen(
-            &self.from_seed(TRANSITION_SIGNING)?[..],
+            self.expand_seed(TRANSITION_SIGNING)?.as_slice(),
         )?)
     }
 
-    /// Secret of the workload with the given secret id.
+    /// Secret of the workload with the given secret id (not empty).
     ///
     /// # Errors
-    /// Only when the cryptographic library fails.
+    /// When the id is empty, or the cryptographic library fails.
     pub fn workload_secret(&self, id: &str) -> Result<WorkloadSecret, DeriveError> {
-        let parent = self.from_seed(WORKLOAD_SECRETS)?;
+        if id.is_empty() {
+            return Err(DeriveError::EmptyId);
+        }
+        let parent = self.expand_seed(WORKLOAD_SECRETS)?;
         let info = format!("WORKLOAD SECRET ID: {id}");
         Ok(WorkloadSecret(*expand(
             parent.as_slice(),
@@ -76,11 +84,15 @@ impl Derivation {
         )?))
     }
 
-    /// Key number `version` of the transit engine for the given workload secret id.
+    /// Key number `version` of the transit engine for the given workload secret id (not empty): the first 32 bytes of the
+    /// workload secret with the id `<version>_<id>`.
     ///
     /// # Errors
-    /// Only when the cryptographic library fails.
+    /// When the id is empty, or the cryptographic library fails.
     pub fn transit_key(&self, version: u32, id: &str) -> Result<TransitKey, DeriveError> {
+        if id.is_empty() {
+            return Err(DeriveError::EmptyId);
+        }
         let secret = self.workload_secret(&format!("{version}_{id}"))?;
         let mut key = TransitKey([0; TRANSIT_KEY_BYTES]);
         for (to, from) in key.0.iter_mut().zip(secret.0.iter()) {
@@ -89,7 +101,7 @@ impl Derivation {
         Ok(key)
     }
 
-    fn from_seed(&self, info: &str) -> Result<Zeroizing<[u8; OUTPUT_BYTES]>, DeriveError> {
+    fn expand_seed(&self, info: &str) -> Result<Zeroizing<[u8; OUTPUT_BYTES]>, DeriveError> {
         expand(self.seed.expose(), &self.salt, info)
     }
 }
@@ -134,7 +146,7 @@ impl WorkloadSecret {
 
     /// 128 lower-case hex digits.
     pub fn to_hex(&self) -> Zeroizing<String> {
-        Zeroizing::new(hex::encode(self.0))
+        Zeroizing::new(hex::encode(self.0.as_slice()))
     }
 }
 

@@ -2,7 +2,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::*;
 
-/// Expected values were computed once with Python (`cryptography`'s HKDF and P-384, `hmac`), not with this crate.
+/// Expected values were computed once with Python's `hmac` and `hashlib`, not with this crate: extract and expand of RFC
+/// 5869, HMAC_DRBG as C2SP det-keygen writes it down, and the curve's point addition on Python integers.
 fn derivation() -> Derivation {
     let seed: Vec<u8> = (0..64).collect();
     let salt: Vec<u8> = (100..132).collect();
@@ -46,9 +47,39 @@ fn signing_keys_agree_with_their_vectors() {
 }
 
 #[test]
+fn empty_id_has_no_secret() {
+    let derivation = derivation();
+    assert!(matches!(
+        derivation.workload_secret(""),
+        Err(DeriveError::EmptyId)
+    ));
+    assert!(matches!(
+        derivation.transit_key(1, ""),
+        Err(DeriveError::EmptyId)
+    ));
+}
+
+#[test]
+fn every_input_changes_the_secret() {
+    let secret = |seed: u8, salt: u8, id: &str| {
+        let seed = Seed::from_slice(&[seed; 64]).expect("seed");
+        let salt = Salt::from_slice(&[salt; 32]).expect("salt");
+        let secret = Derivation::new(&seed, &salt).workload_secret(id);
+        secret.expect("derives").to_hex().to_string()
+    };
+    let first = secret(1, 2, "a");
+    assert_eq!(first, secret(1, 2, "a"));
+    assert_ne!(first, secret(3, 2, "a"));
+    assert_ne!(first, secret(1, 3, "a"));
+    assert_ne!(first, secret(1, 2, "b"));
+}
+
+#[test]
 fn debug_shows_nothing() {
     let derivation = derivation();
     assert_eq!(format!("{derivation:?}"), "Derivation(hidden)");
     let secret = derivation.workload_secret("x").expect("derives");
     assert_eq!(format!("{secret:?}"), "WorkloadSecret(hidden)");
+    let key = derivation.transit_key(1, "x").expect("derives");
+    assert_eq!(format!("{key:?}"), "TransitKey(hidden)");
 }

@@ -11,7 +11,7 @@ use aws_lc_rs::{
     },
 };
 use contrast_clock::{Entropy, EntropyError};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 /// Length of a P-384 scalar in bytes.
 const SCALAR_BYTES: usize = 48;
@@ -24,6 +24,15 @@ const KEYGEN_SEED_BYTES_MIN: usize = 16;
 const SEC1_HEAD: [u8; 7] = [0x30, 0x3e, 0x02, 0x01, 0x01, 0x04, 0x30];
 /// `ECPrivateKey` after the scalar: `[0]` with the object identifier of secp384r1 (1.3.132.0.34).
 const SEC1_TAIL: [u8; 9] = [0xa0, 0x07, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
+
+/// `SubjectPublicKeyInfo` (RFC 5480) of an uncompressed point on secp384r1, up to the 96 bytes of its coordinates.
+const SPKI_HEAD: [u8; 24] = [
+    0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b,
+    0x81, 0x04, 0x00, 0x22, 0x03, 0x62, 0x00, 0x04,
+];
+
+/// Length of such a `SubjectPublicKeyInfo` in bytes.
+const SPKI_BYTES: usize = 120;
 
 /// A key or a signature could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +57,9 @@ pub enum KeyError {
     #[error("signing failed inside the cryptographic library")]
     Signing,
     /// The bytes are no public key on P-384.
-    #[error("not a P-384 public key in SubjectPublicKeyInfo DER")]
+    #[error(
+        "not a P-384 public key: expected 120 bytes of SubjectPublicKeyInfo DER with an uncompressed point"
+    )]
     NotAPublicKey,
     /// The signature is not by that key over that message.
     #[error("the signature does not verify under this key")]
@@ -163,7 +174,7 @@ impl SigningKey {
     pub fn sign_sha256(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         // The library signs with P-384 only what it takes for a SHA-384 digest. ECDSA reads a digest as an integer (FIPS
         // 186-5 section 6.4.1), so a SHA-256 digest behind 16 zero bytes is the same integer, and so the same signature.
-        let mut padded = vec![0; SHA384.output_len() - SHA256.output_len()];
+        let mut padded = vec![0; SHA384.output_len().saturating_sub(SHA256.output_len())];
         padded.extend_from_slice(digest(&SHA256, message).as_ref());
         let padded = Digest::import_less_safe(&padded, &SHA384).map_err(|_| KeyError::Signing)?;
         let signature = self
@@ -206,9 +217,26 @@ fn verify(
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), KeyError> {
-    let key = ParsedPublicKey::new(algorithm, spki).map_err(|_| KeyError::NotAPublicKey)?;
+    let key = parse_public_key(algorithm, spki)?;
     key.verify_sig(message, signature)
         .map_err(|_| KeyError::BadSignature)
+}
+
+/// Refuses bytes that are not the `SubjectPublicKeyInfo` of a point on P-384.
+pub(crate) fn check_public_key(spki: &[u8]) -> Result<(), KeyError> {
+    parse_public_key(&ECDSA_P384_SHA384_ASN1, spki).map(|_| ())
+}
+
+/// The library would also take bare and compressed points, and bytes behind the key. One key must have one encoding only, for owners are known by the
+/// digest of theirs.
+fn parse_public_key(
+    algorithm: &'static dyn VerificationAlgorithm,
+    spki: &[u8],
+) -> Result<ParsedPublicKey, KeyError> {
+    if spki.len() != SPKI_BYTES || !spki.starts_with(&SPKI_HEAD) {
+        return Err(KeyError::NotAPublicKey);
+    }
+    ParsedPublicKey::new(algorithm, spki).map_err(|_| KeyError::NotAPublicKey)
 }
 
 /// HMAC_DRBG with SHA-256 (SP 800-90A Rev. 1, section 10.1.2), without reseeding.
@@ -225,13 +253,11 @@ impl HmacDrbg {
             value: Zeroizing::new([0x01; 32]),
         };
         for round in [0x00, 0x01] {
-            let mut message = drbg.value.to_vec();
-            message.push(round);
-            for part in seed_material {
-                message.extend_from_slice(part);
-            }
+            let head = [drbg.value.as_slice(), &[round]].concat();
+            let head = Zeroizing::new(head);
+            // One allocation of the right size: a vector that grows leaves unwiped copies behind.
+            let message = Zeroizing::new([&[head.as_slice()], seed_material].concat().concat());
             drbg.key = hmac_sha256(&drbg.key, &message);
-            message.zeroize();
             drbg.value = hmac_sha256(&drbg.key, drbg.value.as_slice());
         }
         drbg

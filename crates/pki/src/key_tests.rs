@@ -2,7 +2,8 @@ use contrast_clock::SeededEntropy;
 
 use super::*;
 
-/// The P-384 vectors that are published with C2SP det-keygen: the seed is the letter B, repeated; the scalar in hex.
+/// The P-384 vectors of C2SP det-keygen (`det-keygen/ecdsa.py` in its repository makes them): the seed is the letter B,
+/// repeated; the scalar in hex.
 const VECTORS: [(usize, &str); 5] = [
     (
         16,
@@ -50,6 +51,44 @@ fn short_secret_makes_no_key() {
         .expect_err("too short")
         .to_string();
     assert_eq!(error, "a key needs a secret of at least 16 bytes, found 15");
+}
+
+#[test]
+fn scalar_out_of_range_makes_no_key() {
+    // Step 12 of det-keygen: no seed is known that leads here, so the scalars are given directly. The order of the curve is
+    // from SP 800-186, section 3.2.1.4.
+    let order = "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973";
+    let order = hex::decode(order).expect("hex");
+    let mut last = order.clone();
+    last[47] -= 1;
+    let from_scalar = |scalar: &[u8]| {
+        SigningKey::from_private_key_der(&[&SEC1_HEAD[..], scalar, &SEC1_TAIL[..]].concat())
+    };
+    for scalar in [vec![0; 48], order, vec![0xff; 48]] {
+        assert!(matches!(
+            from_scalar(&scalar),
+            Err(KeyError::NotAPrivateKey { .. })
+        ));
+    }
+    from_scalar(&last).expect("the largest scalar in range");
+}
+
+#[test]
+fn only_one_encoding_of_a_public_key_is_accepted() {
+    let key = SigningKey::generate(&SeededEntropy::new(5)).expect("key");
+    let spki = key.public_key_spki();
+    let signature = key.sign_sha384(b"x").expect("signs");
+    verify_p384_sha384(spki, b"x", &signature).expect("verifies");
+    let bare_point = &spki[SPKI_HEAD.len() - 1..];
+    let longer = [spki, &[0]].concat();
+    let mut off_the_curve = spki.to_vec();
+    off_the_curve[119] ^= 1;
+    for other in [bare_point, &longer, &off_the_curve, &spki[..119], &[]] {
+        assert!(matches!(
+            verify_p384_sha384(other, b"x", &signature),
+            Err(KeyError::NotAPublicKey)
+        ));
+    }
 }
 
 #[test]

@@ -10,10 +10,17 @@
 //! What this crate never does: read the clock, draw randomness that was not handed in (but for the nonces that ECDSA and OAEP
 //! need, which come from the cryptographic library), or write anything to a disk.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 mod ca;
 mod conform;
 mod derive;
 mod key;
+#[cfg(test)]
+mod openssl;
 mod owner_keys;
 mod profile;
 mod seed;

@@ -2,9 +2,10 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use contrast_clock::Entropy;
+use der::pem::{LineEnding, encode_string};
 use zeroize::Zeroizing;
 
-use crate::{KeyError, SigningKey, verify_p384_sha256};
+use crate::{KeyError, SigningKey, key::check_public_key, verify_p384_sha256};
 
 /// Separates approvals from everything else that owners may sign.
 const APPROVAL_LABEL: &[u8] = b"contrast manifest update v1";
@@ -16,6 +17,12 @@ pub enum OwnerKeyError {
     /// Not PEM.
     #[error("not PEM")]
     Pem(#[source] pem::PemError),
+    /// No PEM at all.
+    #[error("found no PEM, expected `PRIVATE KEY`, `EC PRIVATE KEY` or `PUBLIC KEY`")]
+    Empty,
+    /// The key cannot be written as PEM; cannot happen with keys of this size.
+    #[error("the key cannot be written as PEM")]
+    Encode(#[source] der::Error),
     /// PEM of another kind.
     #[error("expected PEM with `PRIVATE KEY`, `EC PRIVATE KEY` or `PUBLIC KEY`, found `{found}`")]
     Label {
@@ -43,12 +50,13 @@ impl WorkloadOwnerKey {
         Ok(Self(SigningKey::generate(entropy)?))
     }
 
-    /// Reads a private key from PEM (`PRIVATE KEY` or `EC PRIVATE KEY`).
+    /// Reads a private key from PEM: `PRIVATE KEY` (PKCS#8) or `EC PRIVATE KEY` (RFC 5915), also behind the `EC PARAMETERS`
+    /// that `openssl ecparam -genkey` puts in front.
     ///
     /// # Errors
     /// When it is none.
     pub fn from_pem(text: &str) -> Result<Self, OwnerKeyError> {
-        let parsed = pem::parse(text).map_err(OwnerKeyError::Pem)?;
+        let parsed = parse_key(text)?;
         match parsed.tag() {
             "PRIVATE KEY" | "EC PRIVATE KEY" => {
                 let der = Zeroizing::new(parsed.into_contents());
@@ -64,11 +72,15 @@ impl WorkloadOwnerKey {
     /// The public half of a private or public key in PEM, as `SubjectPublicKeyInfo` DER.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When it is neither, or not on P-384.
     pub fn public_key_from_pem(text: &str) -> Result<Vec<u8>, OwnerKeyError> {
-        let parsed = pem::parse(text).map_err(OwnerKeyError::Pem)?;
+        let parsed = parse_key(text)?;
         match parsed.tag() {
-            "PUBLIC KEY" => Ok(parsed.into_contents()),
+            "PUBLIC KEY" => {
+                let spki = parsed.into_contents();
+                check_public_key(&spki)?;
+                Ok(spki)
+            }
             _ => Ok(Self::from_pem(text)?.public_key_spki().to_vec()),
         }
     }
@@ -79,9 +91,9 @@ impl WorkloadOwnerKey {
     /// When the library cannot encode it.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, OwnerKeyError> {
         let der = self.0.to_pkcs8_der()?;
-        let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-        let document = pem::Pem::new("PRIVATE KEY", der.to_vec());
-        Ok(Zeroizing::new(pem::encode_config(&document, lines)))
+        let text = encode_string("PRIVATE KEY", LineEnding::LF, &der)
+            .map_err(|error| OwnerKeyError::Encode(error.into()))?;
+        Ok(Zeroizing::new(text))
     }
 
     /// The public key, `SubjectPublicKeyInfo` DER.
@@ -101,6 +113,15 @@ impl WorkloadOwnerKey {
         let text = update_approval_text(manifest_hash, base_transition);
         Ok(self.0.sign_sha256(text.as_bytes())?)
     }
+}
+
+/// The first PEM block that is not curve parameters.
+fn parse_key(text: &str) -> Result<pem::Pem, OwnerKeyError> {
+    pem::parse_many(text)
+        .map_err(OwnerKeyError::Pem)?
+        .into_iter()
+        .find(|block| block.tag() != "EC PARAMETERS")
+        .ok_or(OwnerKeyError::Empty)
 }
 
 /// SHA-256 of a public key's `SubjectPublicKeyInfo` DER: how manifests name owners by digest.

@@ -6,7 +6,9 @@
 //! | mesh CA (intermediate under the root, and self-signed) | `system:coordinator:intermediate` | 10 years | CA, path length 0 | the same |
 //! | leaf | first DNS name | 1 year | not a CA | digital signature; client and server authentication |
 //!
-//! All validity starts one hour in the past, for clocks that are behind.
+//! All validity starts one hour in the past, for clocks that are behind. Serial numbers have 16 bytes: random for leafs, and
+//! for CAs the beginning of a SHA-256 over issuer name, subject key and start of validity, so that a CA certificate that is
+//! made again from the same key at the same time says the same.
 
 use std::{
     net::IpAddr,
@@ -41,13 +43,13 @@ pub(crate) const MESH_CA_NAME: &str = "system:coordinator:intermediate";
 /// id-at-commonName.
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 /// Workload secret id, UTF8String.
-pub(crate) const WORKLOAD_SECRET_ID: ObjectIdentifier =
-    ObjectIdentifier::new_unwrap("1.3.9901.3.1");
+const WORKLOAD_SECRET_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9901.3.1");
+/// Arc of the extensions that state facts.
+const FACTS_ARC: &str = "1.3.9901.";
 /// ecdsa-with-SHA384, RFC 5758 section 3.2.
-pub(crate) const ECDSA_WITH_SHA384: ObjectIdentifier =
-    ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
-pub(crate) const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
-pub(crate) const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+const ECDSA_WITH_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
+const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -121,10 +123,11 @@ fn ca(
         extension(&SubjectKeyIdentifier(key_id(spki)?), false)?,
         extension(&authority(issuer)?, false)?,
     ];
-    // The serial follows from key and issuer: each pair is certified once.
-    let mut serial = digest(&SHA256, &[issuer.name.as_bytes(), spki].concat())
-        .as_ref()
-        .to_vec();
+    // The start of validity is in it, for an issuer must not use a serial number twice (RFC 5280 section 4.1.2.2), and a root
+    // certificate is made again after its file was lost.
+    let not_before = time(now, BACKDATE, true)?.to_unix_duration().as_secs();
+    let parts = [issuer.name.as_bytes(), spki, &not_before.to_be_bytes()];
+    let mut serial = digest(&SHA256, &parts.concat()).as_ref().to_vec();
     serial.truncate(16);
     let subject = common_name(name)?;
     sign(issuer, subject, spki, &serial, CA_LIFETIME, extensions, now)
@@ -154,8 +157,14 @@ pub(crate) fn leaf(
         )?,
         extension(&authority(issuer)?, false)?,
     ];
-    if !names.is_empty() {
-        extensions.push(extension(&SubjectAltName(names), false)?);
+    let subject = match first_dns_name(request.sans) {
+        Some(name) => common_name(name)?,
+        None => Name::default(),
+    };
+    // With an empty subject the alternative names are all there is, and must be critical (RFC 5280 section 4.2.1.6).
+    match names.is_empty() {
+        true => return Err(CertificateError::NoName),
+        false => extensions.push(extension(&SubjectAltName(names), subject.is_empty())?),
     }
     if let Some(id) = request.workload_secret_id {
         extensions.push(raw_extension(WORKLOAD_SECRET_ID, &id.to_owned().to_der()?)?);
@@ -164,12 +173,15 @@ pub(crate) fn leaf(
         let oid = ObjectIdentifier::new(&further.oid).map_err(|_| CertificateError::Oid {
             found: further.oid.clone(),
         })?;
+        // The caller's extensions state facts about the subject; what it may do is only for this profile to say.
+        let repeated = extensions.iter().any(|extension| extension.extn_id == oid);
+        if repeated || oid == WORKLOAD_SECRET_ID || !further.oid.starts_with(FACTS_ARC) {
+            return Err(CertificateError::ForeignExtension {
+                found: further.oid.clone(),
+            });
+        }
         extensions.push(raw_extension(oid, &further.value)?);
     }
-    let subject = match first_dns_name(request.sans) {
-        Some(name) => common_name(name)?,
-        None => Name::default(),
-    };
     sign(
         issuer,
         subject,
@@ -183,15 +195,16 @@ pub(crate) fn leaf(
 
 /// The first SAN that is a DNS name, as today's leafs carry it in their common name; names that are too long for that field
 /// are only in the SAN extension.
-pub(crate) fn first_dns_name(sans: &[String]) -> Option<&str> {
+fn first_dns_name(sans: &[String]) -> Option<&str> {
     sans.iter()
         .map(String::as_str)
         .find(|san| san.parse::<IpAddr>().is_err() && !san.contains("://"))
         .filter(|name| name.chars().count() <= COMMON_NAME_CHARS_MAX)
 }
 
-/// IP addresses become iPAddress, names with a scheme become URIs, everything else dNSName.
-pub(crate) fn subject_names(
+/// IP addresses become iPAddress, names with a scheme become URIs, everything else dNSName, also a lone `*`. An IPv4 address
+/// that a dual-stack socket shows as IPv6 is added as IPv4: that is what others dial.
+fn subject_names(
     sans: &[String],
     peer_ip: Option<IpAddr>,
 ) -> Result<Vec<GeneralName>, CertificateError> {
@@ -200,6 +213,9 @@ pub(crate) fn subject_names(
         let name = match san.parse::<IpAddr>() {
             Ok(address) => GeneralName::from(address),
             Err(_) => {
+                if san.is_empty() || !san.chars().all(|c| c.is_ascii_graphic()) {
+                    return Err(CertificateError::San { found: san.clone() });
+                }
                 let text = Ia5String::new(san)
                     .map_err(|_| CertificateError::San { found: san.clone() })?;
                 match san.contains("://") {
@@ -212,7 +228,7 @@ pub(crate) fn subject_names(
             names.push(name);
         }
     }
-    if let Some(address) = peer_ip.map(GeneralName::from)
+    if let Some(address) = peer_ip.map(|address| GeneralName::from(address.to_canonical()))
         && !names.contains(&address)
     {
         names.push(address);

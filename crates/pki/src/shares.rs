@@ -5,13 +5,18 @@
 
 use std::fmt;
 
-use aws_lc_rs::rsa::{
-    OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey,
-    PrivateDecryptingKey, PublicEncryptingKey,
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
+    encoding::{AsDer as _, Pkcs8V1Der},
+    rsa::{
+        KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey,
+        PrivateDecryptingKey, PublicEncryptingKey,
+    },
 };
 use der::{
     Decode as _, Encode as _, Sequence,
-    asn1::{Any, BitString, ObjectIdentifier, OctetString, Uint},
+    asn1::{AnyRef, BitStringRef, ObjectIdentifier, OctetStringRef, UintRef},
+    pem::{LineEnding, encode_string},
 };
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -28,13 +33,17 @@ const MODULUS_BITS_MIN: usize = 2048;
 const PKCS1_PEM: &str = "RSA PRIVATE KEY";
 /// PEM label of PKCS#8 private keys.
 const PKCS8_PEM: &str = "PRIVATE KEY";
+/// PEM label of `SubjectPublicKeyInfo`.
+const SPKI_PEM: &str = "PUBLIC KEY";
 
 /// Seed shares could not be made or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SharesError {
     /// A threshold that this version does not support.
-    #[error("a seed share threshold of {requested} is not supported by this version, only 1")]
+    #[error(
+        "a seed share threshold of {requested} is not supported by this version; set `SeedshareThreshold` to 1"
+    )]
     ThresholdUnsupported {
         /// The threshold asked for.
         requested: u32,
@@ -43,8 +52,14 @@ pub enum SharesError {
     #[error("there is no seed share owner; the seed could never be recovered")]
     NoOwner,
     /// Not an RSA public key.
-    #[error("not an RSA public key in PKCS#1 DER of at least 2048 bits")]
+    #[error("not an RSA public key: expected PKCS#1 DER, or PEM with `PUBLIC KEY`")]
     PublicKey,
+    /// An RSA key that is too short to protect a seed.
+    #[error("the RSA key has {found} bits, expected at least 2048")]
+    ModulusTooShort {
+        /// Bits of its modulus.
+        found: usize,
+    },
     /// Not an RSA private key.
     #[error(
         "not an RSA private key: expected PEM with `RSA PRIVATE KEY` (PKCS#1) or `PRIVATE KEY` (PKCS#8)"
@@ -72,6 +87,9 @@ pub enum SharesError {
         /// Shares needed.
         threshold: u32,
     },
+    /// Shares that cannot be of one seed.
+    #[error("the seed shares contradict each other; they are not of the same deployment")]
+    Contradiction,
     /// A share or salt has the wrong length.
     #[error(transparent)]
     Seed(#[from] SeedError),
@@ -95,14 +113,23 @@ impl SeedShareOwnerKey {
     /// # Errors
     /// When it is none, or its modulus is shorter than 2048 bits.
     pub fn from_pkcs1_der(der: &[u8]) -> Result<Self, SharesError> {
+        // Strict about DER: shares are found by comparing the bytes of public keys.
+        let parsed = RsaPublicKey::from_der(der).map_err(|_| SharesError::PublicKey)?;
+        // Before the library sees the key: it refuses short keys too, but does not say why.
+        let modulus = parsed.modulus.as_bytes();
+        let unused = modulus.first().map_or(0, |first| first.leading_zeros());
+        let found = modulus
+            .len()
+            .saturating_mul(8)
+            .saturating_sub(unused as usize);
+        if found < MODULUS_BITS_MIN {
+            return Err(SharesError::ModulusTooShort { found });
+        }
         let key = Self {
             pkcs1: der.to_vec(),
         };
-        let parsed = key.encrypting_key()?;
-        match parsed.key_size_bits() {
-            bits if bits < MODULUS_BITS_MIN => Err(SharesError::PublicKey),
-            _ => Ok(key),
-        }
+        key.encrypting_key()?;
+        Ok(key)
     }
 
     /// Reads a PEM: a `PUBLIC KEY`, or a private key whose public half is taken.
@@ -111,9 +138,12 @@ impl SeedShareOwnerKey {
     /// When it is neither.
     pub fn from_pem(text: &str) -> Result<Self, SharesError> {
         let parsed = pem::parse(text).map_err(|_| SharesError::PublicKey)?;
-        if parsed.tag() == "PUBLIC KEY" {
+        if parsed.tag() == SPKI_PEM {
             let spki = SubjectPublicKeyInfo::from_der(parsed.contents())
                 .map_err(|_| SharesError::PublicKey)?;
+            if spki.algorithm.algorithm != RSA_ENCRYPTION {
+                return Err(SharesError::PublicKey);
+            }
             let key = spki
                 .subject_public_key
                 .as_bytes()
@@ -130,11 +160,8 @@ impl SeedShareOwnerKey {
 
     fn encrypting_key(&self) -> Result<PublicEncryptingKey, SharesError> {
         let spki = SubjectPublicKeyInfo {
-            algorithm: AlgorithmIdentifier {
-                algorithm: RSA_ENCRYPTION,
-                parameters: Any::null(),
-            },
-            subject_public_key: BitString::from_bytes(&self.pkcs1)
+            algorithm: AlgorithmIdentifier::RSA,
+            subject_public_key: BitStringRef::from_bytes(&self.pkcs1)
                 .map_err(|_| SharesError::PublicKey)?,
         };
         let spki = spki.to_der().map_err(|_| SharesError::PublicKey)?;
@@ -142,24 +169,19 @@ impl SeedShareOwnerKey {
     }
 }
 
-/// A new RSA-4096 key pair of a seed share owner: private key as PKCS#1 PEM.
+/// A new RSA-4096 key pair of a seed share owner: private key as PKCS#1 PEM (`RSA PRIVATE KEY`), which holds the public half.
+/// Takes seconds. The randomness comes from the cryptographic library: RSA keys are searched for, not computed from a secret.
 ///
 /// # Errors
 /// When the cryptographic library fails.
 pub fn generate_owner_key_pem() -> Result<Zeroizing<String>, SharesError> {
-    use aws_lc_rs::{
-        encoding::{AsDer as _, Pkcs8V1Der},
-        rsa::KeySize,
-    };
     let key =
         PrivateDecryptingKey::generate(KeySize::Rsa4096).map_err(|_| SharesError::Generate)?;
     let pkcs8: Pkcs8V1Der<'_> = key.as_der().map_err(|_| SharesError::Generate)?;
     let pkcs1 = pkcs1_from_pkcs8(pkcs8.as_ref())?;
-    let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    Ok(Zeroizing::new(pem::encode_config(
-        &pem::Pem::new(PKCS1_PEM, pkcs1.to_vec()),
-        lines,
-    )))
+    let text =
+        encode_string(PKCS1_PEM, LineEnding::LF, &pkcs1).map_err(|_| SharesError::Generate)?;
+    Ok(Zeroizing::new(text))
 }
 
 /// One decrypted share. Wiped when dropped, hidden from `Debug`.
@@ -327,13 +349,21 @@ pub fn decrypt_share(
     Ok(SeedShare(share))
 }
 
-/// Puts the seed together again.
+/// Puts the seed together again. Whether it is the seed of the deployment is for the caller to find out: only the keys
+/// derived from it can tell.
 ///
 /// # Errors
-/// When there are too few shares, the threshold is not 1, or a share is no seed.
+/// When there are too few shares, the threshold is not 1, a share is no seed, or shares contradict each other.
 pub fn combine(threshold: u32, shares: &[SeedShare]) -> Result<Seed, SharesError> {
     match (threshold, shares) {
-        (1, [share, ..]) => Ok(Seed::from_slice(share.expose())?),
+        (1, [first, others @ ..]) => {
+            // With threshold 1 every share is the whole seed.
+            let same = |other: &SeedShare| verify_slices_are_equal(first.expose(), other.expose());
+            match others.iter().all(|other| same(other).is_ok()) {
+                true => Ok(Seed::from_slice(first.expose())?),
+                false => Err(SharesError::Contradiction),
+            }
+        }
         (1, []) => Err(SharesError::TooFew {
             found: 0,
             threshold,
@@ -345,51 +375,62 @@ pub fn combine(threshold: u32, shares: &[SeedShare]) -> Result<Seed, SharesError
 }
 
 #[derive(Sequence)]
-struct AlgorithmIdentifier {
+struct AlgorithmIdentifier<'a> {
     algorithm: ObjectIdentifier,
-    parameters: Any,
+    parameters: AnyRef<'a>,
+}
+
+impl AlgorithmIdentifier<'_> {
+    /// rsaEncryption; its parameters must be NULL (RFC 8017, appendix A.1).
+    const RSA: Self = Self {
+        algorithm: RSA_ENCRYPTION,
+        parameters: AnyRef::NULL,
+    };
 }
 
 #[derive(Sequence)]
-struct SubjectPublicKeyInfo {
-    algorithm: AlgorithmIdentifier,
-    subject_public_key: BitString,
+struct SubjectPublicKeyInfo<'a> {
+    algorithm: AlgorithmIdentifier<'a>,
+    subject_public_key: BitStringRef<'a>,
 }
 
-/// `PrivateKeyInfo`, RFC 5208.
+/// `PrivateKeyInfo`, RFC 5208. Borrows, as the two below, so that no part of a private key is copied to where it is not wiped.
 #[derive(Sequence)]
-struct PrivateKeyInfo {
+struct PrivateKeyInfo<'a> {
     version: u8,
-    algorithm: AlgorithmIdentifier,
-    private_key: OctetString,
+    algorithm: AlgorithmIdentifier<'a>,
+    private_key: &'a OctetStringRef,
 }
 
 /// `RSAPublicKey`, RFC 8017 appendix A.1.1.
 #[derive(Sequence)]
-struct RsaPublicKey {
-    modulus: Uint,
-    public_exponent: Uint,
+struct RsaPublicKey<'a> {
+    modulus: UintRef<'a>,
+    public_exponent: UintRef<'a>,
 }
 
 /// `RSAPrivateKey`, RFC 8017 appendix A.1.2, of which only the public half is used.
 #[derive(Sequence)]
-struct RsaPrivateKey {
+struct RsaPrivateKey<'a> {
     version: u8,
-    modulus: Uint,
-    public_exponent: Uint,
-    private_exponent: Uint,
-    prime1: Uint,
-    prime2: Uint,
-    exponent1: Uint,
-    exponent2: Uint,
-    coefficient: Uint,
+    modulus: UintRef<'a>,
+    public_exponent: UintRef<'a>,
+    private_exponent: UintRef<'a>,
+    prime1: UintRef<'a>,
+    prime2: UintRef<'a>,
+    exponent1: UintRef<'a>,
+    exponent2: UintRef<'a>,
+    coefficient: UintRef<'a>,
 }
 
 fn pkcs1_from_pem(text: &str) -> Result<Zeroizing<Vec<u8>>, SharesError> {
     let parsed = pem::parse(text).map_err(|_| SharesError::PrivateKey)?;
-    match parsed.tag() {
-        PKCS1_PEM => Ok(Zeroizing::new(parsed.into_contents())),
-        PKCS8_PEM => pkcs1_from_pkcs8(&Zeroizing::new(parsed.into_contents())),
+    let pkcs1 = parsed.tag() == PKCS1_PEM;
+    let pkcs8 = parsed.tag() == PKCS8_PEM;
+    let contents = Zeroizing::new(parsed.into_contents());
+    match (pkcs1, pkcs8) {
+        (true, _) => Ok(contents),
+        (_, true) => pkcs1_from_pkcs8(&contents),
         _ => Err(SharesError::PrivateKey),
     }
 }
@@ -397,7 +438,7 @@ fn pkcs1_from_pem(text: &str) -> Result<Zeroizing<Vec<u8>>, SharesError> {
 fn pkcs1_from_pkcs8(pkcs8: &[u8]) -> Result<Zeroizing<Vec<u8>>, SharesError> {
     let info = PrivateKeyInfo::from_der(pkcs8).map_err(|_| SharesError::PrivateKey)?;
     match info.algorithm.algorithm {
-        RSA_ENCRYPTION => Ok(Zeroizing::new(info.private_key.into_bytes().to_vec())),
+        RSA_ENCRYPTION => Ok(Zeroizing::new(info.private_key.as_bytes().to_vec())),
         _ => Err(SharesError::PrivateKey),
     }
 }
@@ -405,11 +446,8 @@ fn pkcs1_from_pkcs8(pkcs8: &[u8]) -> Result<Zeroizing<Vec<u8>>, SharesError> {
 fn pkcs8_from_pkcs1(pkcs1: &[u8]) -> Result<Zeroizing<Vec<u8>>, SharesError> {
     let info = PrivateKeyInfo {
         version: 0,
-        algorithm: AlgorithmIdentifier {
-            algorithm: RSA_ENCRYPTION,
-            parameters: Any::null(),
-        },
-        private_key: OctetString::new(pkcs1).map_err(|_| SharesError::PrivateKey)?,
+        algorithm: AlgorithmIdentifier::RSA,
+        private_key: OctetStringRef::new(pkcs1).map_err(|_| SharesError::PrivateKey)?,
     };
     info.to_der()
         .map(Zeroizing::new)

@@ -1,6 +1,9 @@
-use std::sync::OnceLock;
+use std::{fs, path::Path, sync::OnceLock};
+
+use proptest::prelude::*;
 
 use super::*;
+use crate::openssl::openssl_succeeds;
 
 /// RSA-4096 key generation takes seconds.
 fn owner_pem() -> &'static str {
@@ -42,11 +45,189 @@ fn document_of_todays_contrast_has_threshold_one() {
 }
 
 #[test]
-fn key_of_somebody_else_opens_nothing() {
-    let mut document = document();
-    document.shares[0].public_key[20] ^= 1;
-    let error = decrypt_share(&document, owner_pem()).expect_err("no share");
+fn file_has_the_names_and_encodings_of_todays_contrast() {
+    let json: serde_json::Value =
+        serde_json::from_str(&document().to_json().expect("serializes")).expect("JSON");
+    assert_eq!(json["Salt"], "09".repeat(32));
+    assert_eq!(json["Threshold"], 1);
+    let owner = SeedShareOwnerKey::from_pem(owner_pem()).expect("public half");
+    let share = &json["SeedShares"][0];
+    assert_eq!(share["PublicKey"], hex::encode(owner.as_pkcs1_der()));
+    // RSA-4096: 512 bytes.
+    assert_eq!(share["EncryptedSeed"].as_str().map(str::len), Some(1024));
+}
+
+#[test]
+fn each_owner_finds_the_share_of_their_own() {
+    let other = generate_owner_key_pem().expect("key");
+    let owners = [&other, owner_pem()].map(|pem| SeedShareOwnerKey::from_pem(pem).expect("public"));
+    let document = encrypt_seed(&seed(), &salt(), &owners, 1).expect("encrypts");
+    let shares = [&other, owner_pem()].map(|pem| decrypt_share(&document, pem).expect("decrypts"));
+    let found = combine(1, &shares).expect("combines");
+    assert_eq!(found.expose(), seed().expose());
+
+    let only_other = encrypt_seed(&seed(), &salt(), &owners[..1], 1).expect("encrypts");
+    let error = decrypt_share(&only_other, owner_pem()).expect_err("no share");
     assert!(matches!(error, SharesError::NotAnOwner { available: 1 }));
+}
+
+#[test]
+fn shares_that_contradict_each_other_make_no_seed() {
+    let share = |byte| SeedShare::from_bytes(vec![byte; 64]);
+    assert!(matches!(
+        combine(1, &[share(1), share(1), share(2)]),
+        Err(SharesError::Contradiction)
+    ));
+}
+
+#[test]
+fn salt_of_wrong_length_is_named() {
+    let mut document = document();
+    document.salt.pop();
+    let error = document.salt().expect_err("too short").to_string();
+    assert_eq!(error, "the salt has 31 bytes, expected 32");
+}
+
+/// Options of `openssl pkeyutl` for the padding of seed shares; the label is `seedshare` in hex.
+const OAEP: [&str; 6] = [
+    "-pkeyopt",
+    "rsa_padding_mode:oaep",
+    "-pkeyopt",
+    "rsa_oaep_md:sha256",
+    "-pkeyopt",
+    "rsa_oaep_label:736565647368617265",
+];
+
+fn write(directory: &Path, name: &str, contents: &[u8]) -> String {
+    let path = directory.join(name);
+    fs::write(&path, contents).expect("writes");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+#[test]
+fn openssl_and_this_crate_open_each_others_shares() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut document = document();
+    let key = write(directory.path(), "key.pem", owner_pem().as_bytes());
+    let share = &document.shares[0].encrypted_seed;
+    let share = write(directory.path(), "share", share);
+    let decrypt = ["pkeyutl", "-decrypt", "-inkey", &key, "-in", &share];
+    let Some(plaintext) = openssl_succeeds(&[&decrypt[..], &OAEP[..]].concat()) else {
+        return;
+    };
+    assert_eq!(plaintext, seed().expose());
+
+    let plain = write(directory.path(), "plain", &[8; 64]);
+    let encrypt = ["pkeyutl", "-encrypt", "-inkey", &key, "-in", &plain];
+    let ciphertext = openssl_succeeds(&[&encrypt[..], &OAEP[..]].concat());
+    document.shares[0].encrypted_seed = ciphertext.expect("ran before");
+    let share = decrypt_share(&document, owner_pem()).expect("decrypts");
+    assert_eq!(share.expose(), [8; 64]);
+}
+
+#[test]
+fn owner_keys_are_read_in_each_form_that_openssl_writes() {
+    let directory = tempfile::tempdir().expect("directory");
+    let own = SeedShareOwnerKey::from_pem(owner_pem()).expect("public half");
+    let key = write(directory.path(), "key.pem", owner_pem().as_bytes());
+    let text = |arguments: &[&str]| {
+        let text = openssl_succeeds(arguments)?;
+        Some(String::from_utf8(text).expect("UTF-8"))
+    };
+    let Some(pkcs8) = text(&["pkcs8", "-topk8", "-nocrypt", "-in", &key]) else {
+        return;
+    };
+    assert!(pkcs8.starts_with("-----BEGIN PRIVATE KEY-----"));
+    let share = decrypt_share(&document(), &pkcs8).expect("decrypts");
+    assert_eq!(share.expose(), seed().expose());
+    let spki = text(&["pkey", "-in", &key, "-pubout"]).expect("ran before");
+    for pem in [&pkcs8, &spki] {
+        assert_eq!(SeedShareOwnerKey::from_pem(pem).expect("reads"), own);
+    }
+
+    let bits = "rsa_keygen_bits:1024";
+    let short = text(&["genpkey", "-algorithm", "RSA", "-pkeyopt", bits]).expect("ran before");
+    let error = SeedShareOwnerKey::from_pem(&short).expect_err("too short");
+    assert!(matches!(
+        error,
+        SharesError::ModulusTooShort { found: 1024 }
+    ));
+    let curve = "ec_paramgen_curve:P-384";
+    let other = text(&["genpkey", "-algorithm", "EC", "-pkeyopt", curve]).expect("ran before");
+    assert!(SeedShareOwnerKey::from_pem(&other).is_err());
+    assert!(matches!(
+        decrypt_share(&document(), &other),
+        Err(SharesError::PrivateKey)
+    ));
+}
+
+#[test]
+fn public_key_in_sloppy_der_is_refused() {
+    let own = SeedShareOwnerKey::from_pem(owner_pem()).expect("public half");
+    let longer = [own.as_pkcs1_der(), &[0]].concat();
+    assert!(matches!(
+        SeedShareOwnerKey::from_pkcs1_der(&longer),
+        Err(SharesError::PublicKey)
+    ));
+}
+
+proptest! {
+    #[test]
+    fn document_survives_its_json(
+        salt in proptest::collection::vec(any::<u8>(), 0..40),
+        threshold in any::<u32>(),
+        shares in proptest::collection::vec((
+            proptest::collection::vec(any::<u8>(), 0..600),
+            proptest::collection::vec(any::<u8>(), 0..600),
+        ), 0..4),
+    ) {
+        let shares = shares
+            .into_iter()
+            .map(|(public_key, encrypted_seed)| EncryptedShare { public_key, encrypted_seed })
+            .collect();
+        let document = SeedSharesDocument { salt, threshold, shares };
+        let json = document.to_json().expect("serializes");
+        let again = SeedSharesDocument::from_json(json.as_bytes()).expect("parses");
+        prop_assert_eq!(again, document);
+    }
+
+    #[test]
+    fn no_bytes_make_the_readers_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        text in ".{0,200}",
+    ) {
+        prop_assert!(SeedSharesDocument::from_json(&bytes).is_err());
+        prop_assert!(SeedSharesDocument::from_json(text.as_bytes()).is_err());
+        prop_assert!(SeedShareOwnerKey::from_pkcs1_der(&bytes).is_err());
+        for label in [PKCS1_PEM, PKCS8_PEM, SPKI_PEM] {
+            let pem = pem::encode(&pem::Pem::new(label, bytes.clone()));
+            prop_assert!(SeedShareOwnerKey::from_pem(&pem).is_err());
+            prop_assert!(decrypt_share(&document_without_shares(), &pem).is_err());
+        }
+    }
+
+    #[test]
+    fn no_change_of_a_share_goes_unnoticed(at in 0_usize..512, mask in 1_u8..) {
+        let mut document = shared_document().clone();
+        document.shares[0].encrypted_seed[at] ^= mask;
+        prop_assert!(matches!(
+            decrypt_share(&document, owner_pem()),
+            Err(SharesError::Decrypt)
+        ));
+    }
+}
+
+fn shared_document() -> &'static SeedSharesDocument {
+    static DOCUMENT: OnceLock<SeedSharesDocument> = OnceLock::new();
+    DOCUMENT.get_or_init(document)
+}
+
+fn document_without_shares() -> SeedSharesDocument {
+    SeedSharesDocument {
+        salt: vec![0; 32],
+        threshold: 1,
+        shares: Vec::new(),
+    }
 }
 
 #[test]

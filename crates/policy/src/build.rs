@@ -261,7 +261,7 @@ impl PodSource<'_> {
         config: Option<&ImageConfig>,
     ) -> Result<Vec<EnvRule>, BuildError> {
         let mut rules: Vec<EnvRule> = Vec::new();
-        let mut put = |rules: &mut Vec<EnvRule>, rule: EnvRule| {
+        let put = |rules: &mut Vec<EnvRule>, rule: EnvRule| {
             rules.retain(|other| other.name != rule.name);
             rules.push(rule);
         };
@@ -287,7 +287,7 @@ impl PodSource<'_> {
                         unsupported(container_name, &field, "its value is only known in the cluster, so nothing can be built from it")
                     })?)
                 }
-                Some(from) => self.from_field(container_name, name, from)?,
+                Some(from) => self.cluster_value(container_name, name, from)?,
             };
             put(&mut rules, rule);
         }
@@ -297,7 +297,7 @@ impl PodSource<'_> {
         Ok(rules)
     }
 
-    fn from_field(&self, container: &str, name: &str, from: &Value) -> Result<EnvRule, BuildError> {
+    fn cluster_value(&self, container: &str, name: &str, from: &Value) -> Result<EnvRule, BuildError> {
         if from.get("resourceFieldRef").is_some() {
             return Ok(pattern(name, NUMBER));
         }

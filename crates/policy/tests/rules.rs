@@ -281,11 +281,16 @@ fn every_deviation_is_refused_with_its_reason() {
         json!("web-other-b4b4b"),
         "sandbox name: expected",
     );
-    refused(
-        "/OCI/Annotations/io.kubernetes.cri.container-name",
-        json!("evil"),
-        "container name: expected one of",
-    );
+}
+
+#[test]
+fn container_that_the_pod_does_not_declare_is_refused() {
+    let mut host = Host::new();
+    host.create_sandbox();
+    let decision = host.create("evil");
+    assert!(!decision.allowed);
+    let expected = r#"container name: expected one of ["gate", "app"], found evil"#;
+    assert!(decision.reasons.contains(&expected.to_owned()), "{:?}", decision.reasons);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Structured logs on standard error, configured by flags or environment.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// How log lines look.
@@ -52,7 +54,10 @@ pub fn init(options: &Options) -> Result<(), LoggingError> {
     let filter = EnvFilter::builder().parse(&options.log_level).map_err(|source| {
         LoggingError::Directives { found: options.log_level.clone(), source }
     })?;
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match options.log_format {
         Format::Text => lines.try_init(),
         Format::Json => lines.json().flatten_event(true).try_init(),

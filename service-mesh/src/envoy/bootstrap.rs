@@ -8,8 +8,16 @@ use crate::model::Mesh;
 /// Envoy's bootstrap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Bootstrap {
+    node: Node,
     admin: Admin,
     static_resources: StaticResources,
+}
+
+/// Secret discovery needs a node, also from files. Nobody reads these names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Node {
+    id: &'static str,
+    cluster: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,6 +49,10 @@ impl Bootstrap {
         let ingress = mesh.ingress().iter();
         let egress = mesh.egress().iter();
         Self {
+            node: Node {
+                id: "contrast-service-mesh",
+                cluster: "contrast",
+            },
             admin: Admin { address: admin },
             static_resources: StaticResources {
                 listeners: ingress

@@ -13,6 +13,9 @@ use crate::{
 /// Envoy's default, written down because operators ask for it.
 const CONNECT_TIMEOUT: &str = "5s";
 
+/// The endpoint is an address.
+const STATIC: Discovery = Discovery::Type("STATIC");
+
 /// A cluster. Its name is that of the listener that leads to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cluster {
@@ -27,14 +30,28 @@ pub struct Cluster {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "type")]
+#[serde(rename_all = "snake_case")]
 enum Discovery {
-    #[serde(rename = "STATIC")]
-    Static,
-    /// Every address of the answer is an endpoint. IPv6 only when there is no IPv4 address.
-    #[serde(rename = "STRICT_DNS")]
-    StrictDns {
+    /// One of Envoy's built-in ways.
+    Type(&'static str),
+    /// An extension.
+    ClusterType(ClusterExtension),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct ClusterExtension {
+    name: &'static str,
+    typed_config: ClusterExtensionConfig,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "@type")]
+enum ClusterExtensionConfig {
+    /// Successor of the deprecated type `STRICT_DNS`: every address of the answer is an endpoint.
+    #[serde(rename = "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster")]
+    Dns {
         dns_lookup_family: &'static str,
+        all_addresses_in_single_endpoint: bool,
         dns_failure_refresh_rate: FailureRefreshRate,
         #[serde(skip_serializing_if = "Option::is_none")]
         typed_dns_resolver_config: Option<DnsResolver>,
@@ -100,7 +117,7 @@ impl Cluster {
     pub fn ingress(port: &IngressPort) -> Self {
         Self::single(
             format!("ingress/{}", port.name),
-            Discovery::Static,
+            STATIC,
             port.application.into(),
             None,
         )
@@ -111,7 +128,7 @@ impl Cluster {
     pub fn egress(route: &EgressRoute, dns_resolver: Option<SocketAddr>, paths: &Paths) -> Self {
         let port_value = route.remote.port;
         let (discovery, address, sni) = match &route.remote.host {
-            Host::Ip(ip) => (Discovery::Static, ip.to_string(), None),
+            Host::Ip(ip) => (STATIC, ip.to_string(), None),
             Host::Dns(name) => (
                 Discovery::strict_dns(dns_resolver),
                 name.clone(),
@@ -160,9 +177,11 @@ impl Cluster {
 }
 
 impl Discovery {
+    /// IPv6 addresses only when there are no IPv4 ones.
     fn strict_dns(resolver: Option<SocketAddr>) -> Self {
-        Self::StrictDns {
+        let dns = ClusterExtensionConfig::Dns {
             dns_lookup_family: "V4_PREFERRED",
+            all_addresses_in_single_endpoint: false,
             dns_failure_refresh_rate: FailureRefreshRate {
                 base_interval: "0.5s",
                 max_interval: "5s",
@@ -173,6 +192,10 @@ impl Discovery {
                     resolvers: [resolver.into()],
                 },
             }),
-        }
+        };
+        Self::ClusterType(ClusterExtension {
+            name: "envoy.cluster.dns",
+            typed_config: dns,
+        })
     }
 }

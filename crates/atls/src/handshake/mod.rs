@@ -114,7 +114,7 @@ impl<N: AfterAcceptance> Appraise<N> {
                 let verdict = verdict_frame(true, String::new(), &limits);
                 Judged::Accepted {
                     verdict,
-                    next: next.peer_accepted(peer),
+                    next: next.peer_accepted(Arc::new(peer)),
                 }
             }
             Err(error) => {

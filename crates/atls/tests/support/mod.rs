@@ -7,13 +7,17 @@
 )]
 
 use std::{
+    future::Future,
     io,
     sync::{Arc, LazyLock},
     time::{Duration, SystemTime},
 };
 
 use aws_lc_rs::digest::{SHA512, digest};
-use contrast_atls::{AtlsError, ClientConfig, Identity, Limits, ServerConfig};
+use contrast_atls::{
+    AtlsError, AtlsStream, ClientConfig, Identity, Limits, Misbehaviour, ServerConfig, accept,
+    connect,
+};
 use contrast_attestation::{
     Evidence, EvidenceVerifier, Issuer, PolicyHash, ReportData, Tee, Verifier,
     software::SoftwareTee,
@@ -31,7 +35,7 @@ use rustls::{
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 pub(crate) const HELLO: u8 = 1;
@@ -279,6 +283,35 @@ impl Raw {
 
     pub(crate) fn own_report_data(&self, role: &str) -> [u8; 64] {
         report_data(role, &self.spki, &self.exporter())
+    }
+}
+
+pub(crate) type Outcome = Result<AtlsStream<DuplexStream>, AtlsError>;
+
+/// Lets `cheat` talk to an honest server that requires evidence.
+pub(crate) async fn against_server<F: Future>(
+    cheat: impl FnOnce(Raw) -> F,
+) -> (Outcome, F::Output) {
+    let server = World::shared().server();
+    let (near, far) = duplex(64 * 1024);
+    let cheat = async { cheat(RawTls::default().connect(near).await.expect("TLS")).await };
+    tokio::join!(accept(far, None, &server), cheat)
+}
+
+/// Lets `cheat` talk to an honest client that requires evidence and gives some.
+pub(crate) async fn against_client<F: Future>(
+    cheat: impl FnOnce(Raw) -> F,
+) -> (Outcome, F::Output) {
+    let client = World::shared().client();
+    let (near, far) = duplex(64 * 1024);
+    let cheat = async { cheat(RawTls::default().accept(far).await.expect("TLS")).await };
+    tokio::join!(connect(near, &client), cheat)
+}
+
+pub(crate) fn misbehaviour(outcome: Outcome) -> Misbehaviour {
+    match outcome {
+        Err(AtlsError::PeerMisbehaved(misbehaviour)) => misbehaviour,
+        other => panic!("expected misbehaviour, found {other:?}"),
     }
 }
 
