@@ -9,14 +9,23 @@ const MESH_API_PORT: u16 = 7777;
 
 /// Configuration of the Initializer, from flags or environment.
 #[derive(Debug, Parser)]
-#[command(name = "initializer", version, about = "Fetches a mesh certificate and a workload secret over attested TLS")]
+#[command(
+    name = "initializer",
+    version,
+    about = "Fetches a mesh certificate and a workload secret over attested TLS"
+)]
 pub struct Config {
     /// Coordinator to enrol with: HOST or HOST:PORT, port 7777 by default.
     #[arg(long, env = "COORDINATOR_HOST", value_name = "HOST[:PORT]")]
     pub coordinator: String,
 
     /// Directory below which files are installed.
-    #[arg(long, env = "CONTRAST_BASE_DIR", default_value = "/contrast", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "CONTRAST_BASE_DIR",
+        default_value = "/contrast",
+        value_name = "DIR"
+    )]
     pub base_dir: PathBuf,
 
     /// End after the first successful enrolment instead of staying to renew.
@@ -28,7 +37,12 @@ pub struct Config {
     pub check_ready: bool,
 
     /// Give up when the first enrolment did not succeed after this many seconds; 0 means never.
-    #[arg(long, env = "CONTRAST_ENROLL_DEADLINE_S", default_value_t = 0, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "CONTRAST_ENROLL_DEADLINE_S",
+        default_value_t = 0,
+        value_name = "SECONDS"
+    )]
     pub enroll_deadline_s: u64,
 
     /// Directory of the software TEE to issue evidence with. INSECURE: for development only.
@@ -36,7 +50,12 @@ pub struct Config {
     pub insecure_software_tee: Option<PathBuf>,
 
     /// Kind of evidence that the software TEE issues.
-    #[arg(long, env = "CONTRAST_INSECURE_SOFTWARE_TEE_KIND", default_value = "snp", value_name = "snp|tdx")]
+    #[arg(
+        long,
+        env = "CONTRAST_INSECURE_SOFTWARE_TEE_KIND",
+        default_value = "snp",
+        value_name = "snp|tdx"
+    )]
     pub insecure_software_tee_kind: SoftwareTeeKind,
 
     /// Initdata document that the software TEE says this pod was started with.
@@ -99,7 +118,10 @@ mod tests {
 
     #[test]
     fn port_is_added_only_where_none_is_given() {
-        assert_eq!(authority("coordinator-ready.shop"), "coordinator-ready.shop:7777");
+        assert_eq!(
+            authority("coordinator-ready.shop"),
+            "coordinator-ready.shop:7777"
+        );
         assert_eq!(authority("127.0.0.1:17777"), "127.0.0.1:17777");
         assert_eq!(authority("::1"), "[::1]:7777");
         assert_eq!(authority("[::1]"), "[::1]:7777");

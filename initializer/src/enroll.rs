@@ -25,7 +25,9 @@ pub struct Enrolled {
 
 impl fmt::Debug for Enrolled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Enrolled").field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("Enrolled")
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 
@@ -34,7 +36,9 @@ impl fmt::Debug for Enrolled {
 #[non_exhaustive]
 pub enum EnrollError {
     /// The Coordinator's address cannot be used.
-    #[error("`{address}` is no usable Coordinator address; expected HOST or HOST:PORT in COORDINATOR_HOST")]
+    #[error(
+        "`{address}` is no usable Coordinator address; expected HOST or HOST:PORT in COORDINATOR_HOST"
+    )]
     Address {
         /// What was configured.
         address: String,
@@ -84,15 +88,26 @@ pub enum EnrollError {
 /// # Errors
 /// When the Coordinator cannot be reached, refuses this pod's evidence, or answers nonsense.
 pub async fn enroll(address: &str, config: &ClientConfig) -> Result<Enrolled, EnrollError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|source| EnrollError::Address { address: address.to_owned(), source })?;
-    let connector = Connector::new(config.clone());
-    let channel = endpoint.connect_with_connector(connector.clone()).await.map_err(|source| {
-        match connector.last_failure() {
-            Some(source) => EnrollError::Connection { address: address.to_owned(), source },
-            None => EnrollError::Transport { address: address.to_owned(), source },
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|source| {
+        EnrollError::Address {
+            address: address.to_owned(),
+            source,
         }
     })?;
+    let connector = Connector::new(config.clone());
+    let channel = endpoint
+        .connect_with_connector(connector.clone())
+        .await
+        .map_err(|source| match connector.last_failure() {
+            Some(source) => EnrollError::Connection {
+                address: address.to_owned(),
+                source,
+            },
+            None => EnrollError::Transport {
+                address: address.to_owned(),
+                source,
+            },
+        })?;
     let answer = MeshApiClient::new(channel)
         .new_mesh_cert(NewMeshCertRequest {})
         .await
@@ -102,10 +117,16 @@ pub async fn enroll(address: &str, config: &ClientConfig) -> Result<Enrolled, En
         })?
         .into_inner();
 
-    let chain = Certificate::load_pem_chain(answer.certificate_chain.as_bytes())
-        .map_err(|error| EnrollError::Answer { what: format!("certificate chain: {error}") })?;
+    let chain =
+        Certificate::load_pem_chain(answer.certificate_chain.as_bytes()).map_err(|error| {
+            EnrollError::Answer {
+                what: format!("certificate chain: {error}"),
+            }
+        })?;
     let Some(leaf) = chain.first() else {
-        return Err(EnrollError::Answer { what: "the certificate chain is empty".to_owned() });
+        return Err(EnrollError::Answer {
+            what: "the certificate chain is empty".to_owned(),
+        });
     };
     check_key(leaf, config)?;
     let not_after = leaf.tbs_certificate().validity().not_after.to_system_time();
@@ -135,10 +156,14 @@ fn check_key(leaf: &Certificate, config: &ClientConfig) -> Result<(), EnrollErro
         .tbs_certificate()
         .subject_public_key_info()
         .to_der()
-        .map_err(|error| EnrollError::Answer { what: format!("public key: {error}") })?;
+        .map_err(|error| EnrollError::Answer {
+            what: format!("public key: {error}"),
+        })?;
     match certified == config.identity.spki() {
         true => Ok(()),
-        false => Err(EnrollError::Answer { what: "the certificate is for another key".to_owned() }),
+        false => Err(EnrollError::Answer {
+            what: "the certificate is for another key".to_owned(),
+        }),
     }
 }
 

@@ -40,7 +40,12 @@ pub fn install(base: &Path, enrolled: &Enrolled) -> Result<(), InstallError> {
         let text = Zeroizing::new(hex::encode(secret));
         replace(&secrets, "workload-secret-seed", text.as_bytes(), PRIVATE)?;
     }
-    replace(&tls, "coordinator-root-ca.pem", enrolled.root_ca.as_bytes(), PUBLIC)?;
+    replace(
+        &tls,
+        "coordinator-root-ca.pem",
+        enrolled.root_ca.as_bytes(),
+        PUBLIC,
+    )?;
     replace(&tls, "mesh-ca.pem", enrolled.mesh_ca.as_bytes(), PUBLIC)?;
     replace(&tls, "key.pem", enrolled.private_key.as_bytes(), PRIVATE)?;
     replace(&tls, CHAIN, enrolled.certificate_chain.as_bytes(), PUBLIC)
@@ -54,7 +59,10 @@ pub fn is_installed(base: &Path) -> bool {
 fn make_directory(path: &Path, mode: u32) -> Result<(), InstallError> {
     fs::create_dir_all(path)
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
-        .map_err(|source| InstallError { path: path.to_owned(), source })
+        .map_err(|source| InstallError {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Leaves a file alone that already has this content, so that watchers see only real changes.
@@ -70,18 +78,25 @@ fn replace(directory: &Path, name: &str, content: &[u8], mode: u32) -> Result<()
             .tempfile_in(directory)?;
         file.write_all(content)?;
         // The umask may have taken bits away.
-        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        file.as_file()
+            .set_permissions(fs::Permissions::from_mode(mode))?;
         file.as_file().sync_all()?;
         file.persist(&path)?;
         File::open(directory)?.sync_all()
     };
-    write().map_err(|source| InstallError { path: path.clone(), source })
+    write().map_err(|source| InstallError {
+        path: path.clone(),
+        source,
+    })
 }
 
 fn is_same(path: &Path, content: &[u8], mode: u32) -> bool {
     let same_mode = fs::symlink_metadata(path)
         .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o7777 == mode);
-    same_mode && fs::read(path).map(Zeroizing::new).is_ok_and(|found| *found == content)
+    same_mode
+        && fs::read(path)
+            .map(Zeroizing::new)
+            .is_ok_and(|found| *found == content)
 }
 
 #[cfg(test)]
@@ -116,7 +131,10 @@ mod tests {
         assert_eq!(mode(&tls.join("key.pem")), 0o400);
         let secret = base.path().join("secrets/workload-secret-seed");
         assert_eq!(mode(&secret), 0o400);
-        assert_eq!(fs::read_to_string(secret).expect("readable"), "ab".repeat(64));
+        assert_eq!(
+            fs::read_to_string(secret).expect("readable"),
+            "ab".repeat(64)
+        );
     }
 
     #[test]
@@ -124,10 +142,19 @@ mod tests {
         let base = tempfile::tempdir().expect("directory");
         install(base.path(), &enrolled("old")).expect("installs");
         let tls = base.path().join("tls-config");
-        let key_before = fs::metadata(tls.join("key.pem")).expect("key").modified().expect("time");
+        let key_before = fs::metadata(tls.join("key.pem"))
+            .expect("key")
+            .modified()
+            .expect("time");
         install(base.path(), &enrolled("new")).expect("installs again");
-        assert_eq!(fs::read_to_string(tls.join("certChain.pem")).expect("chain"), "new");
-        let key_after = fs::metadata(tls.join("key.pem")).expect("key").modified().expect("time");
+        assert_eq!(
+            fs::read_to_string(tls.join("certChain.pem")).expect("chain"),
+            "new"
+        );
+        let key_after = fs::metadata(tls.join("key.pem"))
+            .expect("key")
+            .modified()
+            .expect("time");
         assert_eq!(key_before, key_after);
         assert_eq!(fs::read_dir(&tls).expect("directory").count(), 4);
     }

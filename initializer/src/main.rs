@@ -10,7 +10,11 @@ use contrast_telemetry::logging;
 async fn main() -> ExitCode {
     let config = Config::parse();
     if config.check_ready {
-        return if is_installed(&config.base_dir) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if is_installed(&config.base_dir) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     if let Err(error) = logging::init(&config.logging) {
         return fail(error.into());

@@ -3,6 +3,11 @@
 //! This is the only crate with `.proto` files and it holds nothing else: conversions live beside the domain type that owns
 //! the meaning. Read the `.proto` files for sizes, units, encodings and errors.
 
+#![allow(
+    clippy::module_inception,
+    reason = "a message's oneofs are generated into a module of its name"
+)]
+
 /// Evidence and the frames of attested TLS.
 pub mod evidence {
     tonic::include_proto!("contrast.v1.evidence");

@@ -15,7 +15,10 @@ pub trait WallClock: Debug + Send + Sync {
 pub struct SystemWallClock;
 
 impl WallClock for SystemWallClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the system clock"
+    )]
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }

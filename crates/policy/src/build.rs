@@ -297,7 +297,12 @@ impl PodSource<'_> {
         Ok(rules)
     }
 
-    fn cluster_value(&self, container: &str, name: &str, from: &Value) -> Result<EnvRule, BuildError> {
+    fn cluster_value(
+        &self,
+        container: &str,
+        name: &str,
+        from: &Value,
+    ) -> Result<EnvRule, BuildError> {
         if from.get("resourceFieldRef").is_some() {
             return Ok(pattern(name, NUMBER));
         }

@@ -290,7 +290,11 @@ fn container_that_the_pod_does_not_declare_is_refused() {
     let decision = host.create("evil");
     assert!(!decision.allowed);
     let expected = r#"container name: expected one of ["gate", "app"], found evil"#;
-    assert!(decision.reasons.contains(&expected.to_owned()), "{:?}", decision.reasons);
+    assert!(
+        decision.reasons.contains(&expected.to_owned()),
+        "{:?}",
+        decision.reasons
+    );
 }
 
 #[test]

@@ -38,7 +38,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<ParsedDocument>, ResourceError> {
     while let Some((event, span)) = reader.next()? {
         if let Event::DocumentStart(_) = event {
             let root = reader.document()?;
-            let line = root.as_ref().map_or_else(|| span.start.line(), |root| root.line);
+            let line = root
+                .as_ref()
+                .map_or_else(|| span.start.line(), |root| root.line);
             documents.push(ParsedDocument { line, root });
         }
     }

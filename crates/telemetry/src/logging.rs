@@ -18,7 +18,12 @@ pub enum Format {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Least severe level that is logged, or a list of `target=level` directives: error, warn, info, debug, trace.
-    #[arg(long, env = "CONTRAST_LOG_LEVEL", default_value = "info", value_name = "DIRECTIVES")]
+    #[arg(
+        long,
+        env = "CONTRAST_LOG_LEVEL",
+        default_value = "info",
+        value_name = "DIRECTIVES"
+    )]
     pub log_level: String,
 
     /// Shape of log lines.
@@ -51,9 +56,12 @@ pub enum LoggingError {
 /// # Errors
 /// When the level cannot be parsed or a subscriber is installed already.
 pub fn init(options: &Options) -> Result<(), LoggingError> {
-    let filter = EnvFilter::builder().parse(&options.log_level).map_err(|source| {
-        LoggingError::Directives { found: options.log_level.clone(), source }
-    })?;
+    let filter = EnvFilter::builder()
+        .parse(&options.log_level)
+        .map_err(|source| LoggingError::Directives {
+            found: options.log_level.clone(),
+            source,
+        })?;
     let lines = fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -20,19 +20,34 @@ pub struct Pending {
 impl Readiness {
     /// Registers `part` as not ready yet.
     pub fn register(&self, part: &'static str) -> Pending {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(part);
-        Pending { part, readiness: self.clone() }
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(part);
+        Pending {
+            part,
+            readiness: self.clone(),
+        }
     }
 
     /// Names of the parts that are not ready yet; empty means ready.
     pub fn awaited(&self) -> Vec<&'static str> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect()
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let mut parts = self.readiness.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = self
+            .readiness
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         parts.remove(self.part);
         match parts.is_empty() {
             true => tracing::info!(part = self.part, "ready"),

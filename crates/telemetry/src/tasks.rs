@@ -49,9 +49,13 @@ impl Tasks {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let named = async move {
-            future.await.map_err(|error| TaskError::Failed { task: name, source: error.into() })
+            future.await.map_err(|error| TaskError::Failed {
+                task: name,
+                source: error.into(),
+            })
         };
-        self.0.spawn(named.instrument(info_span!("task", task = name)));
+        self.0
+            .spawn(named.instrument(info_span!("task", task = name)));
     }
 
     /// Waits until all tasks ended well, or one did not; the others are then stopped.
@@ -79,7 +83,10 @@ impl Tasks {
             Err(_) => {
                 let unfinished = self.0.len();
                 self.0.abort_all();
-                Err(TaskError::Deadline { unfinished, deadline })
+                Err(TaskError::Deadline {
+                    unfinished,
+                    deadline,
+                })
             }
         }
     }
@@ -104,7 +111,10 @@ mod tests {
     async fn deadline_stops_tasks_that_never_finish() {
         let mut tasks = Tasks::default();
         tasks.spawn("patient", pending::<Result<(), Infallible>>());
-        let error = tasks.join_within(Duration::from_secs(3)).await.expect_err("deadline");
+        let error = tasks
+            .join_within(Duration::from_secs(3))
+            .await
+            .expect_err("deadline");
         assert!(matches!(error, TaskError::Deadline { unfinished: 1, .. }));
     }
 }

@@ -14,8 +14,14 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// When the peer cannot be reached or answers with anything but success.
 pub async fn call(method: Method, url: &str) -> Result<String> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let request = Request::builder().method(method).uri(url).body(Empty::new())?;
-    let answer = client.request(request).await.with_context(|| format!("cannot call {url}"))?;
+    let request = Request::builder()
+        .method(method)
+        .uri(url)
+        .body(Empty::new())?;
+    let answer = client
+        .request(request)
+        .await
+        .with_context(|| format!("cannot call {url}"))?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
         .collect()

@@ -34,8 +34,9 @@ pub fn setting(name: &str) -> Result<String> {
 /// When the address is taken.
 pub async fn serve(arguments: Arguments, router: Router) -> Result<()> {
     let listen = arguments.listen;
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
     axum::serve(listener, router).await?;
     Ok(())
 }

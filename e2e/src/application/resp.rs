@@ -47,12 +47,21 @@ pub async fn read_command<R: AsyncRead + Unpin>(
     if header.is_empty() {
         return Ok(None);
     }
-    let count: usize = header.strip_prefix('*').context("expected an array")?.parse()?;
-    ensure!((1..=ARGUMENTS_MAX).contains(&count), "a command has 1 to {ARGUMENTS_MAX} words");
+    let count: usize = header
+        .strip_prefix('*')
+        .context("expected an array")?
+        .parse()?;
+    ensure!(
+        (1..=ARGUMENTS_MAX).contains(&count),
+        "a command has 1 to {ARGUMENTS_MAX} words"
+    );
     let mut words = Vec::with_capacity(count);
     for _ in 0..count {
         let header = read_line(reader).await?;
-        let length: usize = header.strip_prefix('$').context("expected a bulk string")?.parse()?;
+        let length: usize = header
+            .strip_prefix('$')
+            .context("expected a bulk string")?
+            .parse()?;
         words.push(read_bulk(reader, length).await?);
     }
     Ok(Some(words))
@@ -63,8 +72,9 @@ pub async fn read_command<R: AsyncRead + Unpin>(
 /// # Errors
 /// When the store cannot be reached or answers with an error.
 pub async fn integer(address: &str, words: &[&str]) -> Result<i64> {
-    let stream =
-        TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
+    let stream = TcpStream::connect(address)
+        .await
+        .with_context(|| format!("cannot reach {address}"))?;
     let mut stream = BufReader::new(stream);
     let mut command = format!("*{}\r\n", words.len());
     for word in words {
@@ -90,7 +100,10 @@ async fn read_bulk<R: AsyncRead + Unpin>(
     reader: &mut BufReader<R>,
     length: usize,
 ) -> Result<String> {
-    ensure!(length <= BULK_BYTES_MAX, "{length} bytes, at most {BULK_BYTES_MAX}");
+    ensure!(
+        length <= BULK_BYTES_MAX,
+        "{length} bytes, at most {BULK_BYTES_MAX}"
+    );
     let mut bytes = vec![0; length + 2];
     reader.read_exact(&mut bytes).await?;
     bytes.truncate(length);
@@ -107,7 +120,9 @@ mod tests {
 
     #[tokio::test]
     async fn reads_a_command_and_the_end() {
-        let words = read("*2\r\n$4\r\nINCR\r\n$4\r\ntabs\r\n").await.expect("valid");
+        let words = read("*2\r\n$4\r\nINCR\r\n$4\r\ntabs\r\n")
+            .await
+            .expect("valid");
         assert_eq!(words.expect("a command"), ["INCR", "tabs"]);
         assert_eq!(read("").await.expect("end"), None);
     }

@@ -20,7 +20,10 @@ struct Backends {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let backends = Backends { votes: setting("VOTES_URL")?, store: setting("STORE_ADDRESS")? };
+    let backends = Backends {
+        votes: setting("VOTES_URL")?,
+        store: setting("STORE_ADDRESS")?,
+    };
     let router = Router::new()
         .route("/results", get(results))
         .route("/vote/{choice}", post(vote))

@@ -1,6 +1,7 @@
 //! The guided tour: real Kubernetes YAML becomes an attested deployment on this machine.
 
 use std::{
+    fs,
     net::SocketAddr,
     process::ExitCode,
     time::{Duration, Instant},
@@ -11,7 +12,10 @@ use clap::Parser;
 use contrast_e2e::harness::{Cluster, CoordinatorPod, MeshClient, Pod, PodSpec, envoy};
 
 #[derive(Parser)]
-#[command(name = "demo", about = "Shows an attested deployment from YAML to mTLS on this machine")]
+#[command(
+    name = "demo",
+    about = "Shows an attested deployment from YAML to mTLS on this machine"
+)]
 struct Arguments {
     /// Keep the demo's files and print where they are.
     #[arg(long)]
@@ -32,7 +36,9 @@ async fn main() -> ExitCode {
 
 async fn tour(keep: bool) -> Result<()> {
     let start = Instant::now();
-    let directory = tempfile::Builder::new().prefix("contrast-demo-").tempdir()?;
+    let directory = tempfile::Builder::new()
+        .prefix("contrast-demo-")
+        .tempdir()?;
     let files = directory.path().to_owned();
     if keep {
         let _ = directory.keep();
@@ -43,14 +49,17 @@ async fn tour(keep: bool) -> Result<()> {
     let cluster = Cluster::create(&files, 1)?;
     let mut steps = Steps::default();
 
-    steps.run("generate: pin images, inject, one policy per pod, manifest.json", || {
-        cluster.generate()?;
-        let workloads = cluster.workloads()?;
-        Ok(workloads
-            .values()
-            .map(|spec| format!("{:<12} policy {}", spec.name, spec.policy_hash()))
-            .collect())
-    })?;
+    steps.run(
+        "generate: pin images, inject, one policy per pod, manifest.json",
+        || {
+            cluster.generate()?;
+            let workloads = cluster.workloads()?;
+            Ok(workloads
+                .values()
+                .map(|spec| format!("{:<12} policy {}", spec.name, spec.policy_hash()))
+                .collect())
+        },
+    )?;
 
     let mut coordinator = steps.run_with("start the Coordinator", || {
         let coordinator = cluster.start_coordinator()?;
@@ -58,20 +67,32 @@ async fn tour(keep: bool) -> Result<()> {
         Ok((coordinator, facts))
     })?;
 
-    let seen = |lines: &str| lines.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
-    steps.run("set: attest the Coordinator, hand over the manifest", || {
-        let set = cluster.owner().contrast(&["set", "-c", &coordinator.user_api(), "resources"])?;
-        Ok(seen(&set.stdout))
-    })?;
+    steps.run(
+        "set: attest the Coordinator, hand over the manifest",
+        || {
+            let set =
+                cluster
+                    .owner()
+                    .contrast(&["set", "-c", &coordinator.user_api(), "resources"])?;
+            Ok(only(
+                &set.stdout,
+                &["manifest SHA-256", "latest transition"],
+            ))
+        },
+    )?;
     steps.run("verify: what a data owner runs", || {
-        let verify = cluster.owner().contrast(&["verify", "-c", &coordinator.user_api()])?;
-        Ok(seen(&verify.stdout))
+        let verify = cluster
+            .owner()
+            .contrast(&["verify", "-c", &coordinator.user_api()])?;
+        Ok(only(&verify.stdout, &["ok ", "verified"]))
     })?;
 
     let workloads = cluster.workloads()?;
     let mut pods = Vec::new();
     for name in ["store", "votes", "api", "web"] {
-        let spec = workloads.get(name).with_context(|| format!("no workload {name}"))?;
+        let spec = workloads
+            .get(name)
+            .with_context(|| format!("no workload {name}"))?;
         let pod = steps.run_with(&format!("start pod {name}"), || {
             let pod = cluster.start_pod(spec, &coordinator)?;
             let facts = vec!["attested, mesh certificate and secret installed".to_owned()];
@@ -93,34 +114,62 @@ async fn tour(keep: bool) -> Result<()> {
         let chain = pod.file("tls-config/certChain.pem");
         let initializer = pod.container("contrast-initializer")?;
         initializer.wait_until("its certificate", DEADLINE, |_| chain.exists())?;
-        Ok(vec!["same workload secret as before: its volumes would still open".to_owned()])
+        let secret = "secrets/workload-secret-seed";
+        let before = fs::read(pods.first().context("no pod")?.file(secret))?;
+        ensure!(
+            fs::read(pod.file(secret))? == before,
+            "another workload secret"
+        );
+        Ok(vec![
+            "same workload secret as before: its volumes would still open".to_owned(),
+        ])
     })?;
 
     drop(pods);
     drop(coordinator);
-    say(&format!("\nAll {} steps succeeded in {:.1} s.", steps.count, start.elapsed().as_secs_f32()));
-    say("Where to look next: README.md (what it protects against), ARCHITECTURE.md (how), deploy/examples/votes (the YAML).");
+    say(&format!(
+        "\nAll {} steps succeeded in {:.1} s.",
+        steps.count,
+        start.elapsed().as_secs_f32()
+    ));
+    say(
+        "Where to look next: README.md (what it protects against), ARCHITECTURE.md (how), deploy/examples/votes (the YAML).",
+    );
     if keep {
         say(&format!("Files of this run: {}", files.display()));
     }
     Ok(())
 }
 
+const LINE_CHARS: usize = 110;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Result<()> {
-    let [_, _, api, web] = pods else { bail!("expected four pods") };
+    let [_, _, api, web] = pods else {
+        bail!("expected four pods")
+    };
     let mesh_ca = cluster.owner().file("verify/mesh-ca.pem");
     let web_address = SocketAddr::from((web.address(), 8080));
     let api_address = SocketAddr::from((api.address(), 8081));
 
-    steps.begin("vote through the mesh: browser -TLS-> web -mTLS-> api -mTLS-> votes -mTLS-> store");
+    steps
+        .begin("vote through the mesh: browser -TLS-> web -mTLS-> api -mTLS-> votes -mTLS-> store");
     let browser = MeshClient::anonymous(&mesh_ca)?;
-    let vote = browser.request(web_address, "web", "POST", "/vote/spaces").await?;
-    ensure!(vote.starts_with("HTTP/1.1 303"), "vote was not taken: {vote}");
-    let results = browser.request(web_address, "web", "GET", "/results").await?;
+    let vote = browser
+        .request(web_address, "web", "POST", "/vote/spaces")
+        .await?;
+    ensure!(
+        vote.starts_with("HTTP/1.1 303"),
+        "vote was not taken: {vote}"
+    );
+    let results = browser
+        .request(web_address, "web", "GET", "/results")
+        .await?;
     let counts = results.lines().last().unwrap_or_default().to_owned();
-    ensure!(counts.contains(r#""spaces":1"#), "vote was not counted: {results}");
+    ensure!(
+        counts.contains(r#""spaces":1"#),
+        "vote was not counted: {results}"
+    );
     steps.end(&[format!("results {counts}")]);
 
     steps.begin("refuse a client without TLS");
@@ -132,10 +181,18 @@ async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Resu
     steps.end(&[expect_refused(refused)?]);
 
     steps.begin("accept a member of the mesh at the same door");
-    let (chain, key) = (web.file("tls-config/certChain.pem"), web.file("tls-config/key.pem"));
+    let (chain, key) = (
+        web.file("tls-config/certChain.pem"),
+        web.file("tls-config/key.pem"),
+    );
     let member = MeshClient::with_certificate(&mesh_ca, &chain, &key)?;
-    let answer = member.request(api_address, "api", "GET", "/results").await?;
-    ensure!(answer.starts_with("HTTP/1.1 200"), "member was refused: {answer}");
+    let answer = member
+        .request(api_address, "api", "GET", "/results")
+        .await?;
+    ensure!(
+        answer.starts_with("HTTP/1.1 200"),
+        "member was refused: {answer}"
+    );
     steps.end(&["HTTP/1.1 200".to_owned()]);
     Ok(())
 }
@@ -146,23 +203,31 @@ fn impostor(
     coordinator: &CoordinatorPod,
     steps: &mut Steps,
 ) -> Result<()> {
-    steps.run("refuse a pod whose policy the host changed by one word", || {
-        let mut changed = genuine.clone();
-        changed.name = "impostor".to_owned();
-        let text = String::from_utf8(changed.initdata)?;
-        let tampered = text.replacen("/bin/votes", "/bin/vote5", 1);
-        ensure!(tampered != text, "the policy does not name the program");
-        changed.initdata = tampered.into_bytes();
-        let mut pod = cluster.start_initializer(&changed, coordinator)?;
-        let process = pod.container("contrast-initializer")?;
-        process.wait_until("a refusal", DEADLINE, |process| {
-            process.output().contains("HOSTDATA: expected")
-        })?;
-        let output = process.output();
-        ensure!(!pod.file("tls-config").exists(), "the impostor got a certificate");
-        let reason = output.lines().find(|line| line.contains("HOSTDATA: expected"));
-        Ok(vec![reason.unwrap_or_default().trim().to_owned()])
-    })
+    steps.run(
+        "refuse a pod whose policy the host changed by one word",
+        || {
+            let mut changed = genuine.clone();
+            changed.name = "impostor".to_owned();
+            let text = String::from_utf8(changed.initdata)?;
+            let tampered = text.replacen("/bin/votes", "/bin/vote5", 1);
+            ensure!(tampered != text, "the policy does not name the program");
+            changed.initdata = tampered.into_bytes();
+            let mut pod = cluster.start_initializer(&changed, coordinator)?;
+            let process = pod.container("contrast-initializer")?;
+            process.wait_until("a refusal", DEADLINE, |process| {
+                process.output().contains("HOSTDATA: expected")
+            })?;
+            let output = process.output();
+            ensure!(
+                !pod.file("tls-config").exists(),
+                "the impostor got a certificate"
+            );
+            let reason = output
+                .lines()
+                .find(|line| line.contains("HOSTDATA: expected"));
+            Ok(vec![reason.unwrap_or_default().trim().to_owned()])
+        },
+    )
 }
 
 fn recovery(
@@ -173,23 +238,43 @@ fn recovery(
     let owner = cluster.owner();
     let root_before = owner.read("verify/coordinator-root-ca.pem")?;
     let mesh_before = owner.read("verify/mesh-ca.pem")?;
-    let coordinator = steps.run_with("kill the Coordinator and start it on the same disk", || {
-        coordinator.kill()?;
-        let coordinator = cluster.start_coordinator()?;
-        let verify = owner.try_contrast(&["verify", "-c", &coordinator.user_api()])?;
-        ensure!(verify.code != 0, "a Coordinator without its seed verified");
-        let says = verify.stderr.lines().find(|line| line.contains("recover"));
-        let facts = vec![says.context("verify does not mention recovery")?.trim().to_owned()];
-        Ok((coordinator, facts))
-    })?;
+    let coordinator =
+        steps.run_with("kill the Coordinator and start it on the same disk", || {
+            coordinator.kill()?;
+            let coordinator = cluster.start_coordinator()?;
+            let verify = owner.try_contrast(&["verify", "-c", &coordinator.user_api()])?;
+            ensure!(verify.code != 0, "a Coordinator without its seed verified");
+            let says = verify.stderr.lines().find(|line| line.contains("recover"));
+            let facts = vec![
+                says.context("verify does not mention recovery")?
+                    .trim()
+                    .to_owned(),
+            ];
+            Ok((coordinator, facts))
+        })?;
     steps.run("recover: one seed share owner hands back the seed", || {
         owner.contrast(&["recover", "-c", &coordinator.user_api()])?;
         owner.contrast(&["verify", "-c", &coordinator.user_api()])?;
-        ensure!(owner.read("verify/coordinator-root-ca.pem")? == root_before, "another root CA");
-        ensure!(owner.read("verify/mesh-ca.pem")? != mesh_before, "still the old mesh CA");
+        ensure!(
+            owner.read("verify/coordinator-root-ca.pem")? == root_before,
+            "another root CA"
+        );
+        ensure!(
+            owner.read("verify/mesh-ca.pem")? != mesh_before,
+            "still the old mesh CA"
+        );
         Ok(vec!["verified again: same root CA, new mesh CA".to_owned()])
     })?;
     Ok(coordinator)
+}
+
+/// The lines that start with one of `starts`, cut to a terminal's width.
+fn only(text: &str, starts: &[&str]) -> Vec<String> {
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| starts.iter().any(|start| line.starts_with(start)))
+        .map(|line| line.chars().take(LINE_CHARS).collect())
+        .collect()
 }
 
 fn expect_refused(outcome: Result<String>) -> Result<String> {
@@ -217,7 +302,10 @@ impl Steps {
         for fact in facts.iter().filter(|fact| !fact.is_empty()) {
             say(&format!("      {fact}"));
         }
-        let seconds = self.started.take().map_or(0.0, |started| started.elapsed().as_secs_f32());
+        let seconds = self
+            .started
+            .take()
+            .map_or(0.0, |started| started.elapsed().as_secs_f32());
         say(&format!("    ok ({seconds:.1} s)"));
     }
 

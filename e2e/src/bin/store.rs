@@ -24,8 +24,9 @@ const CONNECTIONS_MAX: usize = 256;
 #[tokio::main]
 async fn main() -> Result<()> {
     let listen = Arguments::parse().listen;
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
     let counters = Counters::default();
     let mut connections = JoinSet::new();
     loop {

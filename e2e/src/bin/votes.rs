@@ -13,8 +13,9 @@ use contrast_e2e::application::{Arguments, CHOICES, resp, serve, setting};
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let router =
-        Router::new().route("/vote/{choice}", post(vote)).with_state(setting("STORE_ADDRESS")?);
+    let router = Router::new()
+        .route("/vote/{choice}", post(vote))
+        .with_state(setting("STORE_ADDRESS")?);
     serve(Arguments::parse(), router).await
 }
 

@@ -29,9 +29,14 @@ async fn page(State(api): State<String>) -> Response {
     };
     let buttons: String = CHOICES
         .iter()
-        .map(|choice| format!("<form method=post action=/vote/{choice}><button>{choice}</button></form>"))
+        .map(|choice| {
+            format!("<form method=post action=/vote/{choice}><button>{choice}</button></form>")
+        })
         .collect();
-    Html(format!("<!doctype html><title>votes</title><pre>{counts}</pre>{buttons}")).into_response()
+    Html(format!(
+        "<!doctype html><title>votes</title><pre>{counts}</pre>{buttons}"
+    ))
+    .into_response()
 }
 
 async fn results(State(api): State<String>) -> Response {

@@ -54,7 +54,12 @@ impl Cluster {
         let owner = Owner::with_sample_application(&workspace)?;
         let names = SERVICES.map(|name| (name.to_owned(), address(number, name)));
         let dns = Dns::start(address(number, "dns"), BTreeMap::from(names))?;
-        Ok(Self { directory: directory.to_owned(), number, owner, dns })
+        Ok(Self {
+            directory: directory.to_owned(),
+            number,
+            owner,
+            dns,
+        })
     }
 
     /// The owner's laptop.
@@ -102,7 +107,10 @@ impl Cluster {
         let directory = self.directory.join("pods").join(COORDINATOR);
         let data = directory.join("state");
         fs::create_dir_all(&data)?;
-        let spec = self.workloads()?.remove(COORDINATOR).context("no coordinator in the YAML")?;
+        let spec = self
+            .workloads()?
+            .remove(COORDINATOR)
+            .context("no coordinator in the YAML")?;
         fs::write(directory.join("initdata.toml"), &spec.initdata)?;
         let addresses = directory.join("addresses.json");
         let _ = fs::remove_file(&addresses);
@@ -117,12 +125,17 @@ impl Cluster {
             .env("CONTRAST_DATA_DIR", &data)
             .env("CONTRAST_ADDRESS_FILE", &addresses)
             .env("CONTRAST_INSECURE_SOFTWARE_TEE", self.tee())
-            .env("CONTRAST_INSECURE_INITDATA", directory.join("initdata.toml"));
+            .env(
+                "CONTRAST_INSECURE_INITDATA",
+                directory.join("initdata.toml"),
+            );
         let mut process = Process::start(COORDINATOR, command, &directory)?;
         process.wait_until("its ports", START_DEADLINE, |_| addresses.exists())?;
         let bound: Value = serde_json::from_str(&fs::read_to_string(&addresses)?)?;
         let bound = |api: &str| -> Result<SocketAddr> {
-            let text = bound[api].as_str().with_context(|| format!("no address of {api}"))?;
+            let text = bound[api]
+                .as_str()
+                .with_context(|| format!("no address of {api}"))?;
             Ok(text.parse()?)
         };
         Ok(CoordinatorPod {
@@ -138,7 +151,11 @@ impl Cluster {
     /// # Errors
     /// When a container does not become ready.
     pub fn start_pod(&self, spec: &PodSpec, coordinator: &CoordinatorPod) -> Result<Pod> {
-        Pod::start(spec, self.address(&spec.name), &self.surroundings(coordinator))
+        Pod::start(
+            spec,
+            self.address(&spec.name),
+            &self.surroundings(coordinator),
+        )
     }
 
     /// Starts only the Initializer of a pod, as `name`, and does not wait for it.
@@ -167,7 +184,10 @@ impl Cluster {
 /// Every workload has the same last byte in every cluster.
 fn address(cluster: u8, workload: &str) -> Ipv4Addr {
     let known = [COORDINATOR, "dns"].into_iter().chain(SERVICES);
-    let last = known.zip(10..).find(|(name, _)| *name == workload).map_or(99, |(_, last)| last);
+    let last = known
+        .zip(10..)
+        .find(|(name, _)| *name == workload)
+        .map_or(99, |(_, last)| last);
     Ipv4Addr::new(127, 77, cluster, last)
 }
 

@@ -36,14 +36,20 @@ impl Dns {
         let thread = spawn(move || {
             let mut query = [0; 512];
             while !stopped.load(Ordering::Relaxed) {
-                let Ok((length, client)) = socket.recv_from(&mut query) else { continue };
+                let Ok((length, client)) = socket.recv_from(&mut query) else {
+                    continue;
+                };
                 if let Some(answer) = query.get(..length).and_then(|query| answer(query, &names)) {
                     // A client that is gone needs no answer.
                     let _ = socket.send_to(&answer, client);
                 }
             }
         });
-        Ok(Self { address, stop, thread: Some(thread) })
+        Ok(Self {
+            address,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// Where it answers.

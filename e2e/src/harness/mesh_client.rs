@@ -52,7 +52,9 @@ impl MeshClient {
         path: &str,
     ) -> Result<String> {
         let exchange = async {
-            let stream = TcpStream::connect(address).await.context("cannot connect")?;
+            let stream = TcpStream::connect(address)
+                .await
+                .context("cannot connect")?;
             let name = ServerName::try_from(name.to_owned())?;
             let mut stream = TlsConnector::from(Arc::clone(&self.0))
                 .connect(name.clone(), stream)
@@ -70,10 +72,15 @@ impl MeshClient {
                 .read_to_string(&mut answer)
                 .await
                 .context("no answer")?;
-            anyhow::ensure!(!answer.is_empty(), "the connection was closed without an answer");
+            anyhow::ensure!(
+                !answer.is_empty(),
+                "the connection was closed without an answer"
+            );
             Ok(answer)
         };
-        timeout(DEADLINE, exchange).await.context("no answer in time")?
+        timeout(DEADLINE, exchange)
+            .await
+            .context("no answer in time")?
     }
 }
 
@@ -84,15 +91,26 @@ impl MeshClient {
     /// When there is no answer.
     pub async fn plaintext(address: SocketAddr, path: &str) -> Result<String> {
         let exchange = async {
-            let mut stream = TcpStream::connect(address).await.context("cannot connect")?;
+            let mut stream = TcpStream::connect(address)
+                .await
+                .context("cannot connect")?;
             let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;
             let mut answer = String::new();
-            stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await.context("no answer")?;
-            anyhow::ensure!(!answer.is_empty(), "the connection was closed without an answer");
+            stream
+                .take(ANSWER_BYTES_MAX)
+                .read_to_string(&mut answer)
+                .await
+                .context("no answer")?;
+            anyhow::ensure!(
+                !answer.is_empty(),
+                "the connection was closed without an answer"
+            );
             Ok(answer)
         };
-        timeout(DEADLINE, exchange).await.context("no answer in time")?
+        timeout(DEADLINE, exchange)
+            .await
+            .context("no answer in time")?
     }
 }
 

@@ -38,7 +38,9 @@ impl Owner {
             let name = source.file_name().context("file name")?;
             fs::copy(&source, resources.join(name))?;
         }
-        Ok(Self { workspace: workspace.to_owned() })
+        Ok(Self {
+            workspace: workspace.to_owned(),
+        })
     }
 
     /// The workspace directory.

@@ -35,10 +35,20 @@ impl PodSpec {
     pub fn read_all(directory: &Path) -> Result<BTreeMap<String, Self>> {
         let mut specs = BTreeMap::new();
         for document in yaml::documents(directory)? {
-            let Some(template) = yaml::pod_template(&document) else { continue };
-            let Some(initdata) = yaml::initdata(template)? else { continue };
-            let name = document["metadata"]["name"].as_str().context("workload without a name")?;
-            let spec = Self { name: name.to_owned(), initdata, template: template.clone() };
+            let Some(template) = yaml::pod_template(&document) else {
+                continue;
+            };
+            let Some(initdata) = yaml::initdata(template)? else {
+                continue;
+            };
+            let name = document["metadata"]["name"]
+                .as_str()
+                .context("workload without a name")?;
+            let spec = Self {
+                name: name.to_owned(),
+                initdata,
+                template: template.clone(),
+            };
             specs.insert(name.to_owned(), spec);
         }
         Ok(specs)
@@ -46,7 +56,9 @@ impl PodSpec {
 
     /// SHA-256 of the initdata document, hex.
     pub fn policy_hash(&self) -> String {
-        Initdata::parse(self.initdata.clone()).map(|initdata| hex::encode(initdata.hash())).unwrap_or_default()
+        Initdata::parse(self.initdata.clone())
+            .map(|initdata| hex::encode(initdata.hash()))
+            .unwrap_or_default()
     }
 
     fn containers(&self) -> impl Iterator<Item = &Value> {
@@ -87,7 +99,9 @@ impl Pod {
     pub fn start(spec: &PodSpec, address: Ipv4Addr, surroundings: &Surroundings) -> Result<Self> {
         let mut pod = Self::prepare(spec, address, surroundings)?;
         for container in spec.containers() {
-            let name = container["name"].as_str().context("container without a name")?;
+            let name = container["name"]
+                .as_str()
+                .context("container without a name")?;
             if name != INITIALIZER && envoy().is_none() {
                 break;
             }
@@ -144,7 +158,11 @@ impl Pod {
         let base = directory.join("contrast");
         fs::create_dir_all(&base)?;
         fs::write(directory.join("initdata.toml"), &spec.initdata)?;
-        Ok(Self { address, base, containers: Vec::new() })
+        Ok(Self {
+            address,
+            base,
+            containers: Vec::new(),
+        })
     }
 
     fn launch(
@@ -159,8 +177,12 @@ impl Pod {
             INITIALIZER => Command::new(program("initializer")?),
             SERVICE_MESH => Command::new(program("service-mesh")?),
             _ => {
-                let path = container["command"][0].as_str().context("container without command")?;
-                let file = Path::new(path).file_name().context("command without a file name")?;
+                let path = container["command"][0]
+                    .as_str()
+                    .context("container without command")?;
+                let file = Path::new(path)
+                    .file_name()
+                    .context("command without a file name")?;
                 Command::new(program(&file.to_string_lossy())?)
             }
         };
@@ -169,13 +191,18 @@ impl Pod {
         command.args(arguments.filter_map(|word| word.as_str().map(str::to_owned)));
         command.env_clear().env("RUST_BACKTRACE", "1");
         for variable in words("env") {
-            let key = variable["name"].as_str().context("variable without a name")?;
+            let key = variable["name"]
+                .as_str()
+                .context("variable without a name")?;
             command.env(key, self.value(&variable)?);
         }
         // What a confidential VM has and a process on a laptop has not.
         command
             .env("CONTRAST_INSECURE_SOFTWARE_TEE", &surroundings.tee)
-            .env("CONTRAST_INSECURE_INITDATA", directory.join("initdata.toml"))
+            .env(
+                "CONTRAST_INSECURE_INITDATA",
+                directory.join("initdata.toml"),
+            )
             .env("CONTRAST_BASE_DIR", &self.base)
             .env("CONTRAST_READY_FILE", self.base.join("mesh-ready"))
             .env("COORDINATOR_HOST", surroundings.mesh_api.to_string())
@@ -197,12 +224,7 @@ impl Pod {
         }
     }
 
-    fn wait_until_ready(
-        &self,
-        container: &Value,
-        name: &str,
-        process: &mut Process,
-    ) -> Result<()> {
+    fn wait_until_ready(&self, container: &Value, name: &str, process: &mut Process) -> Result<()> {
         match name {
             INITIALIZER => {
                 let chain = self.file("tls-config/certChain.pem");
@@ -214,7 +236,10 @@ impl Pod {
             }
             _ => {
                 let ports = container["ports"].as_array().cloned().unwrap_or_default();
-                for port in ports.iter().filter_map(|port| port["containerPort"].as_u64()) {
+                for port in ports
+                    .iter()
+                    .filter_map(|port| port["containerPort"].as_u64())
+                {
                     let port = u16::try_from(port)?;
                     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
                     process.wait_until("its port", START_DEADLINE, |_| {

@@ -36,7 +36,11 @@ impl Process {
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {name}: {command:?}"))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log,
+        })
     }
 
     /// Everything the program printed so far.
@@ -57,10 +61,18 @@ impl Process {
         let start = Instant::now();
         while !condition(self) {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status} before {what}\n{}", self.name, self.tail());
+                bail!(
+                    "{} ended with {status} before {what}\n{}",
+                    self.name,
+                    self.tail()
+                );
             }
             if start.elapsed() > deadline {
-                bail!("{}: still waiting for {what} after {deadline:?}\n{}", self.name, self.tail());
+                bail!(
+                    "{}: still waiting for {what} after {deadline:?}\n{}",
+                    self.name,
+                    self.tail()
+                );
             }
             sleep(POLL);
         }
@@ -78,7 +90,11 @@ impl Process {
                 return Ok(status);
             }
             if start.elapsed() > deadline {
-                bail!("{} still runs after {deadline:?}\n{}", self.name, self.tail());
+                bail!(
+                    "{} still runs after {deadline:?}\n{}",
+                    self.name,
+                    self.tail()
+                );
             }
             sleep(POLL);
         }
@@ -100,7 +116,9 @@ impl Process {
     pub fn kill(&mut self) -> Result<()> {
         // Fails only when the process has ended already, which is what is wanted.
         let _ = self.child.kill();
-        self.child.wait().with_context(|| format!("cannot reap {}", self.name))?;
+        self.child
+            .wait()
+            .with_context(|| format!("cannot reap {}", self.name))?;
         Ok(())
     }
 

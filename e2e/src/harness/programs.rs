@@ -17,7 +17,11 @@ pub fn program(name: &str) -> Result<PathBuf> {
         .find(|directory| !directory.ends_with("deps"))
         .context("the running executable has no directory")?;
     let path = directory.join(name);
-    ensure!(path.is_file(), "{} is not built; run `cargo build --workspace --bins`", path.display());
+    ensure!(
+        path.is_file(),
+        "{} is not built; run `cargo build --workspace --bins`",
+        path.display()
+    );
     Ok(path)
 }
 

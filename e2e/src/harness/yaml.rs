@@ -14,17 +14,23 @@ pub(super) fn documents(directory: &Path) -> Result<Vec<Value>> {
         let path = entry?.path();
         let text = fs::read_to_string(&path)?;
         let file = YamlFile::parse(text).with_context(|| path.display().to_string())?;
-        objects.extend(file.documents()?.into_iter().map(|document| document.object));
+        objects.extend(
+            file.documents()?
+                .into_iter()
+                .map(|document| document.object),
+        );
     }
     Ok(objects)
 }
 
 /// The pod template of a workload.
 pub(super) fn pod_template(object: &Value) -> Option<&Value> {
-    pod_template_path(object)?.iter().try_fold(object, |value, step| match step {
-        Step::Key(key) => value.get(key),
-        Step::Index(index) => value.get(index),
-    })
+    pod_template_path(object)?
+        .iter()
+        .try_fold(object, |value, step| match step {
+            Step::Key(key) => value.get(key),
+            Step::Index(index) => value.get(index),
+        })
 }
 
 /// The initdata document in a pod template's annotation, exact bytes.

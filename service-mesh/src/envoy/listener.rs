@@ -5,6 +5,9 @@ use serde::Serialize;
 use super::{Address, Paths, tls::DownstreamTls};
 use crate::model::{EgressRoute, IngressPort, Protection};
 
+/// Longest that a client may take for its TLS handshake; Envoy has no limit of its own.
+const HANDSHAKE_TIMEOUT: &str = "10s";
+
 /// A listener. Its name is that of the cluster it proxies to and the prefix of its statistics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listener {
@@ -18,6 +21,8 @@ pub struct Listener {
 struct FilterChain {
     #[serde(skip_serializing_if = "Option::is_none")]
     transport_socket: Option<DownstreamTls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport_socket_connect_timeout: Option<&'static str>,
     filters: [Filter; 1],
 }
 
@@ -67,6 +72,9 @@ impl Listener {
             name,
             address,
             filter_chains: [FilterChain {
+                transport_socket_connect_timeout: transport_socket
+                    .is_some()
+                    .then_some(HANDSHAKE_TIMEOUT),
                 transport_socket,
                 filters: [Filter {
                     name: "envoy.filters.network.tcp_proxy",

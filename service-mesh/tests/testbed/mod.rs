@@ -21,6 +21,9 @@ use tempfile::TempDir;
 
 pub(crate) mod certificates;
 
+/// Longer than a TLS record header, or a TLS server would wait for more before it refuses.
+const PING: &str = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The Envoy to test with: `CONTRAST_ENVOY_BINARY`, else the one that `cargo xtask tools` fetches. Without one, says so.
@@ -202,7 +205,7 @@ pub(crate) fn echo() -> u16 {
 /// Connects with deadlines, so that a test never hangs.
 pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;
     Ok(stream)
 }
@@ -217,9 +220,9 @@ pub(crate) fn echo_on(stream: &mut TcpStream, text: &str) -> io::Result<String> 
 
 /// Whether a new connection to `address` echoes. Refusal must be a closed connection, not silence.
 pub(crate) fn echoes(address: SocketAddr) -> bool {
-    match connect(address).and_then(|mut stream| echo_on(&mut stream, "ping")) {
+    match connect(address).and_then(|mut stream| echo_on(&mut stream, PING)) {
         Ok(answer) => {
-            assert_eq!(answer, "ping");
+            assert_eq!(answer, PING);
             true
         }
         Err(error) => {
