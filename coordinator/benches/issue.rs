@@ -21,8 +21,11 @@ use aws_lc_rs::{
         UnparsedPublicKey,
     },
 };
-use contrast_attestation::Issuer;
+use contrast_atls::Identity;
+use contrast_attestation::{EvidenceVerifier, Issuer, ReportData};
+use contrast_clock::SystemEntropy;
 use contrast_manifest::Manifest;
+use contrast_pki::{LeafRequest, MeshCa, RootCa, SigningKey};
 use contrast_proto::mesh::{NewMeshCertRequest, mesh_api_client::MeshApiClient};
 use divan::Bencher;
 use support::{Coordinator, Deployment, WEB_INITDATA, mesh_client, user_client};
@@ -88,6 +91,36 @@ fn bare_crypto_verify_and_sign_p384(bencher: Bencher<'_, '_>) {
             .verify(&message, signature.as_ref())
             .expect("verifies");
         key.sign(&random, &message).expect("signs")
+    });
+}
+
+/// What the handler adds up to, without a network: judge the evidence (warm chain), issue and check the certificate.
+#[divan::bench]
+fn judge_and_issue_without_network(bencher: Bencher<'_, '_>) {
+    let world = &*WORLD;
+    let verifier = world.manifest.verifier();
+    let report_data = ReportData([7; 64]);
+    let evidence = world.guest.issue(&report_data).expect("evidence");
+    let root_key = SigningKey::generate(&SystemEntropy).expect("key");
+    let root = RootCa::new(root_key, support::now()).expect("root");
+    let mesh_ca = MeshCa::generate(&SystemEntropy, &root, support::now()).expect("mesh CA");
+    let identity = Identity::generate(support::now()).expect("identity");
+    let sans = ["web".to_owned(), "*".to_owned()];
+    let request = LeafRequest {
+        public_key_spki: identity.spki(),
+        sans: &sans,
+        peer_ip: None,
+        workload_secret_id: Some("apps/v1/Deployment/default/web"),
+        extensions: &[],
+    };
+    bencher.counter(1_u32).bench_local(|| {
+        let now = support::now();
+        verifier
+            .verify(&evidence, &report_data, now)
+            .expect("accepted");
+        mesh_ca
+            .issue_leaf(&request, &SystemEntropy, now)
+            .expect("issues")
     });
 }
 

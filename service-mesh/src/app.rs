@@ -96,7 +96,7 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
     };
     let mut envoy = Envoy::start(&options, &paths)?;
     tokio::select! {
-        outcome = envoy.wait_until_live(&admin, config.start_timeout()) => outcome?,
+        outcome = envoy.wait_until_live(&admin, mesh.needs_certificates(), config.start_timeout()) => outcome?,
         signal = &mut termination => return stopped_early(signal),
     }
     let ready = ready.create()?;

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::envoy::{
     Paths,
-    admin::AdminInterface,
+    admin::{AdminError, AdminInterface},
     log::{self, LogTail},
 };
 
@@ -98,7 +98,7 @@ pub enum SuperviseError {
         tail: LogTail,
     },
     /// Envoy did not become live in time.
-    #[error("Envoy was not live after {} s; {tail}", waited.as_secs())]
+    #[error("Envoy was not live with its certificates loaded after {} s; {tail}", waited.as_secs())]
     NotLive {
         /// How long it was waited for.
         waited: Duration,
@@ -151,18 +151,19 @@ impl Envoy {
         Ok(Self { child, tail, log })
     }
 
-    /// Waits until Envoy says that it is live.
+    /// Waits until Envoy says that it is live and, if it `needs_certificates`, has taken them.
     ///
     /// # Errors
     /// When it ends, or is not live at the deadline.
     pub async fn wait_until_live(
         &mut self,
         admin: &AdminInterface,
+        needs_certificates: bool,
         deadline: Duration,
     ) -> Result<(), SuperviseError> {
         let live = async {
             loop {
-                match admin.is_live().await {
+                match is_serving(admin, needs_certificates).await {
                     Ok(true) => return,
                     Ok(false) => {}
                     Err(error) => tracing::debug!(
@@ -244,6 +245,10 @@ impl Envoy {
     }
 }
 
+async fn is_serving(admin: &AdminInterface, needs_certificates: bool) -> Result<bool, AdminError> {
+    Ok(admin.is_live().await? && (!needs_certificates || admin.has_certificates().await?))
+}
+
 /// Tells Envoy to drain and waits until no connection is open, at most until the deadline.
 async fn drain_connections(admin: &AdminInterface, deadline: Duration) {
     if let Err(error) = admin.drain_listeners().await {
@@ -323,7 +328,7 @@ mod tests {
         let mut process = Envoy::start(&options("ls"), &paths()).expect("ls starts");
         let admin = AdminInterface::Socket("/nowhere/admin.sock".into());
         let error = process
-            .wait_until_live(&admin, Duration::from_secs(20))
+            .wait_until_live(&admin, false, Duration::from_secs(20))
             .await
             .expect_err("it ends");
         let SuperviseError::Ended { status, tail } = &error else {

@@ -2,6 +2,13 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p contrast-service-mesh` writes the files anew; read the difference before committing it.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and says on standard error why it skips"
+)]
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,5 +1,12 @@
 //! The sidecar as a process: start, readiness, stop, and every way to fail.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and says on standard error why it skips"
+)]
+
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
@@ -11,7 +18,11 @@ use nix::sys::signal::Signal;
 
 mod testbed;
 
-use testbed::{Sidecar, certificates::Generation, connect, echo, echo_on, eventually};
+use testbed::{
+    Sidecar,
+    certificates::{Bundle, Generation},
+    connect, echo, echo_on, eventually,
+};
 
 /// A sidecar with one plain port: no certificates to wait for.
 fn plain(pod: u8) -> (Vec<(&'static str, String)>, SocketAddr) {
@@ -156,6 +167,28 @@ fn certificates_that_never_come_are_an_error_and_a_signal_ends_the_wait() {
     });
     patient.signal(Signal::SIGTERM);
     assert_eq!(patient.wait().code(), Some(0), "{}", patient.log());
+}
+
+#[test]
+fn certificates_that_envoy_cannot_use_are_an_error_with_its_reason() {
+    let Some(envoy) = testbed::envoy() else {
+        return;
+    };
+    let (mut environment, _) = plain(10);
+    environment[0].1 = environment[0].1.replace("true", "false");
+    environment.push(("CONTRAST_START_TIMEOUT_SECONDS", "2".to_owned()));
+    let bundle = Bundle {
+        peer_ca: "no certificate".to_owned(),
+        ..Generation::new().issue()
+    };
+    let mut sidecar = Sidecar::start(&envoy, &environment, |directory| bundle.install(directory));
+    assert_eq!(sidecar.wait().code(), Some(1));
+    let log = sidecar.log();
+    assert!(
+        log.contains("Failed to load trusted CA certificates"),
+        "{log}"
+    );
+    assert!(!sidecar.is_ready());
 }
 
 #[test]

@@ -73,35 +73,25 @@ fn demo(keep: bool) -> Result<()> {
 fn test() -> Result<()> {
     build_programs()?;
     tools::envoy_or_explain();
-    run(cargo([
-        "test",
-        "--workspace",
-        "--features",
-        TEST_FEATURES,
-        "--no-fail-fast",
-    ]))
+    run(cargo(["test", "--workspace", "--no-fail-fast"]))
 }
 
 fn lint() -> Result<()> {
     run(cargo(["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
-    let clippy = [
+    run(cargo([
         "clippy",
         "--workspace",
         "--all-targets",
-        "--features",
-        TEST_FEATURES,
         "--",
-    ];
-    run(cargo(clippy.into_iter().chain(["--deny", "warnings"])))?;
+        "--deny",
+        "warnings",
+    ]))?;
     let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "--deny warnings");
     run(doc)?;
     run(tools::cargo_deny()?)
 }
-
-/// Features that only tests use; release builds never have them.
-const TEST_FEATURES: &str = "contrast-coordinator/crash-points";
 
 /// The end-to-end tests and the demo start the real programs, so these must be built first.
 fn build_programs() -> Result<()> {

@@ -126,7 +126,7 @@ pub enum GenerateError {
         paths: Vec<PathBuf>,
     },
     /// YAML that cannot be used.
-    #[error("{}", path.display())]
+    #[error("`{}` cannot be used", path.display())]
     Resource {
         /// The file.
         path: PathBuf,
@@ -220,7 +220,12 @@ pub enum GenerateError {
 
 impl Diagnose for GenerateError {
     fn exit(&self) -> Exit {
-        Exit::Usage
+        match self {
+            Self::File {
+                action: "write", ..
+            } => Exit::Internal,
+            _ => Exit::Usage,
+        }
     }
 
     fn hints(&self) -> Vec<String> {
@@ -228,7 +233,7 @@ impl Diagnose for GenerateError {
             Self::NoWorkloads => vec![
                 "set `runtimeClassName: contrast-cc` in the pod templates that are to become confidential".into(),
             ],
-            _ => vec!["no file was changed".into()],
+            _ => Vec::new(),
         }
     }
 }

@@ -301,7 +301,7 @@ fn replace_images(
         for (position, container) in items(&template["spec"], list).iter().enumerate() {
             let image = container["image"].as_str().unwrap_or_default();
             if let Some(replacement) = replacements.get(image) {
-                let mut place = place(yaml, found);
+                let place = place(yaml, found);
                 let mut path = place.path(&["spec", list]);
                 path.extend([Step::Index(position), Step::key("image")]);
                 place.file.set(place.document, &path, &json!(replacement))?;

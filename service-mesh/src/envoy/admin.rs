@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -92,6 +93,20 @@ impl AdminInterface {
         }
     }
 
+    /// Whether Envoy has taken a certificate and a CA. Until then it serves no TLS, although it may call itself live.
+    ///
+    /// # Errors
+    /// When Envoy cannot be asked.
+    pub async fn has_certificates(&self) -> Result<bool, AdminError> {
+        let path = "/certs";
+        let answer = self.request(Method::GET, path).await?;
+        let contexts = serde_json::from_slice(&answer).map_err(|error| AdminError::Exchange {
+            path,
+            source: error.into(),
+        })?;
+        Ok(any_complete_context(&contexts))
+    }
+
     /// Starts a graceful drain: listeners stay open for Envoy's drain time and then close.
     ///
     /// # Errors
@@ -177,6 +192,22 @@ async fn exchange(
     }
 }
 
+/// Whether the answer of `/certs` (`envoy.admin.v3.Certificates`) has a TLS context with certificate and CA.
+fn any_complete_context(answer: &Value) -> bool {
+    let filled = |context: &Value, key: &str| {
+        context
+            .get(key)
+            .and_then(Value::as_array)
+            .is_some_and(|list| !list.is_empty())
+    };
+    answer
+        .get("certificates")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .any(|context| filled(context, "cert_chain") && filled(context, "ca_cert"))
+}
+
 /// Sums the values of lines of the form `name: value`.
 fn sum_of_gauges(text: &str) -> u64 {
     text.lines()
@@ -193,6 +224,21 @@ mod tests {
         let text = "listener.ingress/web.downstream_cx_active: 2\n\nlistener.egress/api.downstream_cx_active: 3\nno gauge\n";
         assert_eq!(sum_of_gauges(text), 5);
         assert_eq!(sum_of_gauges(""), 0);
+    }
+
+    #[test]
+    fn context_without_certificate_or_ca_is_not_complete() {
+        let context = |text: &str| serde_json::from_str(text).expect("JSON");
+        for text in [
+            r#"{}"#,
+            r#"{"certificates": []}"#,
+            r#"{"certificates": [{"ca_cert": [{}], "cert_chain": []}]}"#,
+            r#"{"certificates": [{"ca_cert": [], "cert_chain": [{}]}]}"#,
+        ] {
+            assert!(!any_complete_context(&context(text)), "{text}");
+        }
+        let complete = r#"{"certificates": [{}, {"ca_cert": [{}], "cert_chain": [{}]}]}"#;
+        assert!(any_complete_context(&context(complete)));
     }
 
     #[tokio::test]
