@@ -6,96 +6,17 @@
     reason = "a test or bench that meets the unexpected has to stop there"
 )]
 
-use std::sync::LazyLock;
+mod fixture;
 
 use aws_lc_rs::{
     encoding::AsDer,
-    signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
-    },
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
 };
 use contrast_attestation::{Demands, Root};
-use contrast_manifest::{
-    Manifest, ManifestDocument, ManifestError, ManifestHash, OwnerKeyDigest, Problem, Role,
-};
+use contrast_manifest::{Manifest, ManifestDocument, ManifestHash, OwnerKeyDigest, Role};
+use fixture::{OWNER_KEY, parse, policy, problems, problems_with, rsa_key, valid};
 use proptest::prelude::*;
-use serde_json::{Value, json};
-
-static OWNER_KEY: LazyLock<String> = LazyLock::new(|| {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).expect("key");
-    hex::encode(pair.public_key().as_der().expect("DER").as_ref())
-});
-
-/// PKCS#1 structure with an odd modulus of exactly 4096 bits.
-fn rsa_key(fill: u8) -> String {
-    let mut der = hex::decode("3082020a0282020100").expect("hex");
-    der.extend([fill | 0x80; 512]);
-    der.extend(hex::decode("0203010001").expect("hex"));
-    hex::encode(der)
-}
-
-fn policy(byte: &str) -> String {
-    byte.repeat(32)
-}
-
-fn valid() -> Value {
-    json!({
-        "Policies": {
-            policy("c0"): {"SANs": ["coordinator", "*"], "WorkloadSecretID": "coordinator", "Role": "coordinator"},
-            policy("3e"): {"SANs": ["web", "*", "10.0.0.1", "spiffe://td/web"], "WorkloadSecretID": "", "Role": ""},
-        },
-        "ReferenceValues": {
-            "snp": [{
-                "Platform": "Metal-QEMU-SNP",
-                "ProductName": "Milan",
-                "TrustedMeasurement": "11".repeat(48),
-                "MinimumTCB": {"BootloaderVersion": 3, "TEEVersion": 0, "SNPVersion": 8, "MicrocodeVersion": 115},
-                "GuestPolicy": {"ABIMinor": 0, "ABIMajor": 0, "SMT": true},
-                "PlatformInfo": {"SMTEnabled": true},
-                "MinimumMitigationVector": 0,
-                "AllowedChipIDs": ["ab".repeat(64)],
-            }],
-            "tdx": [{
-                "MrTd": "22".repeat(48), "MrSeam": "33".repeat(48),
-                "Rtmrs": ["44".repeat(48), "55".repeat(48), "66".repeat(48), "77".repeat(48)],
-                "Rtmr0Alternatives": ["88".repeat(48)],
-                "Xfam": "e702060000000000", "AllowedPIIDs": ["99".repeat(16)],
-                "MemoryIntegrity": true, "MinTCBEvaluationDataNumber": 17,
-            }],
-            "insecure": [{
-                "RootSHA256": "aa".repeat(32),
-                "snp": {
-                    "ProductName": "Genoa", "TrustedMeasurement": "bb".repeat(48),
-                    "MinimumTCB": {"BootloaderVersion": 1, "TEEVersion": 1, "SNPVersion": 1, "MicrocodeVersion": 1},
-                    "GuestPolicy": {"SMT": true}, "PlatformInfo": {},
-                },
-            }],
-        },
-        "WorkloadOwnerKeyDigests": ["cc".repeat(32)],
-        "WorkloadOwnerPubKeys": [OWNER_KEY.clone()],
-        "WorkloadOwnerThreshold": 2,
-        "SeedshareOwnerPubKeys": [rsa_key(1), rsa_key(3)],
-        "SeedshareThreshold": 2,
-    })
-}
-
-fn parse(value: &Value) -> Result<Manifest, ManifestError> {
-    Manifest::parse(&serde_json::to_vec_pretty(value).expect("JSON"))
-}
-
-/// Problems of the valid manifest with `value` at `pointer`.
-fn problems_with(pointer: &str, value: Value) -> Vec<String> {
-    let mut manifest = valid();
-    *manifest
-        .pointer_mut(pointer)
-        .unwrap_or_else(|| panic!("{pointer} is there")) = value;
-    problems(&manifest)
-}
-
-fn problems(manifest: &Value) -> Vec<String> {
-    let error = parse(manifest).expect_err("the manifest is refused");
-    error.problems().iter().map(Problem::to_string).collect()
-}
+use serde_json::json;
 
 #[test]
 fn accepts_a_complete_manifest_and_knows_every_part() {

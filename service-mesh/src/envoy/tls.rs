@@ -1,4 +1,4 @@
-//! TLS of the mesh: version 1.3 only, both sides present a certificate, and both verify against the mesh CA.
+//! TLS of the mesh: version 1.3 only. Servers always present a certificate, clients of ours too; both verify against the mesh CA.
 //!
 //! Certificates come through file-based secret discovery, whose `watched_directory` makes Envoy read the files again when
 //! one is moved into the directory. So a renewal by rename needs no restart. While a renewal is half done, key and
