@@ -56,6 +56,26 @@ fn pod_with_a_changed_policy_gets_no_certificate_and_is_told_why() {
     }
 }
 
+#[test]
+fn policy_in_the_guest_refuses_a_program_that_the_host_chose() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (cluster, coordinator) = started(directory.path(), 32);
+    let genuine = cluster.workloads().expect("workloads")["store"].clone();
+    let changed = genuine.with_program_of_the_host("contrast-initializer", "/bin/evil");
+    let error = cluster
+        .start_pod(&changed, &coordinator)
+        .expect_err("is refused")
+        .to_string();
+    assert!(
+        error.contains("the pod's policy refuses CreateContainerRequest"),
+        "{error}"
+    );
+    assert!(
+        error.contains(r#"arguments: expected ["/bin/initializer"]"#),
+        "{error}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn application_answers_members_of_the_mesh_only() {
     if envoy().is_none() {

@@ -8,6 +8,7 @@
 //! | kubelet, kata-agent | [`Pod`]: reads the generated YAML, asks the pod's policy, starts the real programs |
 //! | owner's laptop | [`Owner`]: runs the real `contrast` in a workspace directory |
 
+mod agent;
 mod cluster;
 mod dns;
 mod mesh_client;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use contrast_policy::Initdata;
 use serde_json::Value;
 
-use super::{Process, envoy, program, yaml};
+use super::{Process, agent::Agent, envoy, program, yaml};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const INITIALIZER: &str = "contrast-initializer";
@@ -24,6 +24,8 @@ pub struct PodSpec {
     pub name: String,
     /// Initdata document, exact bytes: what the guest is started with.
     pub initdata: Vec<u8>,
+    kind: String,
+    namespace: String,
     template: Value,
 }
 
@@ -44,9 +46,12 @@ impl PodSpec {
             let name = document["metadata"]["name"]
                 .as_str()
                 .context("workload without a name")?;
+            let text = |value: &Value| value.as_str().unwrap_or("default").to_owned();
             let spec = Self {
                 name: name.to_owned(),
                 initdata,
+                kind: text(&document["kind"]),
+                namespace: text(&document["metadata"]["namespace"]),
                 template: template.clone(),
             };
             specs.insert(name.to_owned(), spec);
@@ -59,6 +64,23 @@ impl PodSpec {
         Initdata::parse(self.initdata.clone())
             .map(|initdata| hex::encode(initdata.hash()))
             .unwrap_or_default()
+    }
+
+    /// The same pod, with the same policy, whose host runs another program in `container`.
+    #[must_use]
+    pub fn with_program_of_the_host(&self, container: &str, program: &str) -> Self {
+        let mut changed = self.clone();
+        for list in ["initContainers", "containers"] {
+            let containers = changed.template["spec"][list].as_array_mut();
+            for found in containers
+                .into_iter()
+                .flatten()
+                .filter(|found| found["name"] == container)
+            {
+                found["command"] = serde_json::json!([program]);
+            }
+        }
+        changed
     }
 
     fn containers(&self) -> impl Iterator<Item = &Value> {
@@ -98,6 +120,7 @@ impl Pod {
     /// When a container cannot be started or does not become ready.
     pub fn start(spec: &PodSpec, address: Ipv4Addr, surroundings: &Surroundings) -> Result<Self> {
         let mut pod = Self::prepare(spec, address, surroundings)?;
+        let mut agent = Agent::boot(&spec.initdata, &spec.name, &spec.kind, &spec.namespace)?;
         for container in spec.containers() {
             let name = container["name"]
                 .as_str()
@@ -105,6 +128,7 @@ impl Pod {
             if name != INITIALIZER && envoy().is_none() {
                 break;
             }
+            agent.run(container, &pod.environment(container)?)?;
             let mut process = pod.launch(spec, container, name, surroundings)?;
             pod.wait_until_ready(container, name, &mut process)?;
             pod.containers.push((name.to_owned(), process));
@@ -190,12 +214,7 @@ impl Pod {
         let arguments = words("command").into_iter().skip(1).chain(words("args"));
         command.args(arguments.filter_map(|word| word.as_str().map(str::to_owned)));
         command.env_clear().env("RUST_BACKTRACE", "1");
-        for variable in words("env") {
-            let key = variable["name"]
-                .as_str()
-                .context("variable without a name")?;
-            command.env(key, self.value(&variable)?);
-        }
+        command.envs(self.environment(container)?);
         // What a confidential VM has and a process on a laptop has not.
         command
             .env("CONTRAST_INSECURE_SOFTWARE_TEE", &surroundings.tee)
@@ -211,6 +230,22 @@ impl Pod {
             command.env("CONTRAST_ENVOY_BINARY", envoy);
         }
         Process::start(name, command, &directory)
+    }
+
+    fn environment(&self, container: &Value) -> Result<Vec<(String, String)>> {
+        let variables = container["env"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        variables
+            .iter()
+            .map(|variable| {
+                let name = variable["name"]
+                    .as_str()
+                    .context("variable without a name")?;
+                Ok((name.to_owned(), self.value(variable)?))
+            })
+            .collect()
     }
 
     fn value(&self, variable: &Value) -> Result<String> {
