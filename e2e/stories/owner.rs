@@ -206,6 +206,38 @@ fn generating_again_changes_nothing() {
     assert_eq!(snapshot(), before);
 }
 
+#[test]
+fn generating_for_hardware_lists_what_only_the_operator_knows() {
+    let directory = tempfile::tempdir().expect("directory");
+    let cluster = Cluster::create(directory.path(), 28).expect("cluster");
+    let generated = cluster.owner().contrast(&[
+        "generate",
+        "--reference-values",
+        "metal-qemu-snp",
+        "--reference-values",
+        "metal-qemu-tdx",
+        "resources",
+    ]);
+    let printed = generated.expect("generates").stdout;
+    for gap in [
+        "fill in: $.ReferenceValues.snp[0].TrustedMeasurement",
+        "fill in: $.ReferenceValues.snp[0].MinimumTCB.SNPVersion",
+        "fill in: $.ReferenceValues.tdx[0].MrSeam",
+        "fill in: $.ReferenceValues.tdx[0].Rtmrs",
+    ] {
+        assert!(printed.contains(gap), "{gap} is not in {printed}");
+    }
+    let set = cluster
+        .owner()
+        .try_contrast(&["set", "-c", "127.0.0.1:1", "resources"])
+        .expect("runs");
+    assert_eq!(
+        set.code, 2,
+        "an incomplete manifest must not be used: {}",
+        set.stderr
+    );
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("creates");
     for entry in fs::read_dir(from).expect("reads") {

@@ -234,6 +234,12 @@ fn tdx_demands(
     let rtmrs_path = path.key("Rtmrs");
     let rtmrs = if value.rtmrs.len() == 4 {
         list(&value.rtmrs, SHA384, &rtmrs_path, problems).and_then(|list| list.try_into().ok())
+    } else if value.rtmrs.is_empty() {
+        problems.fill_in(
+            &rtmrs_path,
+            "missing; fill in RTMR0 to RTMR3, 96 hex digits each",
+        );
+        None
     } else {
         let message = format!(
             "expected 4 entries, RTMR0 to RTMR3, found {}",
