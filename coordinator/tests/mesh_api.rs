@@ -141,7 +141,15 @@ async fn nobody_connects_before_a_manifest_is_set_or_with_an_unknown_policy() {
     let error = mesh_client(address, &manifest, deployment.guest(b"changed policy")).await;
     let error = error.expect_err("unknown policy");
     assert!(error.contains("HOSTDATA"), "{error}");
-    let metrics = get(coordinator.addresses.ops, "/metrics").1;
+    // The server counts a failure after it told the client, so the client may be first.
+    let mut metrics = String::new();
+    for _ in 0..200 {
+        metrics = get(coordinator.addresses.ops, "/metrics").1;
+        if metrics.contains("contrast_meshapi_attestation_failures_total 2\n") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     assert!(
         metrics.contains("contrast_meshapi_attestation_failures_total 2\n"),
         "{metrics}"

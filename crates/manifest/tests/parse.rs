@@ -420,8 +420,12 @@ fn rejects_incomplete_reference_values() {
         ]
     );
     assert_eq!(
+        problems_with("/ReferenceValues/tdx/0/Rtmrs", json!(["00"])),
+        ["$.ReferenceValues.tdx[0].Rtmrs: expected 4 entries, RTMR0 to RTMR3, found 1"]
+    );
+    assert_eq!(
         problems_with("/ReferenceValues/tdx/0/Rtmrs", json!([])),
-        ["$.ReferenceValues.tdx[0].Rtmrs: expected 4 entries, RTMR0 to RTMR3, found 0"]
+        ["$.ReferenceValues.tdx[0].Rtmrs: missing; fill in RTMR0 to RTMR3, 96 hex digits each"]
     );
     assert_eq!(
         problems_with(
