@@ -182,10 +182,10 @@ fn container_exists_once_and_may_come_back_after_its_removal() {
     let mut host = Host::new();
     host.create_sandbox();
     assert!(host.create("gate").allowed);
-    assert_eq!(
-        host.create("gate").reasons,
-        ["container gate exists already"]
-    );
+    let mut again = create("gate");
+    again["container_id"] = json!("another-id");
+    let decision = host.ask("CreateContainerRequest", &again);
+    assert_eq!(decision.reasons, ["container gate exists already"]);
     assert!(
         host.ask(
             "RemoveContainerRequest",
@@ -295,6 +295,47 @@ fn container_that_the_pod_does_not_declare_is_refused() {
         "{:?}",
         decision.reasons
     );
+}
+
+/// A container under the sandbox's id could be started as if it were the sandbox, before the gate.
+#[test]
+fn container_cannot_take_the_id_of_another() {
+    let mut host = Host::new();
+    host.create_sandbox();
+    let mut request = create("gate");
+    request["container_id"] = json!("sandbox-id");
+    let decision = host.ask("CreateContainerRequest", &request);
+    assert_eq!(decision.reasons, ["container id: it is the sandbox's"]);
+    assert!(host.create("gate").allowed);
+    let mut request = create("app");
+    request["container_id"] = json!("gate-id");
+    let decision = host.ask("CreateContainerRequest", &request);
+    assert_eq!(decision.reasons, ["container id: it is in use already"]);
+}
+
+#[test]
+fn request_that_leaves_out_what_is_checked_is_refused() {
+    for left_out in [
+        "/OCI/Process",
+        "/OCI/Root",
+        "/OCI/Annotations",
+        "/storages",
+        "/container_id",
+    ] {
+        let mut host = Host::new();
+        host.create_sandbox();
+        let mut request = create("gate");
+        let (parent, key) = left_out.rsplit_once('/').expect("a path");
+        let parent = request
+            .pointer_mut(parent)
+            .and_then(Value::as_object_mut)
+            .expect("an object");
+        parent.remove(key);
+        assert!(
+            !host.ask("CreateContainerRequest", &request).allowed,
+            "{left_out}"
+        );
+    }
 }
 
 #[test]

@@ -158,6 +158,20 @@ container_denials contains reason if {
 	reason := sprintf("container %s exists already", [container.name])
 }
 
+# An id names one container: a second one under it could borrow what the first may do.
+container_denials contains "container id: it is in use already" if {
+	input.container_id in object.keys(state.active)
+}
+
+container_denials contains "container id: it is the sandbox's" if {
+	state.sandbox != null
+	input.container_id == state.sandbox.id
+}
+
+container_denials contains "container id: it is missing" if not is_string(input.container_id)
+
+container_denials contains "arguments: they are missing" if not input.OCI.Process.Args
+
 container_denials contains reason if {
 	not image_matches
 	reason := sprintf("image: expected digest %s in both the pulled source and the annotation, found %v and %v", [container.image_digest, pulled_images, object.get(annotations, "io.kubernetes.cri.image-name", null)])
@@ -245,6 +259,8 @@ container_denials contains reason if {
 container_denials contains reason if some reason in common_denials
 
 # Fields that no pod of ours uses and that could weaken any.
+common_denials contains "root file system: it is missing" if not input.OCI.Root.Path
+
 common_denials contains "hooks must be absent" if object.get(input.OCI, "Hooks", null) != null
 
 common_denials contains "shared mounts must be absent" if count(object.get(input, "shared_mounts", [])) > 0
