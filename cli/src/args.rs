@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::commands::{attestation::AttestationArgs, manifest::ManifestArgs};
 use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};
 
 /// Run Kubernetes pods as confidential VMs, and prove it
@@ -107,6 +108,10 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Hand a seed share to a Coordinator that restarted without its seed
     Recover(RecoverArgs),
+    /// Show or verify evidence in files, offline
+    Attestation(AttestationArgs),
+    /// Work on a manifest file
+    Manifest(ManifestArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// Print the version and what this build supports

@@ -12,8 +12,8 @@ pub enum Exit {
     Negative,
     /// The command line or a file is wrong; the same call will fail again.
     Usage,
-    /// Generated files are out of date. No command of this version ends with it.
-    OutOfDate,
+    /// `attestation verify`: the evidence in the files is not verified. Reserved for generated files that are out of date.
+    NotVerified,
     /// The Coordinator could not be reached, or is in a state in which it cannot do what was asked.
     Unavailable,
     /// A bug, or a machine that cannot run `contrast` at all.
@@ -27,7 +27,7 @@ impl Exit {
             Self::Success => 0,
             Self::Negative => 1,
             Self::Usage => 2,
-            Self::OutOfDate => 3,
+            Self::NotVerified => 3,
             Self::Unavailable => 4,
             Self::Internal => 70,
         }
@@ -46,7 +46,7 @@ Exit codes:
   0   success
   1   negative verdict: evidence refused, history broken, or manifest differs
   2   usage error or bad input
-  3   out of date (reserved)
+  3   evidence in files not verified
   4   Coordinator unreachable, or in a state that does not allow the request
   70  internal error";
 
@@ -56,8 +56,8 @@ mod tests {
 
     #[test]
     fn help_lists_every_code() {
-        use Exit::{Internal, Negative, OutOfDate, Success, Unavailable, Usage};
-        for exit in [Success, Negative, Usage, OutOfDate, Unavailable, Internal] {
+        use Exit::{Internal, Negative, NotVerified, Success, Unavailable, Usage};
+        for exit in [Success, Negative, Usage, NotVerified, Unavailable, Internal] {
             let line = format!("\n  {:<3} ", exit.code());
             assert!(HELP.contains(&line), "{exit:?} is missing from:\n{HELP}");
         }

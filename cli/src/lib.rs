@@ -5,6 +5,7 @@
 //!   failures look, [`exit`] what the exit codes mean.
 //! - [`workspace`] knows the files around a deployment, [`deployment`] reads the YAML that `generate` wrote, [`dial`] opens
 //!   attested connections to a Coordinator, [`call`] explains its refusals.
+//! - [`attestation`] reads evidence from files and shows what it says.
 //! - [`verify`] judges what a Coordinator says about itself; [`generate`] turns Kubernetes YAML into a deployment.
 //!
 //! What it never does: send anything to anyone but the Coordinator and the registries that were named, write a secret that
@@ -12,6 +13,7 @@
 
 pub mod address;
 pub mod args;
+pub mod attestation;
 pub mod call;
 pub mod certificate;
 pub mod commands;

@@ -237,6 +237,17 @@ pub fn read(
     })
 }
 
+/// Replaces the file at `path` atomically.
+///
+/// # Errors
+/// When it cannot be written; the file that was there is then untouched.
+pub fn overwrite(path: &Path, contents: &[u8]) -> Result<(), WorkspaceError> {
+    replace(path, contents).map_err(|source| WorkspaceError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Reads a file that may be missing.
 ///
 /// # Errors

@@ -1,9 +1,11 @@
 //! One module for each command.
 
+pub mod attestation;
 mod completion;
 mod generate;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
+pub mod manifest;
 mod recover;
 mod set;
 mod verify;
@@ -32,6 +34,8 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Set(args) => block_on(set::run(args, &workspace()?, output)),
         Command::Verify(args) => block_on(verify::run(args, &workspace()?, output)),
         Command::Recover(args) => block_on(recover::run(args, &workspace()?, output)),
+        Command::Attestation(args) => attestation::run(args, output),
+        Command::Manifest(args) => manifest::run(args, &workspace()?, output),
         Command::Completion(args) => completion::run(args, output),
         Command::Version(args) => version::run(*args, output),
         #[cfg(feature = "software-tee")]

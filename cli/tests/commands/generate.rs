@@ -5,7 +5,7 @@ use std::fs;
 use crate::context::Context;
 
 /// A Coordinator and a workload, as a user writes them.
-const APPLICATION: &str = "\
+pub(crate) const APPLICATION: &str = "\
 apiVersion: apps/v1
 kind: StatefulSet
 metadata:

@@ -1,7 +1,12 @@
 //! Drives the real `contrast` binary; one module for each command.
 
-#![expect(clippy::expect_used, reason = "a test may panic")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says what it skipped"
+)]
 
+mod attestation;
 mod context;
 mod generate;
 mod help;

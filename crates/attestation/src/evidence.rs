@@ -1,7 +1,7 @@
 use contrast_proto::evidence as wire;
 use prost::Message;
 
-use crate::Tee;
+use crate::{ReportData, Tee, snp, tdx};
 
 const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 const CRL_BYTES_MAX: usize = 64 * 1024;
@@ -92,6 +92,17 @@ impl Evidence {
         match self {
             Self::Snp(_) => Tee::Snp,
             Self::Tdx(_) => Tee::Tdx,
+        }
+    }
+
+    /// The report data that the evidence shows; none when it holds no readable report. Not verified.
+    pub fn report_data(&self) -> Option<ReportData> {
+        match self {
+            Self::Snp(evidence) => {
+                let report = snp::Report::parse(&evidence.report).ok()?;
+                Some(ReportData(report.report_data))
+            }
+            Self::Tdx(evidence) => tdx::report_data(&evidence.quote),
         }
     }
 

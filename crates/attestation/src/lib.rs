@@ -16,6 +16,7 @@
 //! certificate because it came with the evidence, read the clock, or open a network connection.
 
 pub mod appraisal;
+mod authenticity;
 mod check;
 mod evidence;
 mod issuer;
@@ -25,10 +26,12 @@ mod report;
 pub mod snp;
 #[cfg(feature = "software-tee")]
 pub mod software;
+pub mod specification;
 pub mod tdx;
 mod verifier;
 
 pub use appraisal::{Demands, ReferenceValue, Root};
+pub use authenticity::{Authenticity, authenticate};
 pub use check::{Check, CheckList};
 pub use evidence::{Evidence, EvidenceFormatError, SnpEvidence, TdxCollateral, TdxEvidence};
 pub use issuer::{IssueError, Issuer};

@@ -14,8 +14,19 @@ pub struct SetReport {
 /// The outcome of comparing evidence with every reference value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppraisalReport {
-    /// One entry for each reference value that applies to this kind of evidence.
+    /// One entry for each reference value that applies to this kind of evidence, the one that it came closest to first.
     pub sets: Vec<SetReport>,
+}
+
+impl AppraisalReport {
+    /// Orders the reference values by the number of their failed checks: the one that the evidence came closest to is what
+    /// its reader most likely meant. Equally close ones keep the manifest's order.
+    pub(crate) fn closest_first(&mut self) {
+        self.sets.sort_by_key(|set| {
+            let failed = set.checks.checks().iter().filter(|check| !check.passed);
+            failed.count()
+        });
+    }
 }
 
 impl fmt::Display for AppraisalReport {

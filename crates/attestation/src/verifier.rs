@@ -152,6 +152,7 @@ impl EvidenceVerifier for Verifier {
                 available,
             });
         }
+        report.closest_first();
         Err(VerifyError::Refused(report))
     }
 }

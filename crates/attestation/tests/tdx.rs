@@ -271,8 +271,8 @@ fn rejects_components_below_every_level() {
     assert_only(module, SIGNATURES, "ISVSVN");
     assert_only(
         verify_changed(|guest| guest.tee_tcb_svn[2] = 0),
-        SIGNATURES,
         "TCB level",
+        "below every level",
     );
     assert_only(
         verify_changed(|guest| guest.tee_tcb_svn[1] = 9),

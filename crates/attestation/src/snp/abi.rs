@@ -4,7 +4,7 @@
 //! Specification", revision 1.58. All integers are little-endian. Bytes that the table reserves are not interpreted; they
 //! are covered by the signature.
 
-use crate::appraisal::{SnpGuestPolicy, SnpPlatformInfo};
+use crate::appraisal::{SnpGuestPolicy, SnpPlatformInfo, SnpProduct};
 
 use super::tcb::TcbVersion;
 
@@ -278,6 +278,11 @@ impl Report {
             alias_check_complete: bit(5),
             tio_enabled: bit(7),
         }
+    }
+
+    /// The product line by the CPUID fields; none before version 3 and for processors that are none of them.
+    pub fn product(&self) -> Option<SnpProduct> {
+        self.cpuid.and_then(super::tcb::product_of)
     }
 
     /// KEY_INFO bit 0, AUTHOR_KEY_EN: AUTHOR_KEY_DIGEST holds a digest.

@@ -26,18 +26,21 @@ mod tests;
 mod validate;
 pub(crate) mod verify;
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::{
-    CheckList, PolicyHash, ReportData, Root, SnpEvidence, Tee, appraisal::SnpDemands, proof::Facts,
+    CheckList, PolicyHash, ReportData, Root, SnpEvidence, Tee,
+    appraisal::{SnpDemands, SnpProduct},
+    proof::Facts,
 };
 
 pub use abi::{
     Cpuid, FirmwareVersion, MitigationVectors, REPORT_BYTES, Report, ReportFormatError, SigningKey,
 };
 pub use cache::ChainCache;
+pub use roots::{VendorChain, vendor_chain};
 pub use tcb::TcbVersion;
 
 /// Compares `evidence` with the demands of one reference value. All comparisons go to `checks`; the facts, which are
@@ -51,7 +54,62 @@ pub(crate) fn appraise(
     chains: &ChainCache,
     checks: &mut CheckList,
 ) -> Option<Facts> {
-    let ark_pin = roots::PinnedArk::of(root, demands.product);
+    let Opened { report, chain } = open(evidence, root, demands.product, now, chains, checks)?;
+    let endorsement = chain.as_deref().map(|chain| &chain.endorsement);
+    validate::validate(&report, endorsement, demands, report_data, checks);
+    signed_facts(evidence, &report, endorsement?, checks)
+}
+
+/// Checks everything about `evidence` that needs no reference value: its chain up to the root of the product that it shows,
+/// its signature, and that report and certificate agree. What the report says about its guest is not judged.
+pub(crate) fn authenticate(
+    evidence: &SnpEvidence,
+    root: Root,
+    now: SystemTime,
+    checks: &mut CheckList,
+) -> Option<Facts> {
+    let Some(product) = claimed_product(evidence) else {
+        let expected = "Milan, Genoa or Turin, by CPUID (report version 3 and later) or by the VEK certificate (version 2)";
+        checks.fail("product", expected, "none of them");
+        return None;
+    };
+    let chains = ChainCache::default();
+    let Opened { report, chain } = open(evidence, root, product, now, &chains, checks)?;
+    let endorsement = chain.as_deref().map(|chain| &chain.endorsement);
+    validate::consistency(&report, endorsement, product, checks);
+    signed_facts(evidence, &report, endorsement?, checks)
+}
+
+/// The product that unverified evidence shows, by the report's CPUID or else by the certificate.
+pub(crate) fn claimed_product(evidence: &SnpEvidence) -> Option<SnpProduct> {
+    let report = Report::parse(&evidence.report).ok()?;
+    report
+        .product()
+        .or_else(|| product_of_certificate(&evidence.vek))
+}
+
+/// The product in a VCEK or VLEK certificate (DER). The certificate is not verified.
+pub fn product_of_certificate(der: &[u8]) -> Option<SnpProduct> {
+    let certificate = certificate::SignedCertificate::parse(der).ok()?;
+    let key = certificate::EndorsementKey::read(&certificate).ok()?;
+    Some(key.product)
+}
+
+struct Opened {
+    report: Report,
+    chain: Option<Arc<chain::Chain>>,
+}
+
+/// Reads the report and verifies the chain under the ARK of `product`.
+fn open(
+    evidence: &SnpEvidence,
+    root: Root,
+    product: SnpProduct,
+    now: SystemTime,
+    chains: &ChainCache,
+    checks: &mut CheckList,
+) -> Option<Opened> {
+    let ark_pin = roots::PinnedArk::of(root, product);
     let ark_sha256 = digest(&SHA256, &evidence.ark);
     let ark_is_pinned = ark_sha256.as_ref() == ark_pin.sha256.as_slice();
     let expected = format!("{}, SHA-256 {}", ark_pin.name, hex::encode(ark_pin.sha256));
@@ -66,18 +124,23 @@ pub(crate) fn appraise(
         true => chains.verify(evidence, &ark_pin, now, checks),
         false => None,
     };
-    let endorsement = chain.as_deref().map(|chain| &chain.endorsement);
-
-    let report = match Report::parse(&evidence.report) {
-        Ok(report) => report,
+    match Report::parse(&evidence.report) {
+        Ok(report) => Some(Opened { report, chain }),
         Err(error) => {
             checks.fail("report", "an attestation report", error.to_string());
-            return None;
+            None
         }
-    };
-    validate::validate(&report, endorsement, demands, report_data, checks);
-    let endorsement = endorsement?;
-    if !verify::verify_signature(&evidence.report, &report, &endorsement.key, checks) {
+    }
+}
+
+/// The report's facts, once its signature holds.
+fn signed_facts(
+    evidence: &SnpEvidence,
+    report: &Report,
+    endorsement: &certificate::EndorsementKey,
+    checks: &mut CheckList,
+) -> Option<Facts> {
+    if !verify::verify_signature(&evidence.report, report, &endorsement.key, checks) {
         return None;
     }
     Some(Facts {
@@ -88,6 +151,6 @@ pub(crate) fn appraise(
             masked if masked == [0; 64] => Vec::new(),
             chip_id => chip_id.to_vec(),
         },
-        claims: claims::claims(&report, endorsement.product),
+        claims: claims::claims(report, endorsement.product),
     })
 }

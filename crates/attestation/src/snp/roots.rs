@@ -57,3 +57,50 @@ impl PinnedArk {
         }
     }
 }
+
+/// The certificates above the VCEKs of one product, DER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VendorChain {
+    /// AMD SEV key: signs VCEK certificates.
+    pub ask: &'static [u8],
+    /// AMD root key: signs the ASK.
+    pub ark: &'static [u8],
+}
+
+/// AMD's ASK and ARK of `product`, for evidence that comes without them. They change nothing about what is trusted: the
+/// ARK is pinned, and the ASK is verified like one that came with the evidence. There is none here for VLEKs.
+pub fn vendor_chain(product: SnpProduct) -> VendorChain {
+    match product {
+        SnpProduct::Milan => VendorChain {
+            ask: include_bytes!("vendor/milan-ask.der"),
+            ark: include_bytes!("vendor/milan-ark.der"),
+        },
+        SnpProduct::Genoa => VendorChain {
+            ask: include_bytes!("vendor/genoa-ask.der"),
+            ark: include_bytes!("vendor/genoa-ark.der"),
+        },
+        SnpProduct::Turin => VendorChain {
+            ask: include_bytes!("vendor/turin-ask.der"),
+            ark: include_bytes!("vendor/turin-ark.der"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::digest::{SHA256, digest};
+
+    use super::{super::certificate::SignedCertificate, *};
+
+    #[test]
+    fn the_embedded_chains_lead_to_the_pinned_roots() {
+        for product in [SnpProduct::Milan, SnpProduct::Genoa, SnpProduct::Turin] {
+            let chain = vendor_chain(product);
+            let pin = PinnedArk::of(Root::Vendor, product);
+            assert_eq!(digest(&SHA256, chain.ark).as_ref(), pin.sha256);
+            let ark = SignedCertificate::parse(chain.ark).expect("ARK");
+            let ask = SignedCertificate::parse(chain.ask).expect("ASK");
+            ask.is_signed_by(&ark).expect("signed");
+        }
+    }
+}

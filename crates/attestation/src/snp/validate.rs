@@ -50,6 +50,21 @@ pub(super) fn validate(
     }
 }
 
+/// Checks that report and certificate are about the same chip, product and TCB, and that the firmware did sign.
+pub(super) fn consistency(
+    report: &Report,
+    endorsement: Option<&EndorsementKey>,
+    product: SnpProduct,
+    checks: &mut CheckList,
+) {
+    let product = check_product(report, endorsement, product, checks);
+    check_key_info(report, endorsement, checks);
+    if let Some(endorsement) = endorsement {
+        let reported = report.reported_tcb.components(product);
+        check_endorsement(report, &reported, product, endorsement, checks);
+    }
+}
+
 /// The product that the report itself shows: by CPUID from version 3 on, before that by its certificate. It decides how
 /// TCB_VERSIONs are read; when it cannot be told, they are read as the demanded product's.
 fn check_product(

@@ -18,6 +18,7 @@
 //! Comparisons are made, and reported, even when a signature is wrong; facts are returned only when every signature holds.
 
 mod demands;
+mod details;
 mod provider;
 mod quote;
 mod root;
@@ -31,6 +32,12 @@ use crate::{
     appraisal::TdxDemands, proof::Facts,
 };
 use dcap_qvl::QuoteClaims;
+
+pub use details::{PckDetails, QuoteDetails, QuoteFormatError, TdDetails15};
+
+/// Chain (PEM, signer first) of the key that signed Intel's TCB info and QE identities from 2018 to 2025. PCS sends it in an
+/// HTTP header, which collected answers often lack; it is verified like one that came along.
+pub const INTEL_TCB_SIGNING_CHAIN_2018: &str = include_str!("vendor/intel_tcb_signing_2018.pem");
 
 /// Compares `evidence` with `demands` at the time `now`. Facts are returned when the signatures hold up to `root`, even if
 /// other checks failed.
@@ -49,6 +56,26 @@ pub(crate) fn appraise(
     verify::check_tcb(&claims, checks);
     demands::check_platform(&claims, demands, checks);
     facts(&claims)
+}
+
+/// Checks everything about `evidence` that needs no reference value: all signatures from `root` down to the TD report, and the
+/// platform's TCB status.
+pub(crate) fn authenticate(
+    evidence: &TdxEvidence,
+    root: Root,
+    now: SystemTime,
+    checks: &mut CheckList,
+) -> Option<Facts> {
+    let quote = quote::parse(&evidence.quote, checks)?;
+    let claims = verify::verify(evidence, &quote, root, now, checks)?;
+    verify::check_tcb(&claims, checks);
+    facts(&claims)
+}
+
+/// REPORTDATA of a quote; none when it is no TDX quote. Not verified.
+pub(crate) fn report_data(quote: &[u8]) -> Option<ReportData> {
+    let quote = quote::parse(quote, &mut CheckList::default())?;
+    Some(ReportData(quote.td_report().report_data))
 }
 
 /// Claims under 1.3.9901.2.2:

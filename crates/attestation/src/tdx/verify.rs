@@ -8,6 +8,10 @@ use crate::{CheckList, Root, TdxCollateral, TdxEvidence};
 
 use super::{provider::AwsLc, quote::TdQuote, root, validity};
 
+/// What `dcap-qvl` says of a platform that is older than every level. It matches levels after it has verified every
+/// signature.
+const BELOW_EVERY_LEVEL: &str = "No matching TCB level found";
+
 /// Verifies every signature from the pinned root down to the TD report, at `now`, and finds the platform's TCB status. The
 /// claims are what that proved; without them there is a failed check that says what broke.
 pub(super) fn verify(
@@ -44,6 +48,16 @@ pub(super) fn verify(
             checks.record(FIELD, EXPECTED, "verified", true);
             check_pce_id(&claims, collateral, checks);
             Some(claims)
+        }
+        Err(error) if error.to_string().contains(BELOW_EVERY_LEVEL) => {
+            checks.record(FIELD, EXPECTED, "verified", true);
+            let expected = "a level of the TCB info that the platform's SVNs reach";
+            checks.fail(
+                "TCB level",
+                expected,
+                "SVNs below every level that Intel lists",
+            );
+            None
         }
         Err(error) => {
             checks.fail(FIELD, EXPECTED, format!("{error:#}"));

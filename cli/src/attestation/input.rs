@@ -1,0 +1,313 @@
+//! From files to evidence.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use contrast_attestation::{
+    Evidence, EvidenceFormatError, SnpEvidence, TdxEvidence,
+    snp::{self, Report, ReportFormatError, SigningKey},
+    tdx::{QuoteDetails, QuoteFormatError},
+};
+use der::Decode as _;
+use x509_cert::Certificate;
+
+use super::collateral;
+use crate::{
+    diagnostic::Diagnose,
+    exit::Exit,
+    workspace::{self, WorkspaceError},
+};
+
+/// Where evidence comes from: one evidence file, or raw parts.
+#[derive(Debug, Clone, Args)]
+pub struct EvidenceArgs {
+    /// Evidence file (protobuf `contrast.v1.evidence.Evidence`)
+    #[arg(value_name = "FILE", conflicts_with_all = ["snp_report", "tdx_quote"])]
+    #[arg(required_unless_present_any = ["snp_report", "tdx_quote"])]
+    pub evidence: Option<PathBuf>,
+
+    /// SEV-SNP attestation report, 1184 bytes
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "vek",
+        conflicts_with = "tdx_quote"
+    )]
+    pub snp_report: Option<PathBuf>,
+
+    /// VCEK or VLEK certificate of the report's signer, DER or PEM
+    #[arg(long, value_name = "FILE", requires = "snp_report")]
+    pub vek: Option<PathBuf>,
+
+    /// ASK (or ASVK) and ARK, PEM as AMD serves them, or DER; may be repeated [default: AMD's for VCEKs, built in]
+    #[arg(long, value_name = "FILE", requires = "snp_report")]
+    pub chain: Vec<PathBuf>,
+
+    /// Revocation list signed by the ARK, DER or PEM
+    #[arg(long, value_name = "FILE", requires = "snp_report")]
+    pub crl: Option<PathBuf>,
+
+    /// TDX quote, version 4 or 5
+    #[arg(long, value_name = "FILE")]
+    pub tdx_quote: Option<PathBuf>,
+
+    /// Collateral of the quote's platform: directories or files with Intel's answers (TCB info, QE identity, CRLs, issuer
+    /// chains), recognised by content; may be repeated
+    #[arg(long, value_name = "PATH", requires = "tdx_quote")]
+    pub collateral: Vec<PathBuf>,
+}
+
+/// A file that is not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// The file could not be read.
+    #[error(transparent)]
+    File(#[from] WorkspaceError),
+    /// No attestation report.
+    #[error("`{}` is no attestation report", .path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ReportFormatError,
+    },
+    /// No TDX quote.
+    #[error("`{}` is no TDX quote", .path.display())]
+    Quote {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: QuoteFormatError,
+    },
+    /// No evidence of ours.
+    #[error("`{}` is no evidence file", .path.display())]
+    Evidence {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: EvidenceFormatError,
+    },
+    /// Neither PEM nor DER of what was expected.
+    #[error("`{}` holds no {expected} in DER or PEM", .path.display())]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+        /// Why.
+        source: der::Error,
+    },
+    /// The chain is not two certificates, one of them self-signed.
+    #[error("expected an ASK (or ASVK) and a self-issued ARK in --chain, found {found}")]
+    Chain {
+        /// What was found.
+        found: String,
+    },
+    /// Nothing is built in for this signer.
+    #[error(
+        "--chain is missing, and only the chains of VCEKs are built in; the report was signed by {found}"
+    )]
+    NoChain {
+        /// The signer.
+        found: String,
+    },
+    /// No directory that can be listed.
+    #[error("cannot list `{}`", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A collateral file of no known kind, or two of one kind.
+    #[error("`{}`: {problem}", .path.display())]
+    Collateral {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Diagnose for InputError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::File(error) => error.hints(),
+            Self::NoChain { .. } => vec![
+                "AMD serves it: /vlek/v1/PRODUCT/cert_chain on kdsintf.amd.com for a VLEK".into(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl EvidenceArgs {
+    /// Reads the files. Sizes, encodings and versions are checked here; nothing else is.
+    ///
+    /// # Errors
+    /// When a file is missing or is not what it should be.
+    pub fn read(&self) -> Result<Evidence, InputError> {
+        match (&self.snp_report, &self.tdx_quote, &self.evidence) {
+            (Some(report), ..) => self.snp(report).map(Evidence::Snp),
+            (None, Some(quote), _) => self.tdx(quote).map(Evidence::Tdx),
+            (None, None, Some(path)) => {
+                let bytes = workspace::read("evidence", path, "")?;
+                let evidence = Evidence::decode(&bytes).map_err(|source| InputError::Evidence {
+                    path: path.clone(),
+                    source,
+                })?;
+                readable(evidence, path)
+            }
+            (None, None, None) => Err(InputError::Chain {
+                found: "no evidence".into(),
+            }),
+        }
+    }
+
+    fn snp(&self, path: &Path) -> Result<SnpEvidence, InputError> {
+        let bytes = workspace::read("attestation report", path, "")?;
+        let report = report(&bytes, path)?;
+        let vek = match &self.vek {
+            Some(vek) => certificates(vek, "VCEK or VLEK certificate")?.swap_remove(0),
+            None => Vec::new(),
+        };
+        let mut chain = Vec::new();
+        for file in &self.chain {
+            chain.extend(certificates(file, "chain of certificates")?);
+        }
+        let (ask, ark) = match chain.is_empty() {
+            true => built_in(&report, &vek)?,
+            false => sorted(chain)?,
+        };
+        let crl = match &self.crl {
+            Some(path) => revocation_list(&workspace::read("CRL", path, "")?, path)?,
+            None => Vec::new(),
+        };
+        Ok(SnpEvidence {
+            report: bytes,
+            vek,
+            ask,
+            ark,
+            crl,
+        })
+    }
+
+    fn tdx(&self, path: &Path) -> Result<TdxEvidence, InputError> {
+        let quote = workspace::read("TDX quote", path, "")?;
+        let details = details(&quote, path)?;
+        let collateral = match self.collateral.is_empty() {
+            true => None,
+            false => Some(collateral::read(&self.collateral, &details)?),
+        };
+        Ok(TdxEvidence { quote, collateral })
+    }
+}
+
+fn readable(evidence: Evidence, path: &Path) -> Result<Evidence, InputError> {
+    match &evidence {
+        Evidence::Snp(snp) => report(&snp.report, path).map(drop)?,
+        Evidence::Tdx(tdx) => details(&tdx.quote, path).map(drop)?,
+        _ => {}
+    }
+    Ok(evidence)
+}
+
+fn report(bytes: &[u8], path: &Path) -> Result<Report, InputError> {
+    Report::parse(bytes).map_err(|source| InputError::Report {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn details(bytes: &[u8], path: &Path) -> Result<QuoteDetails, InputError> {
+    QuoteDetails::parse(bytes).map_err(|source| InputError::Quote {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// AMD's own ASK and ARK; the report's signer must be a VCEK.
+fn built_in(report: &Report, vek: &[u8]) -> Result<(Vec<u8>, Vec<u8>), InputError> {
+    let product = report
+        .product()
+        .or_else(|| snp::product_of_certificate(vek));
+    match (report.signing_key(), product) {
+        (SigningKey::Vcek, Some(product)) => {
+            let chain = snp::vendor_chain(product);
+            Ok((chain.ask.to_vec(), chain.ark.to_vec()))
+        }
+        (SigningKey::Vcek, None) => Err(InputError::NoChain {
+            found: "the VCEK of an unknown product".into(),
+        }),
+        (other, _) => Err(InputError::NoChain {
+            found: format!("a key of kind {other}"),
+        }),
+    }
+}
+
+/// ASK and ARK in this order. The ARK issued itself; which of them are AMD's is for the verifier to say.
+fn sorted(chain: Vec<Vec<u8>>) -> Result<(Vec<u8>, Vec<u8>), InputError> {
+    let count = chain.len();
+    let (roots, others): (Vec<_>, Vec<_>) = chain.into_iter().partition(|der| {
+        Certificate::from_der(der).is_ok_and(|certificate| {
+            let tbs = certificate.tbs_certificate();
+            tbs.issuer() == tbs.subject()
+        })
+    });
+    let self_issued = roots.len();
+    match (
+        <[Vec<u8>; 1]>::try_from(others),
+        <[Vec<u8>; 1]>::try_from(roots),
+    ) {
+        (Ok([ask]), Ok([ark])) => Ok((ask, ark)),
+        _ => Err(InputError::Chain {
+            found: format!("{count} certificates, {self_issued} of them self-issued"),
+        }),
+    }
+}
+
+/// At least one certificate, DER.
+fn certificates(path: &Path, expected: &'static str) -> Result<Vec<Vec<u8>>, InputError> {
+    let bytes = workspace::read(expected, path, "")?;
+    let blocks = from_pem(&bytes);
+    let certificates = if blocks.is_empty() {
+        vec![bytes]
+    } else {
+        blocks
+    };
+    for der in &certificates {
+        Certificate::from_der(der).map_err(|source| InputError::Encoding {
+            path: path.to_owned(),
+            expected,
+            source,
+        })?;
+    }
+    Ok(certificates)
+}
+
+/// A CRL, DER.
+pub(super) fn revocation_list(bytes: &[u8], path: &Path) -> Result<Vec<u8>, InputError> {
+    let der = from_pem(bytes)
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| bytes.to_vec());
+    match x509_cert::crl::CertificateList::<x509_cert::certificate::Rfc5280>::from_der(&der) {
+        Ok(_) => Ok(der),
+        Err(source) => Err(InputError::Encoding {
+            path: path.to_owned(),
+            expected: "certificate revocation list",
+            source,
+        }),
+    }
+}
+
+/// The contents of all PEM blocks; none when there is no PEM.
+pub(super) fn from_pem(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let blocks = pem::parse_many(bytes).unwrap_or_default();
+    blocks.into_iter().map(pem::Pem::into_contents).collect()
+}

@@ -1,0 +1,310 @@
+//! `contrast manifest`: work on a manifest file.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use clap::{Args, Subcommand};
+use contrast_attestation::{
+    Evidence,
+    appraisal::{SnpDemands, SnpProduct},
+    snp::{self, Report},
+    tdx::QuoteDetails,
+};
+use contrast_manifest::{ManifestDocument, ManifestError, SnpReferenceValue, TdxReferenceValue};
+use serde::Serialize;
+
+use crate::{
+    args::FormatArgs,
+    attestation::input::EvidenceArgs,
+    diagnostic::{Diagnose, Failure},
+    exit::Exit,
+    output::{Output, Paint, Render},
+    workspace::{self, MANIFEST, Workspace},
+};
+
+/// `contrast manifest`.
+#[derive(Debug, Args)]
+pub struct ManifestArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: ManifestCommand,
+}
+
+/// What to do with a manifest.
+#[derive(Debug, Subcommand)]
+pub enum ManifestCommand {
+    /// Fill empty reference values with what a report or quote shows: observed, not trusted
+    Fill(FillArgs),
+}
+
+/// `contrast manifest fill`.
+#[derive(Debug, Args)]
+pub struct FillArgs {
+    /// The evidence. It is not verified.
+    #[command(flatten)]
+    pub evidence: EvidenceArgs,
+
+    /// Manifest whose empty values are filled; values that are there stay [default: manifest.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// Print what would be filled, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Shape of the result.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Nothing could be filled in.
+#[derive(Debug, thiserror::Error)]
+enum FillError {
+    #[error("`{}` is not a manifest", .path.display())]
+    Manifest {
+        path: PathBuf,
+        #[source]
+        source: ManifestError,
+    },
+    #[error(
+        "cannot tell the product of this report: version 2 has no CPUID fields, and the certificate is none of a VCEK or VLEK"
+    )]
+    Product,
+    #[error("`{}` has no reference value for {wanted}", .path.display())]
+    NoReferenceValue { path: PathBuf, wanted: String },
+}
+
+impl Diagnose for FillError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoReferenceValue { .. } => vec![
+                "run `contrast generate --reference-values PLATFORM` to add one, then fill it"
+                    .into(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Filled {
+    note: &'static str,
+    manifest: PathBuf,
+    reference_value: String,
+    written: bool,
+    filled: Vec<Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Value {
+    field: &'static str,
+    value: String,
+}
+
+const NOTE: &str = "observed, not trusted: whoever made this evidence chose these values; compare them with a source that you trust";
+
+impl Render for Filled {
+    fn text(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
+        writeln!(out, "{}", paint.alarming(NOTE))?;
+        for Value { field, value } in &self.filled {
+            writeln!(out, "{} {field}: {value}", self.reference_value)?;
+        }
+        match (self.filled.len(), self.written) {
+            (0, _) => writeln!(out, "nothing to fill in {}", self.manifest.display()),
+            (_, true) => writeln!(out, "wrote {}", self.manifest.display()),
+            (_, false) => writeln!(out, "{} was not changed", self.manifest.display()),
+        }
+    }
+}
+
+pub(super) fn run(
+    args: &ManifestArgs,
+    workspace: &Workspace,
+    output: &Output,
+) -> Result<(), Failure> {
+    let ManifestCommand::Fill(args) = &args.command;
+    let evidence = args.evidence.read()?;
+    let path = workspace.choose(args.manifest.as_deref(), MANIFEST);
+    let hint = "run `contrast generate`, or name the file with `--manifest`";
+    let bytes = workspace::read("manifest", &path, hint)?;
+    let mut document =
+        ManifestDocument::from_json(&bytes).map_err(|source| FillError::Manifest {
+            path: path.clone(),
+            source,
+        })?;
+    let (reference_value, filled) = fill(&mut document, &evidence, &path)?;
+    let written = !filled.is_empty() && !args.dry_run;
+    if written {
+        workspace::overwrite(&path, document.to_json().as_bytes())?;
+    }
+    output.result(
+        args.format.format,
+        &Filled {
+            note: NOTE,
+            manifest: path,
+            reference_value,
+            written,
+            filled,
+        },
+    )?;
+    Ok(())
+}
+
+fn fill(
+    document: &mut ManifestDocument,
+    evidence: &Evidence,
+    path: &std::path::Path,
+) -> Result<(String, Vec<Value>), FillError> {
+    let missing = |wanted: String| FillError::NoReferenceValue {
+        path: path.to_owned(),
+        wanted,
+    };
+    let values = &mut document.reference_values;
+    match evidence {
+        Evidence::Snp(evidence) => {
+            let report = Report::parse(&evidence.report).map_err(|_| FillError::Product)?;
+            let product = report
+                .product()
+                .or_else(|| snp::product_of_certificate(&evidence.vek))
+                .ok_or(FillError::Product)?;
+            let observed = observed_snp(&report, product);
+            let fits = |value: &SnpReferenceValue| {
+                value.product_name.is_empty() || value.product_name == observed.product_name
+            };
+            let (index, value) = values
+                .snp
+                .iter_mut()
+                .enumerate()
+                .find(|(_, value)| fits(value))
+                .ok_or_else(|| missing(format!("SEV-SNP on {product}")))?;
+            Ok((format!("snp[{index}]"), fill_snp(value, observed)))
+        }
+        Evidence::Tdx(evidence) => {
+            let wanted = || missing("TDX".into());
+            let quote = QuoteDetails::parse(&evidence.quote).map_err(|_| wanted())?;
+            let value = values.tdx.first_mut().ok_or_else(wanted)?;
+            Ok(("tdx[0]".into(), fill_tdx(value, &quote)))
+        }
+        other => Err(missing(other.tee().to_string())),
+    }
+}
+
+/// What the report itself meets. Its TCB is the committed one: the firmware cannot fall below it.
+fn observed_snp(report: &Report, product: SnpProduct) -> SnpReferenceValue {
+    SnpReferenceValue::from(&SnpDemands {
+        product,
+        measurement: report.measurement,
+        minimum_tcb: report.committed_tcb.components(product),
+        guest_policy: report.guest_policy(),
+        platform_info: report.platform_info(),
+        minimum_mitigation_vector: 0,
+        allowed_chip_ids: Vec::new(),
+    })
+}
+
+fn fill_snp(value: &mut SnpReferenceValue, observed: SnpReferenceValue) -> Vec<Value> {
+    let mut filled = Vec::new();
+    text(
+        "ProductName",
+        &mut value.product_name,
+        observed.product_name,
+        &mut filled,
+    );
+    text(
+        "TrustedMeasurement",
+        &mut value.trusted_measurement,
+        observed.trusted_measurement,
+        &mut filled,
+    );
+    let (tcb, seen) = (&mut value.minimum_tcb, observed.minimum_tcb);
+    for (field, slot, seen) in [
+        (
+            "MinimumTCB.BootloaderVersion",
+            &mut tcb.bootloader,
+            seen.bootloader,
+        ),
+        ("MinimumTCB.TEEVersion", &mut tcb.tee, seen.tee),
+        ("MinimumTCB.SNPVersion", &mut tcb.snp, seen.snp),
+        (
+            "MinimumTCB.MicrocodeVersion",
+            &mut tcb.microcode,
+            seen.microcode,
+        ),
+        ("MinimumTCB.FMCVersion", &mut tcb.fmc, seen.fmc),
+    ] {
+        if let (None, Some(seen)) = (&slot, seen) {
+            *slot = Some(seen);
+            filled.push(Value {
+                field,
+                value: seen.to_string(),
+            });
+        }
+    }
+    option(
+        "GuestPolicy",
+        &mut value.guest_policy,
+        observed.guest_policy,
+        &mut filled,
+    );
+    option(
+        "PlatformInfo",
+        &mut value.platform_info,
+        observed.platform_info,
+        &mut filled,
+    );
+    filled
+}
+
+fn fill_tdx(value: &mut TdxReferenceValue, quote: &QuoteDetails) -> Vec<Value> {
+    let mut filled = Vec::new();
+    text(
+        "MrTd",
+        &mut value.mr_td,
+        hex::encode(quote.mr_td),
+        &mut filled,
+    );
+    text(
+        "MrSeam",
+        &mut value.mr_seam,
+        hex::encode(quote.mr_seam),
+        &mut filled,
+    );
+    text(
+        "Xfam",
+        &mut value.xfam,
+        hex::encode(quote.xfam),
+        &mut filled,
+    );
+    value.rtmrs.resize(value.rtmrs.len().max(4), String::new());
+    let names = ["Rtmrs[0]", "Rtmrs[1]", "Rtmrs[2]", "Rtmrs[3]"];
+    for ((field, slot), seen) in names.into_iter().zip(&mut value.rtmrs).zip(quote.rtmrs) {
+        text(field, slot, hex::encode(seen), &mut filled);
+    }
+    filled
+}
+
+fn text(field: &'static str, slot: &mut String, seen: String, filled: &mut Vec<Value>) {
+    if slot.is_empty() {
+        slot.clone_from(&seen);
+        filled.push(Value { field, value: seen });
+    }
+}
+
+fn option<T: Serialize>(
+    field: &'static str,
+    slot: &mut Option<T>,
+    seen: Option<T>,
+    filled: &mut Vec<Value>,
+) {
+    if let (None, Some(seen)) = (&slot, seen) {
+        let value = serde_json::to_string(&seen).unwrap_or_default();
+        *slot = Some(seen);
+        filled.push(Value { field, value });
+    }
+}

@@ -1,0 +1,275 @@
+//! `contrast attestation` and `contrast manifest fill` on evidence in files.
+
+use std::{env, fs, path::PathBuf};
+
+use crate::context::Context;
+
+const WITHIN: &str = "2024-01-01T00:00:00Z";
+
+/// AMD's and Intel's own evidence; nothing, with a message, where it is not there.
+fn real(name: &str) -> Option<String> {
+    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/evidence");
+    let path = env::var_os("CONTRAST_EVIDENCE_DIR")
+        .map_or(default, PathBuf::from)
+        .join(name);
+    if path.is_file() {
+        return Some(path.display().to_string());
+    }
+    println!("skipped: no {}; set CONTRAST_EVIDENCE_DIR", path.display());
+    None
+}
+
+/// Exit code, standard output and standard error.
+fn outcome(context: &Context, arguments: &[&str]) -> (i32, String, String) {
+    let output = context.output(arguments);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let code = output.status.code().expect("no signal");
+    (code, text(output.stdout), text(output.stderr))
+}
+
+fn verify_snp(report: &str, vek: &str, extra: &[&str]) -> (i32, String, String) {
+    let mut arguments = vec![
+        "attestation",
+        "verify",
+        "--snp-report",
+        report,
+        "--vek",
+        vek,
+    ];
+    arguments.extend(extra);
+    outcome(&Context::new(), &arguments)
+}
+
+#[test]
+fn a_real_report_verifies_with_the_chain_that_came_and_with_the_built_in_one() {
+    let (Some(report), Some(vek), Some(chain)) = (
+        real("snp/attestation.bin"),
+        real("snp/vcek.testcer"),
+        real("snp/milan.testcer"),
+    ) else {
+        return;
+    };
+    for extra in [
+        vec!["--at", WITHIN],
+        vec!["--at", WITHIN, "--chain", &chain],
+    ] {
+        let (code, stdout, stderr) = verify_snp(&report, &vek, &extra);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+        assert!(
+            stdout.contains("verified: SEV-SNP evidence, at 2024-01-01T00:00:00Z"),
+            "{stdout}"
+        );
+    }
+}
+
+#[test]
+fn a_real_report_is_refused_outside_its_validity_with_another_chain_and_with_another_nonce() {
+    let (Some(report), Some(vek), Some(chain)) = (
+        real("snp/attestation.bin"),
+        real("snp/vcek.testcer"),
+        real("snp/milanvlek.testcer"),
+    ) else {
+        return;
+    };
+    let nonce = "00".repeat(64);
+    for (extra, failed) in [
+        (
+            vec!["--at", "2035-01-01T00:00:00Z"],
+            "VEK certificate (SEV-VCEK) validity",
+        ),
+        (
+            vec!["--at", "2021-01-01T00:00:00+01:00"],
+            "VEK certificate (SEV-VCEK) validity",
+        ),
+        (vec!["--at", WITHIN, "--chain", &chain], "VEK signature"),
+        (vec!["--at", WITHIN, "--report-data", &nonce], "REPORT_DATA"),
+    ] {
+        let (code, _, stderr) = verify_snp(&report, &vek, &extra);
+        assert_eq!(code, 3, "{stderr}");
+        assert_eq!(
+            stderr,
+            format!("error: the evidence is not verified: {failed}\n")
+        );
+    }
+}
+
+#[test]
+fn a_damaged_report_is_refused_and_a_truncated_one_is_unusable() {
+    let (Some(report), Some(vek)) = (real("snp/attestation.bin"), real("snp/vcek.testcer")) else {
+        return;
+    };
+    let bytes = fs::read(&report).expect("readable");
+    let context = Context::new();
+    let damaged = context.path("damaged.bin");
+    let mut changed = bytes.clone();
+    changed[0x90] ^= 1;
+    fs::write(&damaged, changed).expect("written");
+    let (code, _, stderr) = verify_snp(&damaged.display().to_string(), &vek, &["--at", WITHIN]);
+    assert_eq!(
+        (code, stderr.as_str()),
+        (3, "error: the evidence is not verified: SIGNATURE\n")
+    );
+
+    fs::write(&damaged, &bytes[..1000]).expect("written");
+    let (code, _, stderr) = verify_snp(&damaged.display().to_string(), &vek, &[]);
+    assert_eq!(code, 2);
+    assert!(
+        stderr.contains("an attestation report has 1184 bytes, found 1000"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_real_quote_is_verified_down_to_its_tcb_level_which_intel_no_longer_listed() {
+    let Some(quote) = real("tdx/tdx_prod_quote_SPR_E4.dat") else {
+        return;
+    };
+    let directory = PathBuf::from(&quote);
+    let directory = directory.parent().expect("directory").display().to_string();
+    let arguments = [
+        "attestation",
+        "verify",
+        "--tdx-quote",
+        &quote,
+        "--collateral",
+        &directory,
+        "--at",
+        "2023-06-20T00:00:00Z",
+    ];
+    let (code, stdout, stderr) = outcome(&Context::new(), &arguments);
+    assert_eq!(code, 3, "{stdout}{stderr}");
+    let failed: Vec<&str> = stdout
+        .lines()
+        .filter(|line| line.starts_with("FAIL"))
+        .collect();
+    assert_eq!(failed.len(), 1, "{stdout}");
+    assert!(stdout.contains("TCB level"), "{stdout}");
+}
+
+#[test]
+fn files_that_are_no_evidence_are_unusable() {
+    let context = Context::new();
+    context.file("noise", "not evidence");
+    insta::assert_snapshot!(context.run(&["attestation", "inspect", "noise"]));
+    insta::assert_snapshot!(context.run(&["attestation", "verify", "noise"]));
+    insta::assert_snapshot!(context.run(&[
+        "attestation",
+        "verify",
+        "--snp-report",
+        "noise",
+        "--vek",
+        "noise"
+    ]));
+    insta::assert_snapshot!(context.run(&["attestation", "verify", "--tdx-quote", "noise"]));
+}
+
+#[cfg(feature = "software-tee")]
+mod software {
+    use contrast_attestation::{Issuer as _, PolicyHash, ReportData, Tee, software::SoftwareTee};
+    use contrast_manifest::{
+        InsecureReferenceValue, ManifestDocument, ReferenceValues, SnpReferenceValue,
+    };
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::generate::APPLICATION;
+
+    #[test]
+    fn software_evidence_meets_the_manifest_that_pins_it_and_no_other_nonce() {
+        let context = Context::new();
+        context.file("application.yml", APPLICATION);
+        let (code, _, stderr) = outcome(&context, &["insecure-tee", "init", "tee"]);
+        assert_eq!(code, 0, "{stderr}");
+        let generate = [
+            "generate",
+            "--reference-values",
+            "insecure-snp",
+            "--insecure-software-tee",
+            "tee",
+            "--skip-initializer",
+            "--skip-service-mesh",
+            "application.yml",
+        ];
+        let (code, _, stderr) = outcome(&context, &generate);
+        assert_eq!(code, 0, "{stderr}");
+        let manifest = fs::read(context.path("manifest.json")).expect("manifest");
+        let manifest = contrast_manifest::Manifest::parse(&manifest).expect("valid");
+
+        let tee = SoftwareTee::open(&context.path("tee")).expect("software TEE");
+        let evidence = tee
+            .snp_guest(manifest.coordinator_policy())
+            .issue(&ReportData([5; 64]));
+        fs::write(
+            context.path("evidence"),
+            evidence.expect("evidence").encode(),
+        )
+        .expect("written");
+
+        let (code, stdout, _) = outcome(&context, &["attestation", "inspect", "evidence"]);
+        assert_eq!(code, 0);
+        assert!(
+            stdout.contains(&manifest.coordinator_policy().to_string()),
+            "{stdout}"
+        );
+        let verify = [
+            "attestation",
+            "verify",
+            "evidence",
+            "--manifest",
+            "manifest.json",
+        ];
+        let (code, stdout, stderr) = outcome(&context, &verify);
+        assert_eq!(code, 0, "{stdout}{stderr}");
+        assert!(stdout.contains("INSECURE"), "{stdout}");
+        let other = "06".repeat(64);
+        let (code, _, stderr) = outcome(
+            &context,
+            &[verify.as_slice(), &["--report-data", &other]].concat(),
+        );
+        assert_eq!(code, 3);
+        assert!(stderr.contains("not verified: REPORT_DATA"), "{stderr}");
+        let (code, ..) = outcome(&context, &["attestation", "verify", "evidence"]);
+        assert_eq!(code, 3, "without a manifest only the vendors' roots count");
+    }
+
+    #[test]
+    fn fill_writes_only_into_gaps() {
+        let context = Context::new();
+        let tee = SoftwareTee::generate(
+            SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000),
+        );
+        let guest = tee.expect("software TEE").snp_guest(PolicyHash([1; 32]));
+        let evidence = guest.issue(&ReportData([5; 64])).expect("evidence");
+        assert_eq!(evidence.tee(), Tee::Snp);
+        fs::write(context.path("evidence"), evidence.encode()).expect("written");
+        let mut reference = SnpReferenceValue {
+            product_name: "Milan".into(),
+            ..SnpReferenceValue::default()
+        };
+        reference.minimum_tcb.snp = Some(255);
+        let document = ManifestDocument {
+            reference_values: ReferenceValues {
+                snp: vec![reference],
+                insecure: Vec::<InsecureReferenceValue>::new(),
+                ..ReferenceValues::default()
+            },
+            ..ManifestDocument::default()
+        };
+        context.file("manifest.json", &document.to_json());
+        let (code, stdout, stderr) = outcome(&context, &["manifest", "fill", "evidence"]);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains("observed, not trusted"), "{stdout}");
+        let bytes = fs::read(context.path("manifest.json")).expect("manifest");
+        let filled = ManifestDocument::from_json(&bytes)
+            .expect("manifest")
+            .reference_values
+            .snp
+            .remove(0);
+        assert_eq!(filled.trusted_measurement, hex::encode(guest.measurement));
+        assert_eq!(
+            filled.minimum_tcb.microcode,
+            Some(guest.committed_tcb.microcode.into())
+        );
+        assert_eq!(filled.minimum_tcb.snp, Some(255), "a value that was there");
+    }
+}
