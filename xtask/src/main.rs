@@ -24,6 +24,9 @@ enum Task {
         /// Keep the demo's files (manifest, certificates, logs) and print where they are.
         #[arg(long)]
         keep: bool,
+        /// Evidence that the software TEE issues: snp or tdx.
+        #[arg(long, default_value = "snp")]
+        tee: String,
     },
     /// Runs all tests: unit, crate and end-to-end.
     Test,
@@ -37,7 +40,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
-        Task::Demo { keep } => demo(keep),
+        Task::Demo { keep, tee } => demo(keep, &tee),
         Task::Test => test(),
         Task::Lint => lint(),
         Task::Bench => run(cargo(["bench", "--workspace", "--benches"])),
@@ -52,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo(keep: bool) -> Result<()> {
+fn demo(keep: bool, tee: &str) -> Result<()> {
     build_programs()?;
     tools::envoy_or_explain();
     let mut demo = cargo([
@@ -63,6 +66,8 @@ fn demo(keep: bool) -> Result<()> {
         "--bin",
         "demo",
         "--",
+        "--tee",
+        tee,
     ]);
     if keep {
         demo.arg("--keep");

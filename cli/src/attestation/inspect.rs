@@ -5,11 +5,13 @@ use std::io::{self, Write};
 use contrast_attestation::{
     Evidence,
     appraisal::{SnpProduct, SnpTcb},
-    snp::{self, Report, TcbVersion},
+    snp::{self, CertificateTable, Report, TcbVersion},
     tdx::QuoteDetails,
 };
+use der::Decode as _;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use x509_cert::Certificate;
 
 use crate::output::{Paint, Render};
 
@@ -19,13 +21,16 @@ use crate::output::{Paint, Render};
 pub struct Inspection(Value);
 
 impl Inspection {
-    /// Reads a report, a quote, or an evidence file; none when `bytes` are none of them.
+    /// Reads a report, a quote, a certificate table, or an evidence file; none when `bytes` are none of them.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         if let Ok(report) = Report::parse(bytes) {
             return Some(Self(report_tree(&report, report.product())));
         }
         if let Ok(quote) = QuoteDetails::parse(bytes) {
             return Some(Self(quote_tree(&quote)));
+        }
+        if let Some(tree) = table_tree(bytes) {
+            return Some(Self(tree));
         }
         match Evidence::decode(bytes).ok()? {
             Evidence::Snp(evidence) => {
@@ -135,6 +140,21 @@ fn report_tree(report: &Report, product: Option<SnpProduct>) -> Value {
         "id_key_digest": hex::encode(report.id_key_digest),
         "author_key_digest": hex::encode(report.author_key_digest),
     })
+}
+
+/// A certificate table; none when there is not a single entry of a known kind in it.
+fn table_tree(bytes: &[u8]) -> Option<Value> {
+    let table = CertificateTable::parse(bytes).ok()?;
+    let mut entries = Map::new();
+    for (guid, content) in table.entries() {
+        let subject = Certificate::from_der(content)
+            .map(|certificate| certificate.tbs_certificate().subject().to_string());
+        let name = format!("{guid} ({})", guid.name());
+        let tree = json!({ "size": content.len(), "subject": subject.ok() });
+        entries.insert(name, tree);
+    }
+    let known = table.entries().any(|(guid, _)| guid.name() != "unknown");
+    known.then(|| json!({ "kind": "SEV-SNP certificate table", "entries": entries }))
 }
 
 fn tcb_tree(tcb: SnpTcb) -> Value {

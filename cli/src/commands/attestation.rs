@@ -32,7 +32,7 @@ pub struct AttestationArgs {
 pub enum AttestationCommand {
     /// Print what a report, a quote or an evidence file says, without verifying it
     Inspect {
-        /// SEV-SNP attestation report, TDX quote or evidence file
+        /// SEV-SNP attestation report or certificate table, TDX quote, or evidence file
         #[arg(value_name = "FILE")]
         file: PathBuf,
 
@@ -89,7 +89,7 @@ fn instant(text: &str) -> Result<DateTime<Utc>, String> {
 
 /// The file is of no kind that this version knows.
 #[derive(Debug, thiserror::Error)]
-#[error("`{}` is neither an SEV-SNP attestation report, nor a TDX quote, nor an evidence file", .path.display())]
+#[error("`{}` is neither an SEV-SNP attestation report or certificate table, nor a TDX quote, nor an evidence file", .path.display())]
 struct UnknownFile {
     path: PathBuf,
 }

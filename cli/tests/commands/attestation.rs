@@ -163,6 +163,22 @@ fn files_that_are_no_evidence_are_unusable() {
     insta::assert_snapshot!(context.run(&["attestation", "verify", "--tdx-quote", "noise"]));
 }
 
+#[test]
+fn a_certificate_table_is_shown_entry_by_entry() {
+    let context = Context::new();
+    let chain =
+        contrast_attestation::snp::vendor_chain(contrast_attestation::appraisal::SnpProduct::Genoa);
+    let mut table = Vec::new();
+    // GUID of the ARK, offset 48, length; then the entry of zeros.
+    table.extend(hex::decode("c0b406a4a803495297433fb6014cd0ae").expect("hex"));
+    table.extend(48_u32.to_le_bytes());
+    table.extend(u32::try_from(chain.ark.len()).expect("small").to_le_bytes());
+    table.resize(48, 0);
+    table.extend(chain.ark);
+    fs::write(context.path("table"), table).expect("written");
+    insta::assert_snapshot!(context.run(&["attestation", "inspect", "table"]));
+}
+
 #[cfg(feature = "software-tee")]
 mod software {
     use contrast_attestation::{Issuer as _, PolicyHash, ReportData, Tee, software::SoftwareTee};

@@ -6,8 +6,8 @@
 //!
 //! | kind | issue | verify |
 //! | --- | --- | --- |
-//! | AMD SEV-SNP | [`software`] (development) | [`snp`] |
-//! | Intel TDX | [`software`] (development) | [`tdx`] |
+//! | AMD SEV-SNP | [`hardware`], [`software`] (development) | [`snp`] |
+//! | Intel TDX | [`hardware`], [`software`] (development) | [`tdx`] |
 //!
 //! The [`software`] TEE emits the real binary formats under a root of its own. It is verified by the same code as hardware
 //! evidence and accepted only by a reference value that pins that very root.
@@ -19,6 +19,7 @@ pub mod appraisal;
 mod authenticity;
 mod check;
 mod evidence;
+pub mod hardware;
 mod issuer;
 mod platform;
 mod proof;

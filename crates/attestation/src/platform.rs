@@ -6,7 +6,10 @@ use std::{
 
 use aws_lc_rs::digest;
 
-use crate::{Issuer, PolicyHash, Tee};
+use crate::{
+    Issuer, PolicyHash, Tee,
+    hardware::{ConfigfsIssuer, ConfigfsReports, ReportError},
+};
 
 /// Names the directory of a software TEE.
 const SOFTWARE_TEE_VARIABLE: &str = "CONTRAST_INSECURE_SOFTWARE_TEE";
@@ -24,7 +27,7 @@ const INITDATA_VARIABLE: &str = "CONTRAST_INSECURE_INITDATA";
 /// Reading the environment is up to the binary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerConfig {
-    /// Directory of a saved software TEE (`SoftwareTee::save`); `None` on real hardware.
+    /// Directory of a saved software TEE (`SoftwareTee::save`); `None` on real hardware, which is asked through configfs-TSM.
     pub software_tee: Option<PathBuf>,
     /// The kind of evidence that the software TEE emits.
     pub software_kind: Tee,
@@ -39,10 +42,16 @@ pub struct IssuerConfig {
 pub enum PlatformError {
     /// Neither hardware that this version can ask nor a software TEE.
     #[error(
-        "no TEE that this version can ask for evidence; for development, set {SOFTWARE_TEE_VARIABLE} to the directory of a \
-         software TEE"
+        "no TEE that could be asked for evidence; expected configfs-TSM at {} (for development, set {SOFTWARE_TEE_VARIABLE} \
+         to the directory of a software TEE)",
+        path.display()
     )]
-    NoTee,
+    NoTee {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why it is not there.
+        source: ReportError,
+    },
     /// The software TEE needs the document whose hash the host would have passed at launch.
     #[error(
         "{SOFTWARE_TEE_VARIABLE} is set, but {INITDATA_VARIABLE} is not; set it to the pod's initdata document"
@@ -79,9 +88,22 @@ impl IssuerConfig {
     /// # Errors
     /// When there is no TEE to ask, or a file is missing or unusable; each message names the variable to set.
     pub fn issuer(&self) -> Result<Arc<dyn Issuer>, PlatformError> {
-        let directory = self.software_tee.as_deref().ok_or(PlatformError::NoTee)?;
+        let Some(directory) = self.software_tee.as_deref() else {
+            return hardware_issuer(ConfigfsReports::default());
+        };
         let initdata = self.initdata.as_deref().ok_or(PlatformError::NoInitdata)?;
         software_issuer(directory, self.software_kind, policy_hash_of(initdata)?)
+    }
+}
+
+fn hardware_issuer(reports: ConfigfsReports) -> Result<Arc<dyn Issuer>, PlatformError> {
+    let path = reports.path().to_owned();
+    match ConfigfsIssuer::probe(reports) {
+        Ok(issuer) => {
+            tracing::info!(tee = %issuer.tee(), interface = %path.display(), "evidence comes from hardware");
+            Ok(Arc::new(issuer))
+        }
+        Err(source) => Err(PlatformError::NoTee { path, source }),
     }
 }
 

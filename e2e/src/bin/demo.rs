@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use contrast_e2e::harness::{Cluster, CoordinatorPod, MeshClient, Pod, PodSpec, envoy};
+use contrast_e2e::harness::{Cluster, CoordinatorPod, MeshClient, Pod, PodSpec, TeeKind, envoy};
 
 #[derive(Parser)]
 #[command(
@@ -20,12 +20,16 @@ struct Arguments {
     /// Keep the demo's files and print where they are.
     #[arg(long)]
     keep: bool,
+
+    /// Evidence that the software TEE issues.
+    #[arg(long, value_enum, default_value = "snp")]
+    tee: TeeKind,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let keep = Arguments::parse().keep;
-    match tour(keep).await {
+    let Arguments { keep, tee } = Arguments::parse();
+    match tour(keep, tee).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("\nThe demo failed: {error:#}"));
@@ -34,7 +38,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn tour(keep: bool) -> Result<()> {
+async fn tour(keep: bool, tee: TeeKind) -> Result<()> {
     let start = Instant::now();
     let directory = tempfile::Builder::new()
         .prefix("contrast-demo-")
@@ -44,9 +48,12 @@ async fn tour(keep: bool) -> Result<()> {
         let _ = directory.keep();
     }
     say("Contrast: Kubernetes pods as confidential VMs, and the proof of it.");
-    say("INSECURE DEMO: evidence comes from a software TEE, whose keys lie in a directory.\n");
+    say(&format!(
+        "INSECURE DEMO: {} evidence comes from a software TEE, whose keys lie in a directory.\n",
+        tee.name().to_uppercase()
+    ));
 
-    let cluster = Cluster::create(&files, 1)?;
+    let cluster = Cluster::create(&files, 1)?.on(tee);
     let mut steps = Steps::default();
 
     steps.run(
@@ -209,6 +216,7 @@ fn impostor(
     steps.run(
         "refuse a pod whose policy the host changed by one word",
         || {
+            let refusal = format!("{}: expected", cluster.kind().policy_field());
             let mut changed = genuine.clone();
             changed.name = "impostor".to_owned();
             let text = String::from_utf8(changed.initdata)?;
@@ -218,16 +226,14 @@ fn impostor(
             let mut pod = cluster.start_initializer(&changed, coordinator)?;
             let process = pod.container("contrast-initializer")?;
             process.wait_until("a refusal", DEADLINE, |process| {
-                process.output().contains("HOSTDATA: expected")
+                process.output().contains(&refusal)
             })?;
             let output = process.output();
             ensure!(
                 !pod.file("tls-config").exists(),
                 "the impostor got a certificate"
             );
-            let reason = output
-                .lines()
-                .find(|line| line.contains("HOSTDATA: expected"));
+            let reason = output.lines().find(|line| line.contains(&refusal));
             Ok(vec![reason.unwrap_or_default().trim().to_owned()])
         },
     )

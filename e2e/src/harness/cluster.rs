@@ -18,6 +18,41 @@ const COORDINATOR: &str = "coordinator";
 /// The sample application's services, each a workload of the same name.
 const SERVICES: [&str; 4] = ["web", "api", "votes", "store"];
 
+/// The formats of evidence that a software TEE can issue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum TeeKind {
+    /// AMD SEV-SNP.
+    #[default]
+    Snp,
+    /// Intel TDX.
+    Tdx,
+}
+
+impl TeeKind {
+    /// Value of `CONTRAST_INSECURE_SOFTWARE_TEE_KIND`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Snp => "snp",
+            Self::Tdx => "tdx",
+        }
+    }
+
+    /// Field of the evidence that holds the policy hash.
+    pub fn policy_field(self) -> &'static str {
+        match self {
+            Self::Snp => "HOSTDATA",
+            Self::Tdx => "MRCONFIGID",
+        }
+    }
+
+    fn platform(self) -> &'static str {
+        match self {
+            Self::Snp => "insecure-snp",
+            Self::Tdx => "insecure-tdx",
+        }
+    }
+}
+
 /// A deployment of the sample application on this machine.
 ///
 /// Every cluster has an address range of its own in 127.77.0.0/16, so that tests can run side by side; the application's own
@@ -26,6 +61,7 @@ const SERVICES: [&str; 4] = ["web", "api", "votes", "store"];
 pub struct Cluster {
     directory: PathBuf,
     number: u8,
+    kind: TeeKind,
     owner: Owner,
     dns: Dns,
 }
@@ -57,9 +93,22 @@ impl Cluster {
         Ok(Self {
             directory: directory.to_owned(),
             number,
+            kind: TeeKind::default(),
             owner,
             dns,
         })
+    }
+
+    /// The same cluster on machines of another kind. To be called before anything is generated or started.
+    #[must_use]
+    pub fn on(mut self, kind: TeeKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The evidence that its machines issue.
+    pub fn kind(&self) -> TeeKind {
+        self.kind
     }
 
     /// The owner's laptop.
@@ -83,7 +132,7 @@ impl Cluster {
         self.owner.contrast(&[
             "generate",
             "--reference-values",
-            "insecure-snp",
+            self.kind.platform(),
             "--insecure-software-tee",
             tee,
             "resources",
@@ -125,6 +174,7 @@ impl Cluster {
             .env("CONTRAST_DATA_DIR", &data)
             .env("CONTRAST_ADDRESS_FILE", &addresses)
             .env("CONTRAST_INSECURE_SOFTWARE_TEE", self.tee())
+            .env("CONTRAST_INSECURE_SOFTWARE_TEE_KIND", self.kind.name())
             .env(
                 "CONTRAST_INSECURE_INITDATA",
                 directory.join("initdata.toml"),
@@ -171,6 +221,7 @@ impl Cluster {
         Surroundings {
             directory: self.directory.join("pods"),
             tee: self.tee(),
+            kind: self.kind,
             mesh_api: coordinator.mesh_api,
             dns: self.dns.address(),
         }

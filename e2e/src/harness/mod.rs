@@ -18,7 +18,7 @@ mod process;
 mod programs;
 mod yaml;
 
-pub use cluster::{Cluster, CoordinatorPod};
+pub use cluster::{Cluster, CoordinatorPod, TeeKind};
 pub use mesh_client::MeshClient;
 pub use owner::{Output, Owner};
 pub use pod::{Pod, PodSpec};

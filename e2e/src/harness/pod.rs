@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use contrast_policy::Initdata;
 use serde_json::Value;
 
-use super::{Process, agent::Agent, envoy, program, yaml};
+use super::{Process, TeeKind, agent::Agent, envoy, program, yaml};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const INITIALIZER: &str = "contrast-initializer";
@@ -97,6 +97,8 @@ pub struct Surroundings {
     pub directory: PathBuf,
     /// Directory of the software TEE.
     pub tee: PathBuf,
+    /// The evidence that it issues.
+    pub kind: TeeKind,
     /// Mesh API of the Coordinator.
     pub mesh_api: SocketAddr,
     /// DNS server that knows the names of all services.
@@ -218,6 +220,10 @@ impl Pod {
         // What a confidential VM has and a process on a laptop has not.
         command
             .env("CONTRAST_INSECURE_SOFTWARE_TEE", &surroundings.tee)
+            .env(
+                "CONTRAST_INSECURE_SOFTWARE_TEE_KIND",
+                surroundings.kind.name(),
+            )
             .env(
                 "CONTRAST_INSECURE_INITDATA",
                 directory.join("initdata.toml"),

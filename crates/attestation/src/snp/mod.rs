@@ -17,6 +17,7 @@
 pub(crate) mod abi;
 mod cache;
 pub(crate) mod certificate;
+mod certificate_table;
 mod chain;
 mod claims;
 mod roots;
@@ -40,6 +41,9 @@ pub use abi::{
     Cpuid, FirmwareVersion, MitigationVectors, REPORT_BYTES, Report, ReportFormatError, SigningKey,
 };
 pub use cache::ChainCache;
+#[cfg(any(test, feature = "software-tee"))]
+pub use certificate_table::encode_certificate_table;
+pub use certificate_table::{CertificateGuid, CertificateTable, CertificateTableError};
 pub use roots::{VendorChain, vendor_chain};
 pub use tcb::TcbVersion;
 
