@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use contrast_attestation::{
-    Evidence, EvidenceFormatError, SnpEvidence, TdxEvidence,
+    Evidence, EvidenceFormatError, SnpEvidence, TdxEvidence, Tee,
     snp::{self, Report, ReportFormatError, SigningKey},
     tdx::{QuoteDetails, QuoteFormatError},
+    vtpm::{HclReport, HclReportError},
 };
 use der::Decode as _;
 use x509_cert::Certificate;
@@ -23,33 +24,46 @@ use crate::{
 pub struct EvidenceArgs {
     /// Evidence file (protobuf `contrast.v1.evidence.Evidence`)
     #[arg(value_name = "FILE", conflicts_with_all = ["snp_report", "tdx_quote"])]
-    #[arg(required_unless_present_any = ["snp_report", "tdx_quote"])]
+    #[arg(required_unless_present_any = ["snp_report", "tdx_quote", "azure"])]
     pub evidence: Option<PathBuf>,
 
     /// SEV-SNP attestation report, 1184 bytes
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "vek",
-        conflicts_with = "tdx_quote"
-    )]
+    #[arg(long, value_name = "FILE", requires = "vek", conflicts_with_all = ["tdx_quote", "azure"])]
     pub snp_report: Option<PathBuf>,
 
     /// VCEK or VLEK certificate of the report's signer, DER or PEM
-    #[arg(long, value_name = "FILE", requires = "snp_report")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tdx_quote", "evidence"])]
     pub vek: Option<PathBuf>,
 
     /// ASK (or ASVK) and ARK, PEM as AMD serves them, or DER; may be repeated [default: AMD's for VCEKs, built in]
-    #[arg(long, value_name = "FILE", requires = "snp_report")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tdx_quote", "evidence"])]
     pub chain: Vec<PathBuf>,
 
     /// Revocation list signed by the ARK, DER or PEM
-    #[arg(long, value_name = "FILE", requires = "snp_report")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tdx_quote", "evidence"])]
     pub crl: Option<PathBuf>,
 
     /// TDX quote, version 4 or 5
     #[arg(long, value_name = "FILE")]
     pub tdx_quote: Option<PathBuf>,
+
+    /// HCL report of an Azure confidential VM: contents of its vTPM's NV index 0x01400001
+    #[arg(long, value_name = "FILE", conflicts_with = "evidence")]
+    #[arg(required_unless_present_any = ["snp_report", "tdx_quote", "evidence"])]
+    pub azure: Option<PathBuf>,
+
+    /// Quote of the vTPM, TPMS_ATTEST
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "azure",
+        requires = "tpm_signature"
+    )]
+    pub tpm_quote: Option<PathBuf>,
+
+    /// Signature of the vTPM's quote, TPMT_SIGNATURE or its bare RSA signature
+    #[arg(long, value_name = "FILE", requires = "tpm_quote")]
+    pub tpm_signature: Option<PathBuf>,
 
     /// Collateral of the quote's platform: directories or files with Intel's answers (TCB info, QE identity, CRLs, issuer
     /// chains), recognised by content; may be repeated
@@ -112,6 +126,22 @@ pub enum InputError {
         /// The signer.
         found: String,
     },
+    /// No evidence was named.
+    #[error("expected an evidence file, --snp-report, --tdx-quote or --azure; found none of them")]
+    Nothing,
+    /// No HCL report.
+    #[error("`{}` is no HCL report", .path.display())]
+    Hcl {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: HclReportError,
+    },
+    /// An HCL report with a TDREPORT, alone.
+    #[error(
+        "the HCL report is of a TDX machine; give the quote over its TDREPORT with --tdx-quote, and its --collateral"
+    )]
+    NoQuote,
     /// No directory that can be listed.
     #[error("cannot list `{}`", .path.display())]
     Directory {
@@ -152,8 +182,15 @@ impl EvidenceArgs {
     /// # Errors
     /// When a file is missing or is not what it should be.
     pub fn read(&self) -> Result<Evidence, InputError> {
+        if let Some(path) = &self.azure {
+            let bytes = workspace::read("HCL report", path, "")?;
+            return self.read_azure(&hcl_report(&bytes, path)?, path);
+        }
         match (&self.snp_report, &self.tdx_quote, &self.evidence) {
-            (Some(report), ..) => self.snp(report).map(Evidence::Snp),
+            (Some(path), ..) => {
+                let bytes = workspace::read("attestation report", path, "")?;
+                self.snp(bytes, path).map(Evidence::Snp)
+            }
             (None, Some(quote), _) => self.tdx(quote).map(Evidence::Tdx),
             (None, None, Some(path)) => {
                 let bytes = workspace::read("evidence", path, "")?;
@@ -163,14 +200,27 @@ impl EvidenceArgs {
                 })?;
                 readable(evidence, path)
             }
-            (None, None, None) => Err(InputError::Chain {
-                found: "no evidence".into(),
-            }),
+            // The command line demands one of them.
+            (None, None, None) => Err(InputError::Nothing),
         }
     }
 
-    fn snp(&self, path: &Path) -> Result<SnpEvidence, InputError> {
-        let bytes = workspace::read("attestation report", path, "")?;
+    /// The hardware's part of an Azure confidential VM's evidence.
+    ///
+    /// # Errors
+    /// When a file is missing or is not what it should be.
+    pub fn read_azure(&self, hcl: &HclReport<'_>, path: &Path) -> Result<Evidence, InputError> {
+        match (&self.tdx_quote, hcl.tee) {
+            (Some(quote), _) => self.tdx(quote).map(Evidence::Tdx),
+            (None, Tee::Snp) => {
+                let report = hcl.hardware_report.to_vec();
+                self.snp(report, path).map(Evidence::Snp)
+            }
+            (None, _) => Err(InputError::NoQuote),
+        }
+    }
+
+    fn snp(&self, bytes: Vec<u8>, path: &Path) -> Result<SnpEvidence, InputError> {
         let report = report(&bytes, path)?;
         let vek = match &self.vek {
             Some(vek) => certificates(vek, "VCEK or VLEK certificate")?.swap_remove(0),
@@ -206,6 +256,17 @@ impl EvidenceArgs {
         };
         Ok(TdxEvidence { quote, collateral })
     }
+}
+
+/// Parses an HCL report that was read from `path`.
+///
+/// # Errors
+/// When it is none.
+pub fn hcl_report<'a>(bytes: &'a [u8], path: &Path) -> Result<HclReport<'a>, InputError> {
+    HclReport::parse(bytes).map_err(|source| InputError::Hcl {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn readable(evidence: Evidence, path: &Path) -> Result<Evidence, InputError> {
@@ -268,6 +329,15 @@ fn sorted(chain: Vec<Vec<u8>>) -> Result<(Vec<u8>, Vec<u8>), InputError> {
         _ => Err(InputError::Chain {
             found: format!("{count} certificates, {self_issued} of them self-issued"),
         }),
+    }
+}
+
+/// The RSA signature in a TPMT_SIGNATURE (algorithm, hash, size, signature), or the bytes as they are.
+pub fn bare_signature(bytes: &[u8]) -> &[u8] {
+    // TPM_ALG_RSASSA, TPM_ALG_SHA256.
+    match bytes.strip_prefix(&[0x00, 0x14, 0x00, 0x0B]) {
+        Some(rest) => rest.get(2..).unwrap_or_default(),
+        None => bytes,
     }
 }
 

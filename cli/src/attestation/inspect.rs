@@ -7,6 +7,7 @@ use contrast_attestation::{
     appraisal::{SnpProduct, SnpTcb},
     snp::{self, CertificateTable, Report, TcbVersion},
     tdx::QuoteDetails,
+    vtpm::HclReport,
 };
 use der::Decode as _;
 use serde::Serialize;
@@ -28,6 +29,9 @@ impl Inspection {
         }
         if let Ok(quote) = QuoteDetails::parse(bytes) {
             return Some(Self(quote_tree(&quote)));
+        }
+        if let Ok(hcl) = HclReport::parse(bytes) {
+            return Some(Self(hcl_tree(&hcl)));
         }
         if let Some(tree) = table_tree(bytes) {
             return Some(Self(tree));
@@ -139,6 +143,18 @@ fn report_tree(report: &Report, product: Option<SnpProduct>) -> Value {
         "report_id_ma": hex::encode(report.report_id_ma),
         "id_key_digest": hex::encode(report.id_key_digest),
         "author_key_digest": hex::encode(report.author_key_digest),
+    })
+}
+
+fn hcl_tree(hcl: &HclReport<'_>) -> Value {
+    let report = Report::parse(hcl.hardware_report).ok();
+    json!({
+        "kind": "Azure HCL report",
+        "version": hcl.version,
+        "tee": hcl.tee.to_string(),
+        "runtime_data_hash": hex::encode(hcl.expected_report_data().0),
+        "runtime_data": serde_json::from_slice::<Value>(hcl.runtime_data).ok(),
+        "hardware_report": report.map(|report| report_tree(&report, report.product())),
     })
 }
 

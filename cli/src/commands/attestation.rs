@@ -1,18 +1,26 @@
 //! `contrast attestation`: evidence in files, offline.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use contrast_attestation::{
-    Evidence, EvidenceVerifier as _, ReportData, Root, VerifyError, authenticate,
+    Evidence, EvidenceVerifier as _, ReportData, Root, SignedTpmQuote, VerifyError, authenticate,
+    authenticate_azure,
 };
 use contrast_clock::{SystemWallClock, WallClock as _};
 
 use super::{read_manifest, warn_if_insecure};
 use crate::{
     args::FormatArgs,
-    attestation::{input::EvidenceArgs, inspect::Inspection, verdict::Verdict},
+    attestation::{
+        input::{EvidenceArgs, bare_signature, hcl_report},
+        inspect::Inspection,
+        verdict::Verdict,
+    },
     diagnostic::{Diagnose, Failure},
     exit::Exit,
     output::Output,
@@ -53,7 +61,7 @@ pub struct VerifyEvidenceArgs {
 
     /// Manifest whose reference values and policies the evidence must meet; without one only signatures and the platform
     /// are verified
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "azure")]
     pub manifest: Option<PathBuf>,
 
     /// Report data that the evidence must carry, 128 hex digits
@@ -133,18 +141,20 @@ pub(super) fn run(args: &AttestationArgs, output: &Output) -> Result<(), Failure
 }
 
 fn verify(args: &VerifyEvidenceArgs, output: &Output) -> Result<(), Failure> {
-    let evidence = args.evidence.read()?;
     let now = args
         .at
         .map_or_else(|| SystemWallClock.now(), SystemTime::from);
     let at = DateTime::<Utc>::from(now).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-    let verdict = match &args.manifest {
-        Some(path) => {
+    let verdict = match (&args.evidence.azure, &args.manifest) {
+        (Some(path), _) => azure(args, path, now, at)?,
+        (None, Some(path)) => {
+            let evidence = args.evidence.read()?;
             let manifest = read_manifest(path)?;
             warn_if_insecure(&manifest, output);
             appraise(args, &evidence, &manifest, now, at)
         }
-        None => {
+        (None, None) => {
+            let evidence = args.evidence.read()?;
             let authenticity =
                 authenticate(&evidence, Root::Vendor, args.report_data.as_ref(), now);
             Verdict::authenticity(&authenticity, at)
@@ -164,6 +174,31 @@ fn verify(args: &VerifyEvidenceArgs, output: &Output) -> Result<(), Failure> {
         failed => failed.join(", "),
     };
     Err(NotVerified { failed }.into())
+}
+
+fn azure(
+    args: &VerifyEvidenceArgs,
+    path: &Path,
+    now: SystemTime,
+    at: String,
+) -> Result<Verdict, Failure> {
+    let bytes = workspace::read("HCL report", path, "")?;
+    let hcl = hcl_report(&bytes, path)?;
+    let evidence = args.evidence.read_azure(&hcl, path)?;
+    let (message, signature) = match (&args.evidence.tpm_quote, &args.evidence.tpm_signature) {
+        (Some(quote), Some(signature)) => (
+            Some(workspace::read("TPM quote", quote, "")?),
+            workspace::read("signature of the TPM quote", signature, "")?,
+        ),
+        _ => (None, Vec::new()),
+    };
+    let quote = message.as_deref().map(|message| SignedTpmQuote {
+        message,
+        signature: bare_signature(&signature),
+    });
+    let report_data = args.report_data.as_ref();
+    let authenticity = authenticate_azure(&hcl, &evidence, quote, Root::Vendor, report_data, now);
+    Ok(Verdict::authenticity(&authenticity, at))
 }
 
 fn appraise(

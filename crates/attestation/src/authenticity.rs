@@ -1,6 +1,11 @@
 use std::time::SystemTime;
 
-use crate::{CheckList, Evidence, PolicyHash, ReportData, Root, Tee, proof::Facts, snp, tdx};
+use crate::{
+    CheckList, Evidence, PolicyHash, ReportData, Root, Tee,
+    proof::Facts,
+    snp, tdx,
+    vtpm::{HclReport, TpmQuote},
+};
 
 /// What is known about evidence when there is no reference value to compare it with: whether genuine hardware signed it, at a
 /// TCB that its vendor certifies. That says nothing about *what* runs in the guest; only [`crate::Verifier`] does.
@@ -66,4 +71,46 @@ pub fn authenticate(
         checks,
         facts,
     }
+}
+
+/// A TPM quote as the TPM returned it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignedTpmQuote<'a> {
+    /// TPMS_ATTEST.
+    pub message: &'a [u8],
+    /// RSASSA-PKCS1-v1_5 with SHA-256, as long as the key's modulus.
+    pub signature: &'a [u8],
+}
+
+/// Verifies evidence of an Azure confidential VM: like [`authenticate`], and that the hardware vouches for the vTPM's
+/// attestation key. `evidence` is the SNP report in `hcl` with its certificates, or a quote over the TDREPORT in it. With
+/// `report_data`, the TPM quote must have been requested for it or, without a quote, the runtime data must carry it.
+pub fn authenticate_azure(
+    hcl: &HclReport<'_>,
+    evidence: &Evidence,
+    quote: Option<SignedTpmQuote<'_>>,
+    root: Root,
+    report_data: Option<&ReportData>,
+    now: SystemTime,
+) -> Authenticity {
+    let bound = hcl.expected_report_data();
+    let mut authenticity = authenticate(evidence, root, Some(&bound), now);
+    let checks = &mut authenticity.checks;
+    checks.equal("HCL report type", &hcl.tee, &evidence.tee());
+    hcl.check(checks);
+    match (quote, hcl.attestation_key(), report_data) {
+        (Some(SignedTpmQuote { message, signature }), Ok(key), _) => {
+            TpmQuote::check(message, signature, &key, report_data, checks);
+        }
+        (None, _, Some(expected)) => {
+            let found = hcl.user_data().map(|data| hex::encode(data.0));
+            let expected = hex::encode(expected.0);
+            let found = found.unwrap_or_else(|| "none".to_owned());
+            let passed = expected.eq_ignore_ascii_case(&found);
+            checks.record("user-data of the runtime data", expected, found, passed);
+        }
+        // Without a key there is a failed check already.
+        (Some(_), Err(_), _) | (None, _, None) => {}
+    }
+    authenticity
 }

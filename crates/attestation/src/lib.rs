@@ -30,9 +30,10 @@ pub mod software;
 pub mod specification;
 pub mod tdx;
 mod verifier;
+pub mod vtpm;
 
 pub use appraisal::{Demands, ReferenceValue, Root};
-pub use authenticity::{Authenticity, authenticate};
+pub use authenticity::{Authenticity, SignedTpmQuote, authenticate, authenticate_azure};
 pub use check::{Check, CheckList};
 pub use evidence::{Evidence, EvidenceFormatError, SnpEvidence, TdxCollateral, TdxEvidence};
 pub use issuer::{IssueError, Issuer};

@@ -36,6 +36,9 @@ const QUOTE: &str = "Intel TDX DCAP Quoting Library API, appendix A";
 const PCS: &str = "Intel PCS API v4, TCB info and QE identity";
 const PCK: &str = "Intel SGX PCK Certificate and CRL Profile Specification";
 
+const HCL: &str = "Microsoft, Azure confidential VM guest attestation";
+const TPM: &str = "TCG TPM 2.0 library, part 2, 10.12";
+
 const fn rule(
     field: &'static str,
     source: &'static str,
@@ -484,6 +487,56 @@ pub const RULES: &[Rule] = &[
         "no, when demanded",
         "`StaticPlatform`",
         "packages may be added to the platform",
+    ),
+    // Azure.
+    rule(
+        "HCL report type",
+        HCL,
+        "SEV-SNP for a report, TDX for a quote",
+        "",
+        "the HCL report and the evidence are of different machines",
+    ),
+    rule(
+        "TDREPORT REPORTDATA",
+        HCL,
+        "hash of the runtime data, then zeros",
+        "",
+        "the runtime data was changed",
+    ),
+    rule(
+        "vTPM attestation key",
+        HCL,
+        "exactly one RSA key `HCLAkPub` of 2048 bits or more in the runtime data",
+        "",
+        "the runtime data is not of an Azure confidential VM",
+    ),
+    rule(
+        "user-data of the runtime data",
+        HCL,
+        "equal, 64 bytes",
+        "",
+        "the guest wrote other data to NV index 0x01400002",
+    ),
+    rule(
+        "TPM quote signature",
+        TPM,
+        "RSASSA-PKCS1-v1_5 with SHA-256 by the attestation key",
+        "",
+        "the quote was changed, or is of another vTPM",
+    ),
+    rule(
+        "TPM quote extraData",
+        TPM,
+        "SHA-256 of the report data",
+        "",
+        "the quote was made for another connection or nonce",
+    ),
+    rule(
+        "TPM quote",
+        TPM,
+        "magic, type quote, one selection of SHA-256 PCRs, nothing after it",
+        "",
+        "not a quote over SHA-256 PCRs",
     ),
 ];
 
