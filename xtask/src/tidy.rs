@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-service-mesh",
         "contrast-cli",
     ],
-    &["contrast-e2e", "xtask"],
+    &["contrast-e2e", "xtask", "contrast-fuzz"],
 ];
 
 /// Only these may name rustls, so that TLS is configured in one place; the end-to-end tests play outsiders with it.

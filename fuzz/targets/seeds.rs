@@ -1,0 +1,87 @@
+//! Writes well-formed inputs, made by the software TEE, to `fuzz/corpus`, so that fuzzing starts behind the first checks.
+
+use std::{
+    error::Error,
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use contrast_attestation::{
+    Evidence, Issuer as _, PolicyHash, ReportData,
+    snp::{CertificateGuid, encode_certificate_table},
+    software::SoftwareTee,
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let tee = SoftwareTee::generate(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))?;
+    let data = ReportData([2; 64]);
+    for version in 2..=5 {
+        let mut guest = tee.snp_guest(PolicyHash([1; 32]));
+        guest.version = version;
+        let evidence = guest.issue(&data)?;
+        if let Evidence::Snp(snp) = &evidence {
+            seed("snp_report", version, &snp.report)?;
+            seed("vcek_extensions", version, &snp.vek)?;
+            let entries: [(CertificateGuid, &[u8]); 2] = [
+                (CertificateGuid::VCEK, &snp.vek),
+                (CertificateGuid::CRL, b"list"),
+            ];
+            seed(
+                "certificate_table",
+                version,
+                &encode_certificate_table(&entries),
+            )?;
+            seed("hcl_report", version, &hcl(&snp.report, 2, version - 1))?;
+        }
+        seed("evidence_frame", version, &evidence.encode())?;
+    }
+    let evidence = tee.tdx_guest(PolicyHash([1; 32])).issue(&data)?;
+    seed("evidence_frame", 0, &evidence.encode())?;
+    if let Evidence::Tdx(tdx) = evidence {
+        seed("tdx_quote", 4, &tdx.quote)?;
+        if let Some(collateral) = tdx.collateral {
+            let parts: [&[u8]; 6] = [
+                collateral.tcb_info.as_bytes(),
+                collateral.qe_identity.as_bytes(),
+                &collateral.pck_crl,
+                &collateral.root_ca_crl,
+                collateral.tcb_info_issuer_chain.as_bytes(),
+                collateral.qe_identity_issuer_chain.as_bytes(),
+            ];
+            for (which, part) in (0..).zip(parts) {
+                seed("tcb_info", which, &[&[u8::try_from(which)?], part].concat())?;
+            }
+        }
+    }
+    seed("tpm_quote", 0, &tpm_quote())?;
+    Ok(())
+}
+
+fn seed(target: &str, number: u32, bytes: &[u8]) -> std::io::Result<()> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join(format!("seed-{number}")), bytes)
+}
+
+fn hcl(report: &[u8], report_type: u32, hash_type: u32) -> Vec<u8> {
+    let json =
+        br#"{"keys":[{"kid":"HCLAkPub","kty":"RSA","e":"AQAB","n":"AQAB"}],"user-data":"00"}"#;
+    let mut bytes = b"HCLA".to_vec();
+    bytes.resize(32, 0);
+    bytes.extend(report);
+    for word in [105, 1, report_type, hash_type, 85] {
+        bytes.extend(u32::to_le_bytes(word));
+    }
+    bytes.extend(json);
+    bytes
+}
+
+fn tpm_quote() -> Vec<u8> {
+    let mut quote = vec![0xff, 0x54, 0x43, 0x47, 0x80, 0x18, 0, 1, 7, 0, 2, 8, 9];
+    quote.resize(quote.len() + 25, 0);
+    quote.extend([0, 0, 0, 1, 0, 0x0B, 3, 1, 1, 0, 0, 2, 3, 4]);
+    quote
+}
