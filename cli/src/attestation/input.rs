@@ -296,7 +296,7 @@ fn details(bytes: &[u8], path: &Path) -> Result<QuoteDetails, InputError> {
 fn built_in(report: &Report, vek: &[u8]) -> Result<(Vec<u8>, Vec<u8>), InputError> {
     let product = report
         .product()
-        .or_else(|| snp::product_of_certificate(vek));
+        .or_else(|| snp::Endorsement::read(vek).map(|endorsement| endorsement.product));
     match (report.signing_key(), product) {
         (SigningKey::Vcek, Some(product)) => {
             let chain = snp::vendor_chain(product);

@@ -39,9 +39,9 @@ impl Inspection {
         match Evidence::decode(bytes).ok()? {
             Evidence::Snp(evidence) => {
                 let report = Report::parse(&evidence.report).ok()?;
-                let product = report
-                    .product()
-                    .or_else(|| snp::product_of_certificate(&evidence.vek));
+                let product = report.product().or_else(|| {
+                    snp::Endorsement::read(&evidence.vek).map(|endorsement| endorsement.product)
+                });
                 let mut tree = report_tree(&report, product);
                 tree["certificates"] = json!({
                     "vek": size(&evidence.vek),

@@ -171,7 +171,9 @@ fn fill(
             let report = Report::parse(&evidence.report).map_err(|_| FillError::Product)?;
             let product = report
                 .product()
-                .or_else(|| snp::product_of_certificate(&evidence.vek))
+                .or_else(|| {
+                    snp::Endorsement::read(&evidence.vek).map(|endorsement| endorsement.product)
+                })
                 .ok_or(FillError::Product)?;
             let observed = observed_snp(&report, product);
             let fits = |value: &SnpReferenceValue| {

@@ -33,5 +33,8 @@ fn refusal(found: &str) -> VerifyError {
         name: "state of the Coordinator".to_owned(),
         checks,
     };
-    VerifyError::Refused(AppraisalReport { sets: vec![set] })
+    VerifyError::Refused(AppraisalReport {
+        sets: vec![set],
+        ..AppraisalReport::default()
+    })
 }

@@ -16,6 +16,8 @@ pub struct SetReport {
 pub struct AppraisalReport {
     /// One entry for each reference value that applies to this kind of evidence, the one that it came closest to first.
     pub sets: Vec<SetReport>,
+    /// What kept the verifier from knowing more, for example that a vendor's service did not answer.
+    pub remarks: Vec<String>,
 }
 
 impl AppraisalReport {
@@ -40,6 +42,9 @@ impl fmt::Display for AppraisalReport {
             for check in set.checks.checks().iter().filter(|check| !check.passed) {
                 write!(f, "\n  {check}")?;
             }
+        }
+        for remark in &self.remarks {
+            write!(f, "\nnote: {remark}")?;
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::{
     CheckList, PolicyHash, ReportData, Root, SnpEvidence, Tee,
-    appraisal::{SnpDemands, SnpProduct},
+    appraisal::{SnpDemands, SnpProduct, SnpTcb},
     proof::Facts,
 };
 
@@ -89,14 +89,34 @@ pub(crate) fn claimed_product(evidence: &SnpEvidence) -> Option<SnpProduct> {
     let report = Report::parse(&evidence.report).ok()?;
     report
         .product()
-        .or_else(|| product_of_certificate(&evidence.vek))
+        .or_else(|| Endorsement::read(&evidence.vek).map(|endorsement| endorsement.product))
 }
 
-/// The product in a VCEK or VLEK certificate (DER). The certificate is not verified.
-pub fn product_of_certificate(der: &[u8]) -> Option<SnpProduct> {
-    let certificate = certificate::SignedCertificate::parse(der).ok()?;
-    let key = certificate::EndorsementKey::read(&certificate).ok()?;
-    Some(key.product)
+/// What a VCEK or VLEK certificate says. Nothing here is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endorsement {
+    /// The product line that the key belongs to.
+    pub product: SnpProduct,
+    /// The chip of a VCEK: 64 bytes, on Turin 8; none for a VLEK.
+    pub hardware_id: Option<Vec<u8>>,
+    /// The TCB that the key was derived for.
+    pub tcb: SnpTcb,
+}
+
+impl Endorsement {
+    /// Reads a certificate in DER; nothing when it is no VCEK's and no VLEK's.
+    pub fn read(der: &[u8]) -> Option<Self> {
+        let certificate = certificate::SignedCertificate::parse(der).ok()?;
+        let key = certificate::EndorsementKey::read(&certificate).ok()?;
+        Some(Self {
+            product: key.product,
+            hardware_id: match key.kind {
+                certificate::EndorsementKind::Vcek { hardware_id } => Some(hardware_id),
+                certificate::EndorsementKind::Vlek => None,
+            },
+            tcb: key.tcb,
+        })
+    }
 }
 
 struct Opened {

@@ -1,9 +1,10 @@
 use dcap_qvl::{
+    config::PckCa,
     intel,
     quote::{Quote, TDReport10},
 };
 
-use super::provider::AwsLc;
+use super::{provider::AwsLc, root};
 
 /// A quote's fields for people. Nothing here is verified; names are those of "Intel TDX DCAP Quoting Library API", appendix A.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,42 @@ pub struct PckDetails {
     pub smt_enabled: Option<bool>,
     /// Whether packages may be added, when the certificate says so.
     pub dynamic_platform: Option<bool>,
+}
+
+/// Intel's CA that issued a PCK certificate; each has a revocation list of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PckIssuer {
+    /// Platforms with one package.
+    Processor,
+    /// Platforms with several packages, registered with Intel.
+    Platform,
+}
+
+/// Which collateral a quote needs. Nothing here is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollateralKey {
+    /// The platform's FMSPC.
+    pub fmspc: [u8; 6],
+    /// The issuer of its PCK certificate.
+    pub pck_issuer: PckIssuer,
+    /// Whether the chain in the quote ends in Intel's root certificate.
+    pub is_intels: bool,
+}
+
+impl CollateralKey {
+    /// Reads it from a quote's PCK certificate chain; nothing when the quote carries none.
+    pub fn of(quote: &[u8]) -> Option<Self> {
+        let chain = intel::extract_cert_chain(&Quote::parse(quote).ok()?).ok()?;
+        let pck = chain.first()?;
+        Some(Self {
+            fmspc: intel::parse_pck_extension_with::<AwsLc>(pck).ok()?.fmspc,
+            pck_issuer: match intel::pck_ca_with::<AwsLc>(pck).ok()? {
+                PckCa::Processor => PckIssuer::Processor,
+                PckCa::Platform => PckIssuer::Platform,
+            },
+            is_intels: chain.last().is_some_and(|root| root::is_intels(root)),
+        })
+    }
 }
 
 /// Bytes that are no TDX quote.

@@ -33,7 +33,9 @@ use crate::{
 };
 use dcap_qvl::QuoteClaims;
 
-pub use details::{PckDetails, QuoteDetails, QuoteFormatError, TdDetails15};
+pub use details::{
+    CollateralKey, PckDetails, PckIssuer, QuoteDetails, QuoteFormatError, TdDetails15,
+};
 
 /// Chain (PEM, signer first) of the key that signed Intel's TCB info and QE identities from 2018 to 2025. PCS sends it in an
 /// HTTP header, which collected answers often lack; it is verified like one that came along.

@@ -14,6 +14,11 @@ const INTEL_SGX_ROOT_CA_SHA256: [u8; 32] = [
     0x0e, 0x74, 0x24, 0x96, 0x43, 0x99, 0xe8, 0x85, 0xa7, 0xcb, 0xb8, 0xcc, 0xfa, 0xb6, 0x74, 0xd3,
 ];
 
+/// Whether a certificate (DER) is Intel's root.
+pub(super) fn is_intels(der: &[u8]) -> bool {
+    sha256(der) == INTEL_SGX_ROOT_CA_SHA256
+}
+
 /// The root certificate (DER), taken from the evidence only because its hash is the pinned one.
 pub(super) fn pinned(
     evidence: &TdxEvidence,

@@ -1,0 +1,158 @@
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use contrast_attestation::tdx::INTEL_TCB_SIGNING_CHAIN_2018;
+
+use crate::{
+    Content, Document, Item,
+    recognise::{Recognised, recognise},
+};
+
+/// Documents that were collected elsewhere. Files are told by what is in them, not by their names: answers of KDS, PCS and PCCS
+/// as they are, PEM, DER, and what [`Document::to_file`] writes. Of two documents for one item, the one issued later counts.
+#[derive(Debug, Clone, Default)]
+pub struct Bundle {
+    documents: BTreeMap<Item, Arc<Document>>,
+}
+
+/// Files that are no bundle.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BundleError {
+    /// A file or directory cannot be read.
+    #[error("cannot read collateral in {}", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that was named is no collateral.
+    #[error(
+        "expected a VCEK, a chain of AMD's, TCB info, a QE identity, a CRL or a chain of Intel's in {}, found something else",
+        path.display()
+    )]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A directory without any collateral.
+    #[error("expected collateral in {}, found none in its {files} file(s)", path.display())]
+    Empty {
+        /// The directory.
+        path: PathBuf,
+        /// How many files it has.
+        files: usize,
+    },
+}
+
+impl Bundle {
+    /// Reads files, and all files in directories (not in directories below them). Files of other kinds are left alone in a
+    /// directory and refused when they were named.
+    ///
+    /// # Errors
+    /// When something cannot be read, is no collateral, or a directory has none.
+    pub fn read(paths: &[PathBuf]) -> Result<Self, BundleError> {
+        let mut bundle = Self::default();
+        let mut signing_chain = None;
+        for path in paths {
+            if path.is_dir() {
+                let files = files_in(path)?;
+                let mut known: usize = 0;
+                for file in &files {
+                    known =
+                        known.saturating_add(usize::from(bundle.take(file, &mut signing_chain)?));
+                }
+                if known == 0 {
+                    return Err(BundleError::Empty {
+                        path: path.clone(),
+                        files: files.len(),
+                    });
+                }
+            } else if !bundle.take(path, &mut signing_chain)? {
+                return Err(BundleError::Unknown { path: path.clone() });
+            }
+        }
+        let chain = signing_chain.unwrap_or_else(|| INTEL_TCB_SIGNING_CHAIN_2018.to_owned());
+        bundle.complete_chains(&chain);
+        Ok(bundle)
+    }
+
+    /// The document, valid or not.
+    pub fn get(&self, item: &Item) -> Option<&Arc<Document>> {
+        self.documents.get(item)
+    }
+
+    /// Everything in it.
+    pub fn items(&self) -> impl Iterator<Item = (&Item, &Arc<Document>)> {
+        self.documents.iter()
+    }
+
+    /// Whether the file was of a known kind.
+    fn take(
+        &mut self,
+        path: &Path,
+        signing_chain: &mut Option<String>,
+    ) -> Result<bool, BundleError> {
+        let bytes = fs::read(path).map_err(|source| BundleError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        match recognise(&bytes) {
+            Some(Recognised::Document(items, document)) => {
+                let document = Arc::new(document);
+                for item in items {
+                    self.insert(item, &document);
+                }
+            }
+            Some(Recognised::TcbSigningChain(chain)) => *signing_chain = Some(chain),
+            Some(Recognised::PckChain) => {}
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn insert(&mut self, item: Item, document: &Arc<Document>) {
+        let newer = self
+            .documents
+            .get(&item)
+            .is_none_or(|known| known.validity.from < document.validity.from);
+        if newer {
+            self.documents.insert(item, Arc::clone(document));
+        }
+    }
+
+    /// PCS sends the signer's chain in a header, which collected answers lack.
+    fn complete_chains(&mut self, chain: &str) {
+        for document in self.documents.values_mut() {
+            if let Content::Signed {
+                issuer_chain: issuer_chain @ None,
+                ..
+            } = &mut Arc::make_mut(document).content
+            {
+                *issuer_chain = Some(chain.to_owned());
+            }
+        }
+    }
+}
+
+fn files_in(directory: &Path) -> Result<Vec<PathBuf>, BundleError> {
+    let failed = |source| BundleError::Read {
+        path: directory.to_owned(),
+        source,
+    };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        // Follows links: a mounted ConfigMap consists of them.
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
