@@ -3,6 +3,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use contrast_attestation::tdx::INTEL_TCB_SIGNING_CHAIN_2018;
@@ -13,10 +14,10 @@ use crate::{
 };
 
 /// Documents that were collected elsewhere. Files are told by what is in them, not by their names: answers of KDS, PCS and PCCS
-/// as they are, PEM, DER, and what [`Document::to_file`] writes. Of two documents for one item, the one issued later counts.
+/// as they are, PEM, DER, and what [`Document::to_file`] writes. There may be several documents for one item.
 #[derive(Debug, Clone, Default)]
 pub struct Bundle {
-    documents: BTreeMap<Item, Arc<Document>>,
+    documents: BTreeMap<Item, Vec<Arc<Document>>>,
 }
 
 /// Files that are no bundle.
@@ -82,14 +83,16 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// The document, valid or not.
-    pub fn get(&self, item: &Item) -> Option<&Arc<Document>> {
-        self.documents.get(item)
+    /// The document that was issued last among those that are valid at `now`; if none is, among all.
+    pub fn get(&self, item: &Item, now: SystemTime) -> Option<&Arc<Document>> {
+        let documents = self.documents.get(item)?.iter();
+        documents.max_by_key(|document| (document.validity.contains(now), document.validity.from))
     }
 
     /// Everything in it.
     pub fn items(&self) -> impl Iterator<Item = (&Item, &Arc<Document>)> {
-        self.documents.iter()
+        let with_item = |(item, documents)| std::iter::repeat(item).zip(documents);
+        self.documents.iter().flat_map(with_item)
     }
 
     /// Whether the file was of a known kind.
@@ -106,7 +109,8 @@ impl Bundle {
             Some(Recognised::Document(items, document)) => {
                 let document = Arc::new(document);
                 for item in items {
-                    self.insert(item, &document);
+                    let known = self.documents.entry(item).or_default();
+                    known.push(Arc::clone(&document));
                 }
             }
             Some(Recognised::TcbSigningChain(chain)) => *signing_chain = Some(chain),
@@ -116,19 +120,9 @@ impl Bundle {
         Ok(true)
     }
 
-    fn insert(&mut self, item: Item, document: &Arc<Document>) {
-        let newer = self
-            .documents
-            .get(&item)
-            .is_none_or(|known| known.validity.from < document.validity.from);
-        if newer {
-            self.documents.insert(item, Arc::clone(document));
-        }
-    }
-
     /// PCS sends the signer's chain in a header, which collected answers lack.
     fn complete_chains(&mut self, chain: &str) {
-        for document in self.documents.values_mut() {
+        for document in self.documents.values_mut().flatten() {
             if let Content::Signed {
                 issuer_chain: issuer_chain @ None,
                 ..

@@ -1,22 +1,28 @@
 use std::{
-    collections::HashMap,
     io,
     path::Path,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use der::DateTime;
 
 use crate::{
-    Bundle, Document, Endpoints, FetchError, Item, Transport, Validity, fetch::Fetcher,
-    memory::Memory, store::Store,
+    Bundle, Document, Endpoints, FetchError, Item, Transport, Validity,
+    fetch::Fetcher,
+    flight::{Flights, Turn},
+    memory::Memory,
+    store::Store,
 };
 
 /// Bounds of what a vendor's service can cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For one document, all attempts together. Below the deadline of an attested handshake.
+    /// For everything that one piece of evidence lacks, all attempts together. Below the deadline of an attested handshake.
     pub deadline: Duration,
     /// For one attempt.
     pub attempt: Duration,
@@ -57,14 +63,22 @@ pub struct Collateral {
     bundle: Bundle,
     fetcher: Option<Fetcher>,
     limits: Limits,
-    flights: Mutex<HashMap<Item, Arc<Flight>>>,
+    flights: Flights,
+    fetched: AtomicU64,
+    failed: AtomicU64,
 }
 
-/// A fetch that callers wait for.
-#[derive(Debug, Default)]
-struct Flight {
-    outcome: Mutex<Option<Result<Arc<Document>, Unavailable>>>,
-    landed: Condvar,
+/// What an operator wants to watch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Documents in memory: each was needed at least once.
+    pub known: usize,
+    /// Those of them that are not valid, so that evidence which needs them is refused.
+    pub stale: usize,
+    /// Documents that were fetched since the start.
+    pub fetched: u64,
+    /// Fetches that failed since the start, after all attempts.
+    pub failed: u64,
 }
 
 /// A document, and why it is not a valid one if it is not.
@@ -114,6 +128,21 @@ pub enum Unavailable {
         /// What was looked for.
         item: Item,
     },
+    /// Nobody waits for it now; [`Collateral::refresh_due`] will fetch it.
+    #[error("the {item} is not known yet; it is being looked for")]
+    Later {
+        /// What was looked for.
+        item: Item,
+    },
+}
+
+/// How far to go for a document that is not at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Fetch it, and wait for that at most until then.
+    Fetch(Instant),
+    /// Make no one wait; leave it to [`Collateral::refresh_due`].
+    Defer,
 }
 
 /// RFC 3339 in UTC, to the second.
@@ -165,20 +194,53 @@ impl Collateral {
     /// # Errors
     /// When there is no document at all.
     pub fn get(&self, item: &Item, now: SystemTime) -> Result<Found, Unavailable> {
+        self.find(item, now, self.full_effort())
+    }
+
+    /// Fetching, with everything that one caller may wait for ahead of it.
+    pub(crate) fn full_effort(&self) -> Effort {
+        Effort::Fetch(Instant::now() + self.limits.deadline)
+    }
+
+    /// [`Collateral::get`] for several items at the same time: together they take as long as the slowest.
+    pub(crate) fn find_all(
+        &self,
+        items: &[Item],
+        now: SystemTime,
+        effort: Effort,
+    ) -> Vec<Result<Found, Unavailable>> {
+        thread::scope(|scope| {
+            let searches: Vec<_> = items
+                .iter()
+                .map(|item| match (self.valid(item, now), effort) {
+                    (None, Effort::Fetch(_)) => {
+                        Err(scope.spawn(move || self.find(item, now, effort)))
+                    }
+                    (Some(document), _) => Ok(Ok(Found::valid(document))),
+                    (None, Effort::Defer) => Ok(self.find(item, now, effort)),
+                })
+                .collect();
+            let lost = |item: &Item| Err(Unavailable::Lost { item: item.clone() });
+            searches
+                .into_iter()
+                .zip(items)
+                .map(|(search, item)| match search {
+                    Ok(found) => found,
+                    Err(thread) => thread.join().unwrap_or_else(|_| lost(item)),
+                })
+                .collect()
+        })
+    }
+
+    fn find(&self, item: &Item, now: SystemTime, effort: Effort) -> Result<Found, Unavailable> {
         let known = self.known(item, now);
         if let Some(document) = &known
             && document.validity.contains(now)
         {
-            return Ok(Found {
-                document: Arc::clone(document),
-                stale: None,
-            });
+            return Ok(Found::valid(Arc::clone(document)));
         }
-        match (self.fetch_once(item, now), known) {
-            (Ok(document), _) => Ok(Found {
-                document,
-                stale: None,
-            }),
+        match (self.fetch_once(item, now, effort), known) {
+            (Ok(document), _) => Ok(Found::valid(document)),
             (Err(error), Some(document)) => {
                 let stale = Some(match error {
                     Unavailable::Offline { item } => Unavailable::Outdated {
@@ -198,11 +260,21 @@ impl Collateral {
     /// # Errors
     /// When it cannot be fetched; what is known stays.
     pub fn fetch(&self, item: &Item, now: SystemTime) -> Result<Arc<Document>, Unavailable> {
+        self.fetch_until(item, now, Instant::now() + self.limits.deadline)
+    }
+
+    fn fetch_until(
+        &self,
+        item: &Item,
+        now: SystemTime,
+        until: Instant,
+    ) -> Result<Arc<Document>, Unavailable> {
         let Some(fetcher) = &self.fetcher else {
             return Err(Unavailable::Offline { item: item.clone() });
         };
-        match fetcher.fetch(item, &self.limits) {
+        match fetcher.fetch(item, &self.limits, until) {
             Ok(document) => {
+                self.fetched.fetch_add(1, Ordering::Relaxed);
                 let document = Arc::new(document);
                 let kept = self.memory.learn(item, Arc::clone(&document), Some(now));
                 if Arc::ptr_eq(&kept, &document) {
@@ -212,6 +284,7 @@ impl Collateral {
                 Ok(kept)
             }
             Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
                 let pause = match error.absent {
                     true => self.limits.after_absence,
                     false => self.limits.after_failure,
@@ -224,8 +297,8 @@ impl Collateral {
         }
     }
 
-    /// Fetches every document anew that was used once and whose time has come, one after the other. To be called every few
-    /// minutes. Returns how many were fetched and how many could not be.
+    /// Fetches every document anew that was used once and whose time has come, and those that [`Collateral::complete_at_hand`]
+    /// missed, one after the other. To be called every few minutes. Returns how many were fetched and how many could not be.
     pub fn refresh_due(&self, now: SystemTime) -> (usize, usize) {
         if self.fetcher.is_none() {
             return (0, 0);
@@ -234,6 +307,22 @@ impl Collateral {
         let outcomes = due.iter().map(|item| self.fetch(item, now).is_ok());
         let (fetched, failed): (Vec<bool>, Vec<bool>) = outcomes.partition(|fetched| *fetched);
         (fetched.len(), failed.len())
+    }
+
+    fn valid(&self, item: &Item, now: SystemTime) -> Option<Arc<Document>> {
+        self.known(item, now)
+            .filter(|document| document.validity.contains(now))
+    }
+
+    /// Counts since the start, judged at `now`.
+    pub fn statistics(&self, now: SystemTime) -> Statistics {
+        let (known, stale) = self.memory.count(now);
+        Statistics {
+            known,
+            stale,
+            fetched: self.fetched.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+        }
     }
 
     /// What memory, disk and bundle know: something valid if there is any, else whatever there is.
@@ -246,7 +335,7 @@ impl Collateral {
         }
         let on_disk = self.store.as_ref().and_then(|store| store.read(item));
         let candidates = [
-            self.bundle.get(item).map(Arc::clone),
+            self.bundle.get(item, now).map(Arc::clone),
             on_disk.map(Arc::new),
             in_memory,
         ];
@@ -268,85 +357,40 @@ impl Collateral {
     }
 
     /// Fetches, unless somebody does or failed to do so just now.
-    fn fetch_once(&self, item: &Item, now: SystemTime) -> Result<Arc<Document>, Unavailable> {
-        if let Some(error) = self.memory.failure(item, now) {
-            return Err(Unavailable::Fetch(error));
-        }
+    fn fetch_once(
+        &self,
+        item: &Item,
+        now: SystemTime,
+        effort: Effort,
+    ) -> Result<Arc<Document>, Unavailable> {
         if self.fetcher.is_none() {
             return Err(Unavailable::Offline { item: item.clone() });
         }
-        let flight = {
-            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            match flights.get(item) {
-                Some(flight) => Some(Arc::clone(flight)),
-                None if flights.len() >= self.limits.concurrent => {
-                    return Err(Unavailable::Busy {
-                        item: item.clone(),
-                        limit: self.limits.concurrent,
-                    });
-                }
-                None => {
-                    flights.insert(item.clone(), Arc::default());
-                    None
-                }
-            }
+        if effort == Effort::Defer {
+            self.memory.want(item);
+        }
+        if let Some(error) = self.memory.failure(item, now) {
+            return Err(Unavailable::Fetch(error));
+        }
+        let Effort::Fetch(until) = effort else {
+            return Err(Unavailable::Later { item: item.clone() });
         };
-        match flight {
-            Some(flight) => flight.wait(item, self.limits.deadline),
-            None => {
-                let landing = Landing {
-                    flights: &self.flights,
-                    item,
-                };
-                landing.land(self.fetch(item, now))
-            }
+        match self.flights.join(item, self.limits.concurrent) {
+            Turn::Lead(landing) => landing.land(self.fetch_until(item, now, until)),
+            Turn::Follow(flight) => flight.wait(item, until),
+            Turn::Full => Err(Unavailable::Busy {
+                item: item.clone(),
+                limit: self.limits.concurrent,
+            }),
         }
     }
 }
 
-impl Flight {
-    fn wait(&self, item: &Item, deadline: Duration) -> Result<Arc<Document>, Unavailable> {
-        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        let (outcome, _) = self
-            .landed
-            .wait_timeout_while(outcome, deadline, |outcome| outcome.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        let lost = || Err(Unavailable::Lost { item: item.clone() });
-        outcome.clone().unwrap_or_else(lost)
-    }
-}
-
-/// Ends a flight, even when the fetch panicked: those who wait must hear of it.
-struct Landing<'a> {
-    flights: &'a Mutex<HashMap<Item, Arc<Flight>>>,
-    item: &'a Item,
-}
-
-impl Landing<'_> {
-    fn land(
-        self,
-        result: Result<Arc<Document>, Unavailable>,
-    ) -> Result<Arc<Document>, Unavailable> {
-        self.tell(result.clone());
-        result
-    }
-
-    fn tell(&self, result: Result<Arc<Document>, Unavailable>) {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.remove(self.item) {
-            *flight
-                .outcome
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(result);
-            flight.landed.notify_all();
+impl Found {
+    fn valid(document: Arc<Document>) -> Self {
+        Self {
+            document,
+            stale: None,
         }
-    }
-}
-
-impl Drop for Landing<'_> {
-    fn drop(&mut self) {
-        self.tell(Err(Unavailable::Lost {
-            item: self.item.clone(),
-        }));
     }
 }

@@ -1,4 +1,4 @@
-use std::{sync::Arc, thread, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use contrast_attestation::{
     Evidence, EvidenceVerifier, IssueError, Issuer, ReportData, SnpEvidence, TdxCollateral,
@@ -10,9 +10,15 @@ use contrast_attestation::{
 use contrast_clock::WallClock;
 
 use crate::{
-    Collateral, Content, Document, Found, Item, SnpSigner,
+    Collateral, Content, Found, Item, SnpSigner, Unavailable,
+    client::Effort,
     recognise::{Recognised, recognise},
 };
+
+const NO_VLEK: &str = "the report was signed by a VLEK, whose certificate only the cloud provider has: it must come from the \
+                       host's certificate table";
+const MASKED_CHIP: &str = "the host masks the chip's identity, without which no VCEK can be found: it must come from the \
+                           host's certificate table";
 
 /// Evidence with what it lacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,83 +34,118 @@ impl Collateral {
     /// What is there and valid stays: the attester may know more than the vendor's answer to this side. Evidence of
     /// other makers (software TEEs) is left as it is, since no vendor knows it.
     pub fn complete(&self, evidence: &Evidence, now: SystemTime) -> Completion {
-        let mut remarks = Vec::new();
+        self.complete_with(evidence, now, self.full_effort())
+    }
+
+    /// [`Collateral::complete`] with what is at hand. Waits for nothing; what is missing is left to
+    /// [`Collateral::refresh_due`].
+    pub fn complete_at_hand(&self, evidence: &Evidence, now: SystemTime) -> Completion {
+        self.complete_with(evidence, now, Effort::Defer)
+    }
+
+    fn complete_with(&self, evidence: &Evidence, now: SystemTime, effort: Effort) -> Completion {
+        let mut search = Search {
+            collateral: self,
+            now,
+            effort,
+            remarks: Vec::new(),
+        };
         let completed = match evidence {
-            Evidence::Snp(snp) => self.complete_snp(snp, now, &mut remarks).map(Evidence::Snp),
-            Evidence::Tdx(tdx) => self.complete_tdx(tdx, now, &mut remarks).map(Evidence::Tdx),
+            Evidence::Snp(snp) => search.complete_snp(snp).map(Evidence::Snp),
+            Evidence::Tdx(tdx) => search.complete_tdx(tdx).map(Evidence::Tdx),
             _ => None,
         };
         Completion {
             evidence: completed.unwrap_or_else(|| evidence.clone()),
-            remarks,
+            remarks: search.remarks,
+        }
+    }
+}
+
+/// Looks for what one piece of evidence lacks.
+struct Search<'a> {
+    collateral: &'a Collateral,
+    now: SystemTime,
+    effort: Effort,
+    remarks: Vec<String>,
+}
+
+impl Search<'_> {
+    fn find(&mut self, items: &[Item]) -> Vec<Option<Content>> {
+        let found = self.collateral.find_all(items, self.now, self.effort);
+        let contents = found.into_iter().map(|found| self.content(found));
+        contents.collect()
+    }
+
+    /// What was found, with a remark when it is missing or stale.
+    fn content(&mut self, found: Result<Found, Unavailable>) -> Option<Content> {
+        match found {
+            Ok(Found { document, stale }) => {
+                self.remarks.extend(stale.map(|error| error.to_string()));
+                Some(document.content.clone())
+            }
+            Err(error) => {
+                self.remarks.push(error.to_string());
+                None
+            }
         }
     }
 
-    fn complete_snp(
-        &self,
-        evidence: &SnpEvidence,
-        now: SystemTime,
-        remarks: &mut Vec<String>,
-    ) -> Option<SnpEvidence> {
+    fn complete_snp(&mut self, evidence: &SnpEvidence) -> Option<SnpEvidence> {
         let report = Report::parse(&evidence.report).ok()?;
         let signer = match report.signing_key() {
             SigningKey::Vcek => SnpSigner::Vcek,
             SigningKey::Vlek => SnpSigner::Vlek,
-            _ => return None,
+            SigningKey::Other(_) => return None,
         };
         let endorsement = Endorsement::read(&evidence.vek);
-        let stated = report.product();
-        let product = stated.or_else(|| endorsement.as_ref().map(|key| key.product));
+        let stated = report
+            .product()
+            .or_else(|| endorsement.as_ref().map(|key| key.product));
         let is_amds = |product| evidence.ark == vendor_chain(product).ark;
-        if !evidence.ark.is_empty() && !product.is_some_and(is_amds) {
+        if !evidence.ark.is_empty() && !stated.is_some_and(is_amds) {
             return None;
         }
         let mut completed = evidence.clone();
         let fits = |key: &Endorsement| {
-            let same_chip = key
-                .hardware_id
+            key.hardware_id
                 .as_ref()
-                .is_none_or(|id| report.chip_id.starts_with(id));
-            let valid = document(&evidence.vek).is_some_and(|vek| vek.validity.contains(now));
-            same_chip && valid && key.tcb == report.reported_tcb.components(key.product)
+                .is_none_or(|id| report.chip_id.starts_with(id))
+                && key.tcb == report.reported_tcb.components(key.product)
+                && holds(&evidence.vek, self.now)
         };
-        let product = match (signer, endorsement.as_ref().filter(|key| fits(key))) {
+        let product = match (signer, endorsement.filter(fits)) {
             (_, Some(key)) => key.product,
             (SnpSigner::Vlek, None) => {
                 if evidence.vek.is_empty() {
-                    remarks.push(
-                        "the report was signed by a VLEK, whose certificate only the cloud provider has: it must come from the host's certificate table"
-                            .to_owned(),
-                    );
+                    self.remarks.push(NO_VLEK.to_owned());
                 }
-                product?
+                stated?
             }
             (SnpSigner::Vcek, None) => {
-                let (product, vek) = self.vcek(&report, product, now, remarks)?;
+                let (product, vek) = self.vcek(&report, stated)?;
                 completed.vek = vek;
                 product
             }
         };
-        if completed.ask.is_empty() || completed.ark.is_empty() {
-            match signer {
-                SnpSigner::Vcek => {
-                    let chain = vendor_chain(product);
-                    completed.ask = chain.ask.to_vec();
-                    completed.ark = chain.ark.to_vec();
-                }
-                SnpSigner::Vlek => {
-                    let found = self.get(&Item::SnpChain { product, signer }, now);
-                    if let Some(Content::Chain { ask, ark }) = content(found, remarks) {
-                        (completed.ask, completed.ark) = (ask, ark);
-                    }
-                }
-            }
+        let lacks_chain = completed.ask.is_empty() || completed.ark.is_empty();
+        if lacks_chain && signer == SnpSigner::Vcek {
+            let chain = vendor_chain(product);
+            completed.ask = chain.ask.to_vec();
+            completed.ark = chain.ark.to_vec();
         }
-        let crl_holds = document(&evidence.crl).is_some_and(|crl| crl.validity.contains(now));
-        if !crl_holds {
-            let found = self.get(&Item::SnpCrl { product, signer }, now);
-            if let Some(Content::Crl { list, .. }) = content(found, remarks) {
-                completed.crl = list;
+        let mut items = Vec::new();
+        if lacks_chain && signer == SnpSigner::Vlek {
+            items.push(Item::SnpChain { product, signer });
+        }
+        if !holds(&evidence.crl, self.now) {
+            items.push(Item::SnpCrl { product, signer });
+        }
+        for content in self.find(&items).into_iter().flatten() {
+            match content {
+                Content::Chain { ask, ark } => (completed.ask, completed.ark) = (ask, ark),
+                Content::Crl { list, .. } => completed.crl = list,
+                Content::Certificate(_) | Content::Signed { .. } => {}
             }
         }
         Some(completed)
@@ -112,92 +153,47 @@ impl Collateral {
 
     /// The VCEK. A report of version 2 does not name its product; only one product's service knows the chip.
     fn vcek(
-        &self,
+        &mut self,
         report: &Report,
         product: Option<SnpProduct>,
-        now: SystemTime,
-        remarks: &mut Vec<String>,
     ) -> Option<(SnpProduct, Vec<u8>)> {
         if report.chip_id == [0; 64] {
-            remarks.push(
-                "the host masks the chip's identity, without which no VCEK can be found: it must come from the host's certificate table"
-                    .to_owned(),
-            );
+            self.remarks.push(MASKED_CHIP.to_owned());
             return None;
         }
-        let mut failures = Vec::new();
-        let candidates = match product {
+        let products = match product {
             Some(product) => vec![product],
             None => vec![SnpProduct::Milan, SnpProduct::Genoa],
         };
-        for product in candidates {
-            let tcb = report.reported_tcb.components(product);
-            let found = self.get(&Item::vcek(product, &report.chip_id, tcb), now);
-            if let Some(Content::Certificate(vek)) = content(found, &mut failures) {
-                return Some((product, vek));
-            }
+        let vcek_of = |product: &SnpProduct| {
+            let tcb = report.reported_tcb.components(*product);
+            Item::vcek(*product, &report.chip_id, tcb)
+        };
+        let items: Vec<Item> = products.iter().map(vcek_of).collect();
+        let remarks = self.remarks.len();
+        let found = self.find(&items);
+        let vcek = products
+            .into_iter()
+            .zip(found)
+            .find_map(|found| match found {
+                (product, Some(Content::Certificate(vek))) => Some((product, vek)),
+                _ => None,
+            });
+        if vcek.is_some() {
+            // That the other product's service does not know the chip is no news.
+            self.remarks.truncate(remarks);
         }
-        remarks.append(&mut failures);
-        None
+        vcek
     }
 
-    fn complete_tdx(
-        &self,
-        evidence: &TdxEvidence,
-        now: SystemTime,
-        remarks: &mut Vec<String>,
-    ) -> Option<TdxEvidence> {
+    fn complete_tdx(&mut self, evidence: &TdxEvidence) -> Option<TdxEvidence> {
         let key = CollateralKey::of(&evidence.quote).filter(|key| key.is_intels)?;
         let mut collateral = evidence.collateral.clone().unwrap_or_default();
-        let with_signature = |name: &str, json: &str, signature: &[u8]| {
-            format!(
-                r#"{{"{name}":{json},"signature":"{}"}}"#,
-                hex::encode(signature)
-            )
-            .into_bytes()
-        };
-        let TdxCollateral {
-            tcb_info,
-            tcb_info_signature,
-            qe_identity,
-            qe_identity_signature,
-            pck_crl,
-            root_ca_crl,
-            ..
-        } = &collateral;
-        let tcb_info = with_signature("tcbInfo", tcb_info, tcb_info_signature);
-        let qe_identity = with_signature("enclaveIdentity", qe_identity, qe_identity_signature);
-        let needed = [
-            (Item::TcbInfo { fmspc: key.fmspc }, tcb_info.as_slice()),
-            (Item::QeIdentity, &qe_identity),
-            (
-                Item::PckCrl {
-                    issuer: key.pck_issuer,
-                },
-                pck_crl,
-            ),
-            (Item::RootCrl, root_ca_crl),
-        ];
-        let stale: Vec<Item> = needed
-            .into_iter()
-            .filter(|(item, bytes)| !serves(bytes, item, now))
-            .map(|(item, _)| item)
-            .collect();
-        // Four documents of one vendor: together they take as long as the slowest.
-        let found = thread::scope(|scope| {
-            let fetches: Vec<_> = stale
-                .iter()
-                .map(|item| scope.spawn(move || self.get(item, now)))
-                .collect();
-            let joined = fetches.into_iter().map(|fetch| fetch.join().ok());
-            joined.collect::<Vec<_>>()
-        });
-        let mut missing = false;
-        for found in found {
-            match found.and_then(|found| content(found, remarks)) {
-                Some(content) => put(&mut collateral, content),
-                None => missing = true,
-            }
+        let lacking = lacking(&collateral, &key, self.now);
+        let found = self.find(&lacking);
+        let missing = found.iter().any(Option::is_none);
+        for content in found.into_iter().flatten() {
+            put(&mut collateral, content);
         }
         let collateral = match (missing, &evidence.collateral) {
             // Half of it verifies nothing; the remarks say what is missing.
@@ -209,6 +205,37 @@ impl Collateral {
             collateral,
         })
     }
+}
+
+/// The items that `collateral` lacks, for the platform `key` at `now`.
+fn lacking(collateral: &TdxCollateral, key: &CollateralKey, now: SystemTime) -> Vec<Item> {
+    let signed = |name: &str, json: &str, signature: &[u8]| {
+        let signature = hex::encode(signature);
+        format!(r#"{{"{name}":{json},"signature":"{signature}"}}"#).into_bytes()
+    };
+    let TdxCollateral {
+        tcb_info,
+        tcb_info_signature,
+        qe_identity,
+        qe_identity_signature,
+        pck_crl,
+        root_ca_crl,
+        ..
+    } = collateral;
+    let fmspc = key.fmspc;
+    let issuer = key.pck_issuer;
+    let tcb_info = signed("tcbInfo", tcb_info, tcb_info_signature);
+    let qe_identity = signed("enclaveIdentity", qe_identity, qe_identity_signature);
+    [
+        (Item::TcbInfo { fmspc }, tcb_info.as_slice()),
+        (Item::QeIdentity, &qe_identity),
+        (Item::PckCrl { issuer }, pck_crl),
+        (Item::RootCrl, root_ca_crl),
+    ]
+    .into_iter()
+    .filter(|(item, bytes)| !serves(bytes, item, now))
+    .map(|(item, _)| item)
+    .collect()
 }
 
 fn put(collateral: &mut TdxCollateral, content: Content) {
@@ -246,33 +273,18 @@ fn is_root_crl(list: &[u8]) -> bool {
     matches!(recognise(list), Some(Recognised::Document(items, _)) if items.contains(&Item::RootCrl))
 }
 
-fn document(bytes: &[u8]) -> Option<Document> {
-    match recognise(bytes)? {
-        Recognised::Document(_, document) => Some(document),
-        Recognised::TcbSigningChain(_) | Recognised::PckChain => None,
-    }
+/// Whether a document is valid at `now`.
+fn holds(bytes: &[u8], now: SystemTime) -> bool {
+    matches!(recognise(bytes), Some(Recognised::Document(_, document)) if document.validity.contains(now))
 }
 
+/// Whether a document is the one for `item`, and valid at `now`.
 fn serves(bytes: &[u8], item: &Item, now: SystemTime) -> bool {
     match recognise(bytes) {
         Some(Recognised::Document(items, document)) => {
             items.contains(item) && document.validity.contains(now)
         }
         _ => false,
-    }
-}
-
-/// What was found, with a remark when it is missing or stale.
-fn content<E: ToString>(found: Result<Found, E>, remarks: &mut Vec<String>) -> Option<Content> {
-    match found {
-        Ok(Found { document, stale }) => {
-            remarks.extend(stale.map(|error| error.to_string()));
-            Some(document.content.clone())
-        }
-        Err(error) => {
-            remarks.push(error.to_string());
-            None
-        }
     }
 }
 
@@ -355,7 +367,8 @@ impl EvidenceVerifier for CompletingVerifier {
     }
 }
 
-/// An issuer whose evidence needs no vendor's service at the verifier's side.
+/// An issuer whose evidence carries what is at hand of its vendor's documents, so that a verifier needs no vendor's service.
+/// Issuing waits for no one; [`Collateral::refresh_due`] gets what was missing.
 #[derive(Debug, Clone)]
 pub struct CompletingIssuer {
     /// Asks the TEE.
@@ -368,9 +381,9 @@ pub struct CompletingIssuer {
 
 impl Issuer for CompletingIssuer {
     fn issue(&self, report_data: &ReportData) -> Result<Evidence, IssueError> {
-        let evidence = self.issuer.issue(report_data)?;
+        let issued = self.issuer.issue(report_data)?;
         let Completion { evidence, remarks } =
-            self.collateral.complete(&evidence, self.clock.now());
+            self.collateral.complete_at_hand(&issued, self.clock.now());
         for remark in remarks {
             tracing::debug!("evidence goes out without a document of its vendor: {remark}");
         }

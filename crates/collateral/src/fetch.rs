@@ -131,8 +131,13 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    /// Gets `item` before `limits.deadline` has passed, retrying with pauses that grow and are random by a half.
-    pub(crate) fn fetch(&self, item: &Item, limits: &Limits) -> Result<Document, FetchError> {
+    /// Gets `item` before `until`, retrying with pauses that grow and are random.
+    pub(crate) fn fetch(
+        &self,
+        item: &Item,
+        limits: &Limits,
+        until: Instant,
+    ) -> Result<Document, FetchError> {
         let url = self.endpoints.url(item);
         let start = Instant::now();
         let mut pauses = ExponentialBuilder::default()
@@ -143,7 +148,7 @@ impl Fetcher {
             .build();
         let mut attempts: u32 = 0;
         loop {
-            let left = limits.deadline.saturating_sub(start.elapsed());
+            let left = until.saturating_duration_since(Instant::now());
             attempts = attempts.saturating_add(1);
             let Attempt {
                 cause,
@@ -155,7 +160,7 @@ impl Fetcher {
             };
             let next = pauses.next().unwrap_or(limits.attempt);
             let pause = retry.map(|at_least| at_least.max(next));
-            let left = limits.deadline.saturating_sub(start.elapsed());
+            let left = until.saturating_duration_since(Instant::now());
             match pause.filter(|pause| *pause < left) {
                 Some(pause) => thread::sleep(pause),
                 None => {

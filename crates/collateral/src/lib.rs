@@ -23,6 +23,7 @@ mod complete;
 mod document;
 mod endpoint;
 mod fetch;
+mod flight;
 mod item;
 mod memory;
 mod options;
@@ -30,7 +31,7 @@ mod recognise;
 mod store;
 
 pub use bundle::{Bundle, BundleError};
-pub use client::{Collateral, Found, Limits, Unavailable};
+pub use client::{Collateral, Found, Limits, Statistics, Unavailable};
 pub use complete::{CompletingIssuer, CompletingVerifier, Completion, verify};
 pub use document::{Content, Document, Validity};
 pub use endpoint::{EndpointError, Endpoints};

@@ -27,6 +27,8 @@ struct Slots {
 struct Slot {
     document: Option<Known>,
     failure: Option<Failure>,
+    /// Somebody needs it, and waits for nothing.
+    is_wanted: bool,
     last_used: u64,
 }
 
@@ -95,19 +97,19 @@ impl Memory {
         self.lock().slot(item).failure = Some(Failure { error, until });
     }
 
-    /// Items whose document should be fetched anew at `now`, although it may still be valid.
+    /// Remembers that `item` is needed, known or not.
+    pub(crate) fn want(&self, item: &Item) {
+        self.lock().slot(item).is_wanted = true;
+    }
+
+    /// Items whose document should be fetched anew at `now`, although it may still be valid, and those that are wanted and missing.
     pub(crate) fn due(&self, now: SystemTime) -> Vec<Item> {
         let slots = self.lock();
         let due = |slot: &Slot| {
-            let paused = slot
-                .failure
-                .as_ref()
-                .is_some_and(|failure| now < failure.until);
-            !paused
-                && slot
-                    .document
-                    .as_ref()
-                    .is_some_and(|known| known.refresh_at <= now)
+            let failure = slot.failure.as_ref();
+            let paused = failure.is_some_and(|failure| now < failure.until);
+            let is_old = |known: &Known| known.refresh_at <= now;
+            !paused && slot.document.as_ref().map_or(slot.is_wanted, is_old)
         };
         let mut items: Vec<Item> = slots
             .slots
@@ -117,6 +119,19 @@ impl Memory {
             .collect();
         items.sort();
         items
+    }
+
+    /// How many documents are known, and how many of them are not valid at `now`.
+    pub(crate) fn count(&self, now: SystemTime) -> (usize, usize) {
+        let slots = self.lock();
+        let known = || {
+            slots
+                .slots
+                .values()
+                .filter_map(|slot| slot.document.as_ref())
+        };
+        let is_stale = |known: &&Known| !known.document.validity.contains(now);
+        (known().count(), known().filter(is_stale).count())
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
@@ -218,6 +233,15 @@ mod tests {
         assert_eq!(memory.failure(&Item::RootCrl, at(3)), Some(error));
         assert_eq!(memory.failure(&Item::RootCrl, at(4)), None);
         assert!(memory.document(&Item::RootCrl).is_some());
+    }
+
+    #[test]
+    fn what_is_wanted_is_due_until_it_is_there() {
+        let memory = Memory::default();
+        memory.want(&Item::RootCrl);
+        assert_eq!(memory.due(at(1)), [Item::RootCrl]);
+        memory.learn(&Item::RootCrl, document(1, 31), Some(at(1)));
+        assert_eq!(memory.due(at(1)), []);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use crate::{Bundle, BundleError, Collateral, EndpointError, Endpoints, HttpTrans
 
 /// Where collateral comes from, as flags and environment variables of a program.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Collateral of CPU vendors")]
 pub struct Options {
-    /// Collateral of CPU vendors in a directory, as `contrast collateral fetch` writes it. Nothing is fetched beside it, unless
+    /// Directory with collateral, as `contrast collateral fetch` writes it. Nothing is fetched beside it, unless
     /// --collateral-proxy is given too
     #[arg(long, env = "CONTRAST_COLLATERAL", value_name = "DIR")]
     pub collateral: Option<PathBuf>,
@@ -42,7 +43,8 @@ pub enum OptionsError {
 }
 
 impl Options {
-    /// What the options describe. Reads the bundle; fetches nothing yet.
+    /// What the options describe; the vendors themselves are asked when there is neither a directory nor a proxy. Reads the
+    /// directory; fetches nothing yet.
     ///
     /// # Errors
     /// When a directory or a URL cannot be used.
@@ -65,10 +67,13 @@ impl Options {
             (None, None) => Some(Endpoints::vendors()),
         };
         Ok(match endpoints {
-            Some(endpoints) => {
-                collateral.with_vendors(endpoints, Box::new(HttpTransport::default()))
-            }
+            Some(endpoints) => collateral.with_vendors(endpoints, Box::<HttpTransport>::default()),
             None => collateral,
         })
+    }
+
+    /// Whether anything was asked for.
+    pub fn is_given(&self) -> bool {
+        *self != Self::default()
     }
 }
