@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use crate::commands::{attestation::AttestationArgs, manifest::ManifestArgs};
+pub use crate::commands::{
+    attestation::AttestationArgs, collateral::CollateralArgs, manifest::ManifestArgs,
+};
 use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};
 
 /// Run Kubernetes pods as confidential VMs, and prove it
@@ -110,6 +112,8 @@ pub enum Command {
     Recover(RecoverArgs),
     /// Show or verify evidence in files, offline
     Attestation(AttestationArgs),
+    /// Fetch and show what CPU vendors publish about their CPUs
+    Collateral(CollateralArgs),
     /// Work on a manifest file
     Manifest(ManifestArgs),
     /// Print a completion script for a shell
@@ -238,6 +242,10 @@ pub struct SetArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     pub timeout: u64,
 
+    /// What CPU vendors publish, for evidence that comes without it.
+    #[command(flatten)]
+    pub collateral: contrast_collateral::Options,
+
     /// Shape of the result.
     #[command(flatten)]
     pub format: FormatArgs,
@@ -253,6 +261,10 @@ pub struct VerifyArgs {
     /// User API of the Coordinator; the port defaults to 1313
     #[arg(short, long, value_name = "HOST[:PORT]")]
     pub coordinator: CoordinatorAddress,
+
+    /// What CPU vendors publish, for evidence that comes without it.
+    #[command(flatten)]
+    pub collateral: contrast_collateral::Options,
 
     /// Shape of the result.
     #[command(flatten)]
@@ -286,6 +298,10 @@ pub struct RecoverArgs {
     /// Recover although other recovered Coordinators may be serving
     #[arg(long)]
     pub force: bool,
+
+    /// What CPU vendors publish, for evidence that comes without it.
+    #[command(flatten)]
+    pub collateral: contrast_collateral::Options,
 
     /// Shape of the result.
     #[command(flatten)]

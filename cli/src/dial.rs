@@ -10,6 +10,7 @@ use contrast_atls::{
 };
 use contrast_attestation::{AppraisalReport, VerifiedEvidence, VerifyError};
 use contrast_clock::WallClock;
+use contrast_collateral::{Collateral, CompletingVerifier};
 use contrast_manifest::Manifest;
 use contrast_proto::user::{
     GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest, RecoverRequest,
@@ -195,19 +196,23 @@ impl fmt::Debug for Session {
 
 impl Session {
     /// Connects to `address` and appraises the Coordinator's evidence against the reference values and the Coordinator
-    /// policy of `manifest`.
+    /// policy of `manifest`, with documents of `collateral` where the evidence comes without them.
     ///
     /// # Errors
     /// When it cannot be reached or does not prove itself.
     pub async fn attest(
         address: &CoordinatorAddress,
         manifest: &Manifest,
+        collateral: &Arc<Collateral>,
         clock: &Arc<dyn WallClock>,
     ) -> Result<Self, DialError> {
         let config = ClientConfig {
             identity: Arc::new(Identity::generate(clock.now()).map_err(DialError::Identity)?),
             issuer: None,
-            verifier: Some(Arc::new(manifest.coordinator_verifier())),
+            verifier: Some(Arc::new(CompletingVerifier {
+                verifier: Arc::new(manifest.coordinator_verifier()),
+                collateral: Arc::clone(collateral),
+            })),
             clock: Arc::clone(clock),
             limits: Limits::client(),
         };

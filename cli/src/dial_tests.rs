@@ -51,8 +51,12 @@ async fn dial(issuer: Arc<dyn Issuer>, manifest: &Manifest) -> Result<Session, D
         accept(tcp, Some(peer), &config).await
     };
     let clock = clock();
+    let collateral = Arc::default();
     // The server's stream lives until the client is done.
-    let (dialed, _stream) = tokio::join!(Session::attest(&address, manifest, &clock), server);
+    let (dialed, _stream) = tokio::join!(
+        Session::attest(&address, manifest, &collateral, &clock),
+        server
+    );
     dialed
 }
 
@@ -124,7 +128,7 @@ async fn closed_port_is_transient_and_unknown_host_is_not() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = address_of(listener.local_addr().expect("address"));
     drop(listener);
-    let error = Session::attest(&address, &manifest, &clock())
+    let error = Session::attest(&address, &manifest, &Arc::default(), &clock())
         .await
         .expect_err("closed");
     assert!(matches!(error, DialError::Unreachable { .. }), "{error:?}");
@@ -136,7 +140,7 @@ async fn closed_port_is_transient_and_unknown_host_is_not() {
         host: "coordinator.invalid".into(),
         port: 1313,
     };
-    let error = Session::attest(&nowhere, &manifest, &clock())
+    let error = Session::attest(&nowhere, &manifest, &Arc::default(), &clock())
         .await
         .expect_err("unknown");
     assert!(matches!(error, DialError::Unresolved { .. }), "{error:?}");

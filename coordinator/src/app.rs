@@ -16,6 +16,7 @@ use contrast_atls::{
 };
 use contrast_attestation::{Issuer, PlatformError};
 use contrast_clock::{Entropy, SystemEntropy, SystemWallClock, WallClock};
+use contrast_collateral::{Collateral, CompletingIssuer, OptionsError};
 use contrast_proto::{mesh::mesh_api_server::MeshApiServer, user::user_api_server::UserApiServer};
 use contrast_telemetry::{
     drain::{self, Watcher},
@@ -32,7 +33,7 @@ use crate::{
         USER_REQUEST_BYTES_MAX, USER_REQUESTS_MAX, UserService,
     },
     config::Config,
-    ops::{self, Metrics, Probes},
+    ops::{self, Metrics, Probes, refresh},
     state::{Directory, Guard, Medium, Observer, StateError},
 };
 
@@ -75,6 +76,9 @@ pub enum AppError {
     /// There is no TEE.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// The vendors' documents cannot be used as asked.
+    #[error(transparent)]
+    Collateral(#[from] OptionsError),
     /// There is no history.
     #[error(transparent)]
     State(#[from] StateError),
@@ -91,6 +95,8 @@ pub enum AppError {
 pub struct Surroundings {
     /// The TEE that proves this Coordinator.
     pub issuer: Arc<dyn Issuer>,
+    /// What CPU vendors publish.
+    pub collateral: Collateral,
     /// Where the history is.
     pub medium: Box<dyn Medium>,
     /// Wall clock.
@@ -117,6 +123,7 @@ impl Surroundings {
         let medium = Directory::claim(&config.data_dir).map_err(StateError::from)?;
         Ok(Self {
             issuer,
+            collateral: config.collateral.open()?,
             medium: Box::new(medium),
             clock: Arc::new(SystemWallClock),
             entropy: Arc::new(SystemEntropy),
@@ -145,7 +152,7 @@ pub struct Bound {
     addresses: Addresses,
     drain_deadline: Duration,
     guard: Arc<Guard>,
-    issuer: Arc<dyn Issuer>,
+    issuer: CompletingIssuer,
     identity: Arc<Identity>,
     clock: Arc<dyn WallClock>,
     metrics: Arc<Metrics>,
@@ -187,6 +194,7 @@ impl Bound {
         };
         let Surroundings {
             issuer,
+            collateral,
             medium,
             clock,
             entropy,
@@ -194,6 +202,11 @@ impl Bound {
         } = surroundings;
         let identity = Identity::generate(clock.now()).map_err(AppError::Identity)?;
         let guard = Guard::open(medium, Arc::clone(&clock), entropy, observer)?;
+        let issuer = CompletingIssuer {
+            issuer,
+            collateral: Arc::new(collateral),
+            clock: Arc::clone(&clock),
+        };
         if let Some(path) = &config.address_file {
             write_addresses(path, &addresses).map_err(|source| AppError::AddressFile {
                 path: path.clone(),
@@ -244,21 +257,30 @@ impl Bound {
         let probes = Probes {
             guard: Arc::clone(&self.guard),
             metrics: Arc::clone(&self.metrics),
+            collateral: Arc::clone(&self.issuer.collateral),
             startup: self.startup.clone(),
             drain: watcher.clone(),
         };
         ops.spawn("ops", ops::serve(self.ops, probes, ops_stop));
 
         let mut apis = Tasks::default();
+        apis.spawn(
+            "collateral refresh",
+            refresh::keep_fresh(self.issuer.clone(), watcher.clone()),
+        );
+        let collateral = Arc::clone(&self.issuer.collateral);
         let tls = ServerConfig {
             identity: self.identity,
-            issuer: Some(self.issuer),
+            issuer: Some(Arc::new(self.issuer)),
             verifier: None,
             clock: self.clock,
             limits: Limits::server(),
         };
         let mesh_tls = ServerConfig {
-            verifier: Some(Arc::new(ActiveManifestVerifier(Arc::clone(&self.guard)))),
+            verifier: Some(Arc::new(ActiveManifestVerifier {
+                guard: Arc::clone(&self.guard),
+                collateral: Arc::clone(&collateral),
+            })),
             ..tls.clone()
         };
         let user = UserService {
@@ -267,6 +289,7 @@ impl Bound {
         };
         let mesh = MeshService {
             guard: self.guard,
+            collateral,
             metrics: Arc::clone(&self.metrics),
         };
         apis.spawn(

@@ -70,6 +70,10 @@ pub struct Config {
     #[arg(long, env = "CONTRAST_INSECURE_INITDATA", value_name = "FILE")]
     pub insecure_initdata: Option<PathBuf>,
 
+    /// What CPU vendors publish, for evidence that comes without it.
+    #[command(flatten)]
+    pub collateral: contrast_collateral::Options,
+
     /// Logs.
     #[command(flatten)]
     pub logging: logging::Options,

@@ -1,6 +1,6 @@
 //! The `coordinator` program. Exit code 0 after a graceful stop, 1 after a failure, 2 for wrong options.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
@@ -9,6 +9,9 @@ use contrast_coordinator::{
     config::Config,
 };
 use contrast_telemetry::{drain, logging};
+
+/// How long work on blocking threads may go on after everything else ended.
+const BLOCKING_STOP: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let config = Config::parse();
@@ -28,7 +31,10 @@ fn run(config: &Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    runtime.block_on(serve(config))
+    let outcome = runtime.block_on(serve(config));
+    // A vendor's service that does not answer must not hold up a stop.
+    runtime.shutdown_timeout(BLOCKING_STOP);
+    outcome
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ use std::{
 use clap::Parser;
 use contrast_attestation::software::SoftwareTee;
 use contrast_clock::{SystemEntropy, SystemWallClock};
+use contrast_collateral::Collateral;
 use contrast_coordinator::{
     app::{Bound, Surroundings},
     config::Config,
@@ -70,6 +71,7 @@ fn child() {
     ]);
     let surroundings = Surroundings {
         issuer: Arc::new(tee.snp_guest(policy_hash(COORDINATOR_INITDATA))),
+        collateral: Collateral::offline(),
         medium: Box::new(Directory::claim(&directory).expect("claims")),
         clock: Arc::new(SystemWallClock),
         entropy: Arc::new(SystemEntropy),

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 /// Layers of the workspace, bottom first. A crate may depend on crates of lower layers, and of its own layer only where
 /// `crates/*` libraries stand beside each other.
 const LAYERS: [&[&str]; 6] = [
-    &["contrast-proto", "contrast-clock"],
+    &["contrast-proto", "contrast-clock", "contrast-testbed"],
     &["contrast-telemetry", "contrast-pki", "contrast-attestation"],
     &["contrast-manifest", "contrast-collateral"],
     &[

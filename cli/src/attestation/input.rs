@@ -1,18 +1,21 @@
 //! From files to evidence.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use clap::Args;
 use contrast_attestation::{
     Evidence, EvidenceFormatError, SnpEvidence, TdxEvidence, Tee,
     snp::{self, Report, ReportFormatError, SigningKey},
-    tdx::{QuoteDetails, QuoteFormatError},
+    tdx::{CollateralKey, QuoteDetails, QuoteFormatError},
     vtpm::{HclReport, HclReportError},
 };
+use contrast_collateral::{Bundle, BundleError, Collateral, Completion, Item};
 use der::Decode as _;
 use x509_cert::Certificate;
 
-use super::collateral;
 use crate::{
     diagnostic::Diagnose,
     exit::Exit,
@@ -27,8 +30,8 @@ pub struct EvidenceArgs {
     #[arg(required_unless_present_any = ["snp_report", "tdx_quote", "azure"])]
     pub evidence: Option<PathBuf>,
 
-    /// SEV-SNP attestation report, 1184 bytes
-    #[arg(long, value_name = "FILE", requires = "vek", conflicts_with_all = ["tdx_quote", "azure"])]
+    /// SEV-SNP attestation report, 1184 bytes; its certificate comes from --vek or --collateral
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tdx_quote", "azure"])]
     pub snp_report: Option<PathBuf>,
 
     /// VCEK or VLEK certificate of the report's signer, DER or PEM
@@ -65,9 +68,9 @@ pub struct EvidenceArgs {
     #[arg(long, value_name = "FILE", requires = "tpm_quote")]
     pub tpm_signature: Option<PathBuf>,
 
-    /// Collateral of the quote's platform: directories or files with Intel's answers (TCB info, QE identity, CRLs, issuer
-    /// chains), recognised by content; may be repeated
-    #[arg(long, value_name = "PATH", requires = "tdx_quote")]
+    /// What the vendor publishes: directories or files with answers of AMD's KDS or Intel's PCS (VCEKs, chains, CRLs, TCB
+    /// infos, QE identities), recognised by content, as `contrast collateral fetch` writes them; may be repeated
+    #[arg(long, value_name = "PATH")]
     pub collateral: Vec<PathBuf>,
 }
 
@@ -142,22 +145,25 @@ pub enum InputError {
         "the HCL report is of a TDX machine; give the quote over its TDREPORT with --tdx-quote, and its --collateral"
     )]
     NoQuote,
-    /// No directory that can be listed.
-    #[error("cannot list `{}`", .path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+    /// Collateral that cannot be read.
+    #[error("cannot use --collateral")]
+    Collateral(#[from] BundleError),
+    /// Collateral without something that every quote needs.
+    #[error("expected {} in --collateral, found none", shown(.missing))]
+    Incomplete {
+        /// What is missing.
+        missing: Vec<Item>,
     },
-    /// A collateral file of no known kind, or two of one kind.
-    #[error("`{}`: {problem}", .path.display())]
-    Collateral {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// A report without the certificate of its signer.
+    #[error(
+        "expected the report's VCEK or VLEK in --vek, or a VCEK in --collateral; found neither option"
+    )]
+    NoVek,
+}
+
+fn shown(items: &[Item]) -> String {
+    let names: Vec<_> = items.iter().map(|item| format!("the {item}")).collect();
+    names.join(", ")
 }
 
 impl Diagnose for InputError {
@@ -177,28 +183,29 @@ impl Diagnose for InputError {
 }
 
 impl EvidenceArgs {
-    /// Reads the files. Sizes, encodings and versions are checked here; nothing else is.
+    /// Reads the files, and takes from the collateral what the others lack and is valid at `now`. Sizes, encodings and versions
+    /// are checked here; nothing else is.
     ///
     /// # Errors
     /// When a file is missing or is not what it should be.
-    pub fn read(&self) -> Result<Evidence, InputError> {
+    pub fn read(&self, now: SystemTime) -> Result<Completion, InputError> {
         if let Some(path) = &self.azure {
             let bytes = workspace::read("HCL report", path, "")?;
-            return self.read_azure(&hcl_report(&bytes, path)?, path);
+            return self.read_azure(&hcl_report(&bytes, path)?, path, now);
         }
         match (&self.snp_report, &self.tdx_quote, &self.evidence) {
             (Some(path), ..) => {
                 let bytes = workspace::read("attestation report", path, "")?;
-                self.snp(bytes, path).map(Evidence::Snp)
+                self.snp(bytes, path, now)
             }
-            (None, Some(quote), _) => self.tdx(quote).map(Evidence::Tdx),
+            (None, Some(quote), _) => self.tdx(quote, now),
             (None, None, Some(path)) => {
                 let bytes = workspace::read("evidence", path, "")?;
                 let evidence = Evidence::decode(&bytes).map_err(|source| InputError::Evidence {
                     path: path.clone(),
                     source,
                 })?;
-                readable(evidence, path)
+                self.completed(readable(evidence, path)?, now)
             }
             // The command line demands one of them.
             (None, None, None) => Err(InputError::Nothing),
@@ -209,21 +216,24 @@ impl EvidenceArgs {
     ///
     /// # Errors
     /// When a file is missing or is not what it should be.
-    pub fn read_azure(&self, hcl: &HclReport<'_>, path: &Path) -> Result<Evidence, InputError> {
+    pub fn read_azure(
+        &self,
+        hcl: &HclReport<'_>,
+        path: &Path,
+        now: SystemTime,
+    ) -> Result<Completion, InputError> {
         match (&self.tdx_quote, hcl.tee) {
-            (Some(quote), _) => self.tdx(quote).map(Evidence::Tdx),
-            (None, Tee::Snp) => {
-                let report = hcl.hardware_report.to_vec();
-                self.snp(report, path).map(Evidence::Snp)
-            }
+            (Some(quote), _) => self.tdx(quote, now),
+            (None, Tee::Snp) => self.snp(hcl.hardware_report.to_vec(), path, now),
             (None, _) => Err(InputError::NoQuote),
         }
     }
 
-    fn snp(&self, bytes: Vec<u8>, path: &Path) -> Result<SnpEvidence, InputError> {
+    fn snp(&self, bytes: Vec<u8>, path: &Path, now: SystemTime) -> Result<Completion, InputError> {
         let report = report(&bytes, path)?;
         let vek = match &self.vek {
             Some(vek) => certificates(vek, "VCEK or VLEK certificate")?.swap_remove(0),
+            None if self.collateral.is_empty() => return Err(InputError::NoVek),
             None => Vec::new(),
         };
         let mut chain = Vec::new();
@@ -231,6 +241,8 @@ impl EvidenceArgs {
             chain.extend(certificates(file, "chain of certificates")?);
         }
         let (ask, ark) = match chain.is_empty() {
+            // The collateral may name the product, or hold the chain.
+            true if !self.collateral.is_empty() => built_in(&report, &vek).unwrap_or_default(),
             true => built_in(&report, &vek)?,
             false => sorted(chain)?,
         };
@@ -238,23 +250,42 @@ impl EvidenceArgs {
             Some(path) => revocation_list(&workspace::read("CRL", path, "")?, path)?,
             None => Vec::new(),
         };
-        Ok(SnpEvidence {
+        let evidence = SnpEvidence {
             report: bytes,
             vek,
             ask,
             ark,
             crl,
+        };
+        self.completed(Evidence::Snp(evidence), now)
+    }
+
+    fn tdx(&self, path: &Path, now: SystemTime) -> Result<Completion, InputError> {
+        let quote = workspace::read("TDX quote", path, "")?;
+        details(&quote, path)?;
+        let collateral = match (CollateralKey::of(&quote), self.collateral.is_empty()) {
+            (Some(key), false) => {
+                let collateral = Bundle::read(&self.collateral)?.tdx_collateral(&key, now);
+                Some(collateral.map_err(|missing| InputError::Incomplete { missing })?)
+            }
+            // Without a PCK certificate nothing can be verified, whatever the collateral says.
+            (None, _) | (_, true) => None,
+        };
+        Ok(Completion {
+            evidence: Evidence::Tdx(TdxEvidence { quote, collateral }),
+            remarks: Vec::new(),
         })
     }
 
-    fn tdx(&self, path: &Path) -> Result<TdxEvidence, InputError> {
-        let quote = workspace::read("TDX quote", path, "")?;
-        let details = details(&quote, path)?;
-        let collateral = match self.collateral.is_empty() {
-            true => None,
-            false => Some(collateral::read(&self.collateral, &details)?),
-        };
-        Ok(TdxEvidence { quote, collateral })
+    fn completed(&self, evidence: Evidence, now: SystemTime) -> Result<Completion, InputError> {
+        if self.collateral.is_empty() {
+            let remarks = Vec::new();
+            return Ok(Completion { evidence, remarks });
+        }
+        let bundle = Bundle::read(&self.collateral)?;
+        Ok(Collateral::offline()
+            .with_bundle(bundle)
+            .complete(&evidence, now))
     }
 }
 
@@ -361,7 +392,7 @@ fn certificates(path: &Path, expected: &'static str) -> Result<Vec<Vec<u8>>, Inp
 }
 
 /// A CRL, DER.
-pub(super) fn revocation_list(bytes: &[u8], path: &Path) -> Result<Vec<u8>, InputError> {
+fn revocation_list(bytes: &[u8], path: &Path) -> Result<Vec<u8>, InputError> {
     let der = from_pem(bytes)
         .into_iter()
         .next()
@@ -377,7 +408,7 @@ pub(super) fn revocation_list(bytes: &[u8], path: &Path) -> Result<Vec<u8>, Inpu
 }
 
 /// The contents of all PEM blocks; none when there is no PEM.
-pub(super) fn from_pem(bytes: &[u8]) -> Vec<Vec<u8>> {
+fn from_pem(bytes: &[u8]) -> Vec<Vec<u8>> {
     let blocks = pem::parse_many(bytes).unwrap_or_default();
     blocks.into_iter().map(pem::Pem::into_contents).collect()
 }

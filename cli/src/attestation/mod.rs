@@ -1,9 +1,7 @@
 //! Evidence in files: what it says, and whether it holds.
 //!
-//! [`input`] turns files into evidence, [`collateral`] does so for Intel's part; [`inspect`] shows what is in them, [`verdict`]
-//! what verification found.
+//! [`input`] turns files into evidence; [`inspect`] shows what is in them, [`verdict`] what verification found.
 
-pub mod collateral;
 pub mod input;
 pub mod inspect;
 pub mod verdict;

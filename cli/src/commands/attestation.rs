@@ -12,6 +12,7 @@ use contrast_attestation::{
     authenticate_azure,
 };
 use contrast_clock::{SystemWallClock, WallClock as _};
+use contrast_collateral::Completion;
 
 use super::{read_manifest, warn_if_insecure};
 use crate::{
@@ -88,7 +89,7 @@ fn report_data(text: &str) -> Result<ReportData, String> {
     }
 }
 
-fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+pub(super) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
     match DateTime::parse_from_rfc3339(text) {
         Ok(time) => Ok(time.to_utc()),
         Err(error) => Err(format!("expected an RFC 3339 time: {error}")),
@@ -146,15 +147,15 @@ fn verify(args: &VerifyEvidenceArgs, output: &Output) -> Result<(), Failure> {
         .map_or_else(|| SystemWallClock.now(), SystemTime::from);
     let at = DateTime::<Utc>::from(now).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let verdict = match (&args.evidence.azure, &args.manifest) {
-        (Some(path), _) => azure(args, path, now, at)?,
+        (Some(path), _) => azure(args, path, now, at, output)?,
         (None, Some(path)) => {
-            let evidence = args.evidence.read()?;
+            let evidence = told(args.evidence.read(now)?, output);
             let manifest = read_manifest(path)?;
             warn_if_insecure(&manifest, output);
             appraise(args, &evidence, &manifest, now, at)
         }
         (None, None) => {
-            let evidence = args.evidence.read()?;
+            let evidence = told(args.evidence.read(now)?, output);
             let authenticity =
                 authenticate(&evidence, Root::Vendor, args.report_data.as_ref(), now);
             Verdict::authenticity(&authenticity, at)
@@ -176,15 +177,24 @@ fn verify(args: &VerifyEvidenceArgs, output: &Output) -> Result<(), Failure> {
     Err(NotVerified { failed }.into())
 }
 
+/// Tells what the evidence still lacks.
+fn told(completion: Completion, output: &Output) -> Evidence {
+    for remark in completion.remarks {
+        output.warning(&remark);
+    }
+    completion.evidence
+}
+
 fn azure(
     args: &VerifyEvidenceArgs,
     path: &Path,
     now: SystemTime,
     at: String,
+    output: &Output,
 ) -> Result<Verdict, Failure> {
     let bytes = workspace::read("HCL report", path, "")?;
     let hcl = hcl_report(&bytes, path)?;
-    let evidence = args.evidence.read_azure(&hcl, path)?;
+    let evidence = told(args.evidence.read_azure(&hcl, path, now)?, output);
     let (message, signature) = match (&args.evidence.tpm_quote, &args.evidence.tpm_signature) {
         (Some(quote), Some(signature)) => (
             Some(workspace::read("TPM quote", quote, "")?),

@@ -12,6 +12,7 @@ use contrast_attestation::{
     snp::{self, Report},
     tdx::QuoteDetails,
 };
+use contrast_clock::{SystemWallClock, WallClock as _};
 use contrast_manifest::{ManifestDocument, ManifestError, SnpReferenceValue, TdxReferenceValue};
 use serde::Serialize;
 
@@ -129,7 +130,7 @@ pub(super) fn run(
     output: &Output,
 ) -> Result<(), Failure> {
     let ManifestCommand::Fill(args) = &args.command;
-    let evidence = args.evidence.read()?;
+    let evidence = args.evidence.read(SystemWallClock.now())?.evidence;
     let path = workspace.choose(args.manifest.as_deref(), MANIFEST);
     let hint = "run `contrast generate`, or name the file with `--manifest`";
     let bytes = workspace::read("manifest", &path, hint)?;

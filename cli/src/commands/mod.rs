@@ -1,6 +1,7 @@
 //! One module for each command.
 
 pub mod attestation;
+pub mod collateral;
 mod completion;
 mod generate;
 #[cfg(feature = "software-tee")]
@@ -35,6 +36,7 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Verify(args) => block_on(verify::run(args, &workspace()?, output)),
         Command::Recover(args) => block_on(recover::run(args, &workspace()?, output)),
         Command::Attestation(args) => attestation::run(args, output),
+        Command::Collateral(args) => collateral::run(args, output),
         Command::Manifest(args) => manifest::run(args, &workspace()?, output),
         Command::Completion(args) => completion::run(args, output),
         Command::Version(args) => version::run(*args, output),

@@ -11,7 +11,7 @@ use contrast_pki::shares::SeedSharesDocument;
 use contrast_proto::user::RecoverRequest;
 use serde::Serialize;
 
-use super::{read_manifest, warn_if_insecure};
+use super::{collateral, read_manifest, warn_if_insecure};
 use crate::{
     args::RecoverArgs,
     diagnostic::{Diagnose, Failure},
@@ -99,12 +99,13 @@ pub(super) async fn run(
         );
     }
 
+    let collateral = collateral::open(&args.collateral)?;
     let spinner = output.spinner(&format!(
         "attesting the Coordinator at {}",
         args.coordinator
     ));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
-    let mut session = Session::attest(&args.coordinator, &manifest, &clock).await?;
+    let mut session = Session::attest(&args.coordinator, &manifest, &collateral, &clock).await?;
     let shares = match local {
         Some(shares) => shares,
         None => {

@@ -13,7 +13,7 @@ use contrast_proto::user::{GetManifestsResponse, SetManifestRequest, SetManifest
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::{read_manifest, warn_if_insecure};
+use super::{collateral, read_manifest, warn_if_insecure};
 use crate::{
     args::SetArgs,
     call::{CallError, REASON_NO_MANIFEST},
@@ -109,6 +109,7 @@ pub(super) async fn run(
     warn(&manifest, &owners, output);
     let known = workspace.known_transitions()?;
 
+    let collateral = collateral::open(&args.collateral)?;
     let spinner = output.spinner(&format!(
         "attesting the Coordinator at {}",
         args.coordinator
@@ -119,7 +120,8 @@ pub(super) async fn run(
     let mut request = None;
     let (request, response) = loop {
         let attempt = async {
-            let mut session = Session::attest(&args.coordinator, &manifest, &clock).await?;
+            let mut session =
+                Session::attest(&args.coordinator, &manifest, &collateral, &clock).await?;
             if request.is_none() {
                 let base = match args.atomic {
                     true => args

@@ -5,7 +5,7 @@ use std::{error::Error as _, path::PathBuf, sync::Arc};
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_manifest::{Manifest, diff};
 
-use super::read_manifest;
+use super::{collateral, read_manifest};
 use crate::{
     args::VerifyArgs,
     diagnostic::{Diagnose, Failure},
@@ -101,9 +101,10 @@ pub(super) async fn run(
     let memory = files::recall(workspace)?;
     let coordinator = args.coordinator.to_string();
 
+    let collateral = collateral::open(&args.collateral)?;
     let spinner = output.spinner(&format!("attesting the Coordinator at {coordinator}"));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
-    let dialed = Session::attest(&args.coordinator, &manifest, &clock).await;
+    let dialed = Session::attest(&args.coordinator, &manifest, &collateral, &clock).await;
     let mut session = match dialed {
         Ok(session) => session,
         Err(error) => {

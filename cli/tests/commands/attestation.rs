@@ -1,26 +1,17 @@
 //! `contrast attestation` and `contrast manifest fill` on evidence in files.
 
-use std::{env, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use crate::context::Context;
 
 const WITHIN: &str = "2024-01-01T00:00:00Z";
 
-/// AMD's and Intel's own evidence; nothing, with a message, where it is not there.
-fn real(name: &str) -> Option<String> {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/evidence");
-    let path = env::var_os("CONTRAST_EVIDENCE_DIR")
-        .map_or(default, PathBuf::from)
-        .join(name);
-    if path.is_file() {
-        return Some(path.display().to_string());
-    }
-    println!("skipped: no {}; set CONTRAST_EVIDENCE_DIR", path.display());
-    None
+pub(crate) fn real(name: &str) -> Option<String> {
+    Some(contrast_testbed::evidence_path(name)?.display().to_string())
 }
 
 /// Exit code, standard output and standard error.
-fn outcome(context: &Context, arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn outcome(context: &Context, arguments: &[&str]) -> (i32, String, String) {
     let output = context.output(arguments);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     let code = output.status.code().expect("no signal");

@@ -37,6 +37,7 @@ impl Context {
             .current_dir(self.dir.path())
             .env_clear()
             .env("NO_COLOR", "1")
+            .env("HOME", self.dir.path())
             .output()
             .expect("contrast starts")
     }

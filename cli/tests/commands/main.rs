@@ -7,6 +7,7 @@
 )]
 
 mod attestation;
+mod collateral;
 mod context;
 mod generate;
 mod help;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use contrast_atls::Peer;
-use contrast_attestation::EvidenceVerifier;
+use contrast_collateral::Collateral;
 use contrast_proto::mesh::{NewMeshCertRequest, NewMeshCertResponse, mesh_api_server::MeshApi};
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
@@ -18,6 +18,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct MeshService {
     pub(crate) guard: Arc<Guard>,
+    pub(crate) collateral: Arc<Collateral>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -48,13 +49,17 @@ impl MeshService {
         let active = snapshot.active()?;
         let now = self.guard.clock().now();
         // The connection may be older than the manifest, and evidence can expire: what counts is the manifest now.
-        let verified = active
-            .verifier()
-            .verify(&attested.evidence, &attested.report_data, now)
-            .map_err(|error| {
-                self.metrics.attestation_failed();
-                ApiError::Evidence(error)
-            })?;
+        let verified = contrast_collateral::verify(
+            active.verifier(),
+            &self.collateral,
+            &attested.evidence,
+            &attested.report_data,
+            now,
+        )
+        .map_err(|error| {
+            self.metrics.attestation_failed();
+            ApiError::Evidence(error)
+        })?;
         let admission = admit(active.manifest(), &verified)?;
         let peer_ip = peer.address.map(|address| address.ip().to_canonical());
         let entropy = self.guard.entropy();

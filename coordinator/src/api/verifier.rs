@@ -4,12 +4,17 @@ use contrast_attestation::{
     AppraisalReport, CheckList, Evidence, EvidenceVerifier, ReportData, SetReport,
     VerifiedEvidence, VerifyError,
 };
+use contrast_collateral::Collateral;
 
 use crate::state::{Guard, Phase};
 
-/// Judges evidence by the manifest that is active when the evidence arrives.
+/// Judges evidence by the manifest that is active when the evidence arrives, with what the evidence lacks of its vendor's
+/// documents.
 #[derive(Debug)]
-pub(crate) struct ActiveManifestVerifier(pub(crate) Arc<Guard>);
+pub(crate) struct ActiveManifestVerifier {
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) collateral: Arc<Collateral>,
+}
 
 impl EvidenceVerifier for ActiveManifestVerifier {
     fn verify(
@@ -18,8 +23,15 @@ impl EvidenceVerifier for ActiveManifestVerifier {
         report_data: &ReportData,
         now: SystemTime,
     ) -> Result<VerifiedEvidence, VerifyError> {
-        match &*self.0.snapshot() {
-            Phase::Active(active) => active.verifier().verify(evidence, report_data, now),
+        match &*self.guard.snapshot() {
+            Phase::Active(active) => contrast_collateral::verify(
+                active.verifier(),
+                &self.collateral,
+                evidence,
+                report_data,
+                now,
+            ),
+            // Nothing is fetched for peers that nobody can admit.
             Phase::Empty => Err(refusal("no manifest set yet; run `contrast set`")),
             Phase::Sealed(_) => Err(refusal("recovery needed; run `contrast recover`")),
         }

@@ -1,5 +1,10 @@
-use std::{fmt, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
+use contrast_collateral::Statistics;
 use contrast_telemetry::metrics::{LATENCY_BUCKETS_S, render};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -21,6 +26,10 @@ const INSECURE_REFERENCE_VALUES: &str = "contrast_coordinator_insecure_reference
 /// `_total` is appended when exposed.
 const ATTESTATION_FAILURES: &str = "contrast_meshapi_attestation_failures";
 const INSECURE_EVIDENCE: &str = "contrast_meshapi_insecure_evidence";
+const COLLATERAL_DOCUMENTS: &str = "contrast_collateral_documents";
+const COLLATERAL_STALE: &str = "contrast_collateral_stale_documents";
+const COLLATERAL_FETCHED: &str = "contrast_collateral_fetched";
+const COLLATERAL_FAILURES: &str = "contrast_collateral_fetch_failures";
 const REQUEST_SECONDS: &str = "contrast_grpc_request_duration_seconds";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,6 +55,58 @@ pub(crate) struct Metrics {
     attestation_failures: Counter,
     insecure_evidence: Counter,
     requests: Family<RequestLabels, Histogram, LatencyBuckets>,
+    collateral: CollateralMetrics,
+}
+
+/// What CPU vendors publish, as far as this Coordinator needed it.
+#[derive(Default)]
+struct CollateralMetrics {
+    documents: Gauge<u64, AtomicU64>,
+    stale: Gauge<u64, AtomicU64>,
+    fetched: Counter,
+    failures: Counter,
+}
+
+impl CollateralMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            COLLATERAL_DOCUMENTS,
+            "Documents of CPU vendors (certificates, CRLs, TCB infos) that were needed and are known",
+            metrics.documents.clone(),
+        );
+        registry.register(
+            COLLATERAL_STALE,
+            "Those of them that are not valid now, so that evidence which needs them is refused",
+            metrics.stale.clone(),
+        );
+        registry.register(
+            COLLATERAL_FETCHED,
+            "Documents that were fetched",
+            metrics.fetched.clone(),
+        );
+        registry.register(
+            COLLATERAL_FAILURES,
+            "Documents that could not be fetched, after all attempts",
+            metrics.failures.clone(),
+        );
+        metrics
+    }
+
+    fn set(&self, statistics: Statistics) {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let Statistics {
+            known,
+            stale,
+            fetched,
+            failed,
+        } = statistics;
+        self.documents.set(number(known));
+        self.stale.set(number(stale));
+        // The counts are kept where fetching happens, and only grow.
+        self.fetched.inner().store(fetched, Ordering::Relaxed);
+        self.failures.inner().store(failed, Ordering::Relaxed);
+    }
 }
 
 impl Metrics {
@@ -81,8 +142,10 @@ impl Metrics {
             "Time from a decoded gRPC request to its answer",
             requests.clone(),
         );
+        let collateral = CollateralMetrics::register(&mut registry);
         Self {
             registry,
+            collateral,
             generation,
             insecure_reference_values,
             attestation_failures,
@@ -109,8 +172,9 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// The exposition, with gauges that follow from `phase`.
-    pub(crate) fn render(&self, phase: &Phase) -> String {
+    /// The exposition, with gauges that follow from `phase` and `collateral`.
+    pub(crate) fn render(&self, phase: &Phase, collateral: Statistics) -> String {
+        self.collateral.set(collateral);
         let (generation, insecure) = match phase {
             Phase::Empty | Phase::Sealed(_) => (0, false),
             Phase::Active(active) => (
@@ -163,12 +227,24 @@ mod tests {
         let metrics = Metrics::new();
         metrics.attestation_failed();
         metrics.observe_request("NewMeshCert", Code::Ok, Duration::from_micros(200));
-        let text = metrics.render(&Phase::Empty);
+        let text = metrics.render(
+            &Phase::Empty,
+            Statistics {
+                known: 4,
+                stale: 1,
+                fetched: 5,
+                failed: 2,
+            },
+        );
         for line in [
             "contrast_coordinator_manifest_generation 0",
             "contrast_coordinator_insecure_reference_values 0",
             "contrast_meshapi_attestation_failures_total 1",
             "contrast_meshapi_insecure_evidence_total 0",
+            "contrast_collateral_documents 4",
+            "contrast_collateral_stale_documents 1",
+            "contrast_collateral_fetched_total 5",
+            "contrast_collateral_fetch_failures_total 2",
             r#"contrast_grpc_request_duration_seconds_bucket{le="0.0001",method="NewMeshCert",code="OK"} 0"#,
             r#"contrast_grpc_request_duration_seconds_bucket{le="0.00025",method="NewMeshCert",code="OK"} 1"#,
             r#"contrast_grpc_request_duration_seconds_bucket{le="5.0",method="NewMeshCert",code="OK"} 1"#,

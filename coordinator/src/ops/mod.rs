@@ -3,6 +3,7 @@
 
 mod metrics;
 mod probes;
+pub(crate) mod refresh;
 
 pub(crate) use metrics::Metrics;
 pub(crate) use probes::{Probes, serve};

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use contrast_collateral::Collateral;
 use contrast_telemetry::{drain::Watcher, metrics::CONTENT_TYPE, readiness::Readiness};
 use tokio::{runtime, sync::oneshot};
 
@@ -30,6 +31,7 @@ pub(crate) enum OpsError {
 pub(crate) struct Probes {
     pub(crate) guard: Arc<Guard>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) collateral: Arc<Collateral>,
     /// What start-up still waits for.
     pub(crate) startup: Readiness,
     /// Draining makes a Coordinator not ready.
@@ -102,7 +104,8 @@ async fn readiness(State(probes): State<Probes>) -> Response {
 }
 
 async fn metrics(State(probes): State<Probes>) -> Response {
-    let text = probes.metrics.render(&probes.guard.snapshot());
+    let statistics = probes.collateral.statistics(probes.guard.clock().now());
+    let text = probes.metrics.render(&probes.guard.snapshot(), statistics);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }
 

@@ -22,6 +22,7 @@ use clap::Parser;
 use contrast_atls::{ClientConfig, Connector, Identity, Limits};
 use contrast_attestation::{EvidenceVerifier, Issuer, PolicyHash, Tee, software::SoftwareTee};
 use contrast_clock::{Entropy, SystemEntropy, SystemWallClock, WallClock};
+use contrast_collateral::Collateral;
 use contrast_coordinator::{
     app::{Addresses, Bound, Surroundings},
     config::Config,
@@ -194,6 +195,7 @@ impl Deployment {
     pub fn start_with(&self, observer: Observer, entropy: Arc<dyn Entropy>) -> Coordinator {
         let surroundings = Surroundings {
             issuer: self.guest(COORDINATOR_INITDATA),
+            collateral: Collateral::offline(),
             medium: Box::new(Directory::claim(self.data.path()).expect("own directory")),
             clock: Arc::new(SystemWallClock),
             entropy,

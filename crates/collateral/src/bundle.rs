@@ -6,10 +6,13 @@ use std::{
     time::SystemTime,
 };
 
-use contrast_attestation::tdx::INTEL_TCB_SIGNING_CHAIN_2018;
+use contrast_attestation::{
+    TdxCollateral,
+    tdx::{CollateralKey, INTEL_TCB_SIGNING_CHAIN_2018},
+};
 
 use crate::{
-    Content, Document, Item,
+    Content, Document, Item, complete,
     recognise::{Recognised, recognise},
 };
 
@@ -93,6 +96,43 @@ impl Bundle {
     pub fn items(&self) -> impl Iterator<Item = (&Item, &Arc<Document>)> {
         let with_item = |(item, documents)| std::iter::repeat(item).zip(documents);
         self.documents.iter().flat_map(with_item)
+    }
+
+    /// Everything that verifying a quote of the platform `key` takes. TCB info of another platform stands in for a missing one:
+    /// that it does not fit is for the verifier to say.
+    ///
+    /// # Errors
+    /// The items that are missing.
+    pub fn tdx_collateral(
+        &self,
+        key: &CollateralKey,
+        now: SystemTime,
+    ) -> Result<TdxCollateral, Vec<Item>> {
+        let fmspc = key.fmspc;
+        let issuer = key.pck_issuer;
+        let mut tcb_info = Item::TcbInfo { fmspc };
+        if !self.documents.contains_key(&tcb_info) {
+            let mut items = self.documents.keys();
+            let other = items.find(|item| matches!(item, Item::TcbInfo { .. }));
+            tcb_info = other.cloned().unwrap_or(tcb_info);
+        }
+        let mut collateral = TdxCollateral::default();
+        let mut missing = Vec::new();
+        for item in [
+            tcb_info,
+            Item::QeIdentity,
+            Item::PckCrl { issuer },
+            Item::RootCrl,
+        ] {
+            match self.get(&item, now) {
+                Some(document) => complete::put(&mut collateral, document.content.clone()),
+                None => missing.push(item),
+            }
+        }
+        match missing.is_empty() {
+            true => Ok(collateral),
+            false => Err(missing),
+        }
     }
 
     /// Whether the file was of a known kind.

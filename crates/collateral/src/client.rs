@@ -51,7 +51,7 @@ impl Default for Limits {
 
 /// Documents from memory, disk, bundle and vendor.
 ///
-/// A document that is valid is used at once, whatever the vendor does; [`Collateral::refresh_due`] replaces it in time. Only when
+/// A document that is valid is used at once, whatever the vendor does; what is [due](Collateral::due) is replaced in time. Only when
 /// none is valid somebody waits: one caller fetches, all others who want the same wait for it, and none longer than
 /// [`Limits::deadline`]. After a failure nobody waits for a while.
 ///
@@ -128,7 +128,7 @@ pub enum Unavailable {
         /// What was looked for.
         item: Item,
     },
-    /// Nobody waits for it now; [`Collateral::refresh_due`] will fetch it.
+    /// Nobody waits for it now; it is [due](Collateral::due).
     #[error("the {item} is not known yet; it is being looked for")]
     Later {
         /// What was looked for.
@@ -141,7 +141,7 @@ pub enum Unavailable {
 pub(crate) enum Effort {
     /// Fetch it, and wait for that at most until then.
     Fetch(Instant),
-    /// Make no one wait; leave it to [`Collateral::refresh_due`].
+    /// Make no one wait; let it be due.
     Defer,
 }
 
@@ -163,10 +163,10 @@ impl Collateral {
         self
     }
 
-    /// Keeps what it fetches in `directory`, which is created when it is missing.
+    /// Keeps what it fetches in `directory`, which is created when there is something to keep.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// When it cannot be listed.
     pub fn with_cache(mut self, directory: &Path) -> io::Result<Self> {
         self.store = Some(Store::open(directory)?);
         Ok(self)
@@ -297,16 +297,13 @@ impl Collateral {
         }
     }
 
-    /// Fetches every document anew that was used once and whose time has come, and those that [`Collateral::complete_at_hand`]
-    /// missed, one after the other. To be called every few minutes. Returns how many were fetched and how many could not be.
-    pub fn refresh_due(&self, now: SystemTime) -> (usize, usize) {
-        if self.fetcher.is_none() {
-            return (0, 0);
+    /// What is to be fetched in the background at `now`: documents that were used once and whose time has come, and those that
+    /// [`Collateral::complete_at_hand`] missed. To be asked every minute, and each handed to [`Collateral::fetch`].
+    pub fn due(&self, now: SystemTime) -> Vec<Item> {
+        match self.fetcher {
+            Some(_) => self.memory.due(now),
+            None => Vec::new(),
         }
-        let due = self.memory.due(now);
-        let outcomes = due.iter().map(|item| self.fetch(item, now).is_ok());
-        let (fetched, failed): (Vec<bool>, Vec<bool>) = outcomes.partition(|fetched| *fetched);
-        (fetched.len(), failed.len())
     }
 
     fn valid(&self, item: &Item, now: SystemTime) -> Option<Arc<Document>> {

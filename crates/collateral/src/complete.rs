@@ -37,8 +37,8 @@ impl Collateral {
         self.complete_with(evidence, now, self.full_effort())
     }
 
-    /// [`Collateral::complete`] with what is at hand. Waits for nothing; what is missing is left to
-    /// [`Collateral::refresh_due`].
+    /// [`Collateral::complete`] with what is at hand. Waits for nothing; what is missing is
+    /// [due](Collateral::due) from then on.
     pub fn complete_at_hand(&self, evidence: &Evidence, now: SystemTime) -> Completion {
         self.complete_with(evidence, now, Effort::Defer)
     }
@@ -238,7 +238,7 @@ fn lacking(collateral: &TdxCollateral, key: &CollateralKey, now: SystemTime) -> 
     .collect()
 }
 
-fn put(collateral: &mut TdxCollateral, content: Content) {
+pub(crate) fn put(collateral: &mut TdxCollateral, content: Content) {
     match content {
         Content::Signed {
             name: "tcbInfo",
@@ -368,7 +368,7 @@ impl EvidenceVerifier for CompletingVerifier {
 }
 
 /// An issuer whose evidence carries what is at hand of its vendor's documents, so that a verifier needs no vendor's service.
-/// Issuing waits for no one; [`Collateral::refresh_due`] gets what was missing.
+/// Issuing waits for no one; what was missing is [due](Collateral::due).
 #[derive(Debug, Clone)]
 pub struct CompletingIssuer {
     /// Asks the TEE.

@@ -99,7 +99,7 @@ impl Item {
     }
 
     /// Whether it says what holds at the moment, in contrast to certificates, which are the same for years.
-    pub(crate) fn is_news(&self) -> bool {
+    pub fn is_news(&self) -> bool {
         !matches!(self, Self::Vcek { .. } | Self::SnpChain { .. })
     }
 }

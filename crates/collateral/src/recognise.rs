@@ -146,7 +146,7 @@ fn chain(first: &[u8], rest: &[Vec<u8>]) -> Option<Recognised> {
         let pem = block("CERTIFICATE", first) + &others.collect::<String>();
         return Some(Recognised::TcbSigningChain(pem));
     }
-    if subject.contains("SGX PCK") || subject.contains("SGX Root CA") {
+    if subject.contains("PCK P") || subject.contains("Root CA") {
         return Some(Recognised::PckChain);
     }
     let [second] = rest else { return None };
@@ -183,14 +183,12 @@ fn crl(list: &[u8], chain: &[Vec<u8>]) -> Option<Recognised> {
     let parsed = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(list).ok()?;
     let parsed = parsed.tbs_cert_list;
     let issuer = common_name(&parsed.issuer)?;
+    // A software TEE has CAs of the same kinds under other names; the verifier tells them apart by their keys.
+    let pck_crl = |issuer| vec![Item::PckCrl { issuer }];
     let items = match issuer.as_str() {
-        "Intel SGX Root CA" => vec![Item::RootCrl],
-        "Intel SGX PCK Platform CA" => vec![Item::PckCrl {
-            issuer: PckIssuer::Platform,
-        }],
-        "Intel SGX PCK Processor CA" => vec![Item::PckCrl {
-            issuer: PckIssuer::Processor,
-        }],
+        root if root.contains("Root CA") => vec![Item::RootCrl],
+        platform if platform.contains("PCK Platform CA") => pck_crl(PckIssuer::Platform),
+        processor if processor.contains("PCK Processor CA") => pck_crl(PckIssuer::Processor),
         // AMD's lists do not tell which ASKs they are about; the ARK signs those of VCEKs and of VLEKs.
         ark if ark.starts_with("ARK-") => {
             let product = product_in(ark)?;

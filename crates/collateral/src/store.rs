@@ -18,9 +18,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Uses `directory`, which is created when it is missing.
+    /// Uses `directory`, which is created when there is something to write.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        if directory.exists() {
+            fs::read_dir(directory)?;
+        }
         Ok(Self {
             directory: directory.to_owned(),
         })
@@ -36,6 +38,7 @@ impl Store {
 
     /// Replaces the file of `item` in one step, so that a reader sees the old one or the new one.
     pub(crate) fn write(&self, item: &Item, document: &Document) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
         let mut file = NamedTempFile::new_in(&self.directory)?;
         file.write_all(document.to_file().as_bytes())?;
         file.as_file().sync_all()?;

@@ -6,8 +6,6 @@
     reason = "helpers of tests fail like tests"
 )]
 
-mod vendor;
-
 use std::{
     sync::Arc,
     thread,
@@ -25,9 +23,19 @@ use contrast_collateral::{
     Bundle, Collateral, CompletingIssuer, Completion, Endpoints, HttpTransport, Item, Limits,
     Unavailable,
 };
-use vendor::{Page, Silence, Vendor, asking, real};
+use contrast_testbed::{Page, Silence, Vendor, evidence as real};
 
 const QE_IDENTITY: &str = "/tdx/certification/v4/qe/identity?update=standard";
+
+fn asking(base: &str) -> Collateral {
+    let endpoints = Endpoints::at(base).expect("a URL");
+    Collateral::offline()
+        .with_vendors(endpoints, Box::<HttpTransport>::default())
+        .with_limits(Limits {
+            first_pause: Duration::from_millis(1),
+            ..Limits::default()
+        })
+}
 
 /// 2023-06-20T00:00:00Z: everything in the collected evidence is valid.
 fn june_2023() -> SystemTime {
@@ -46,6 +54,16 @@ fn qe_identity(day: u8) -> String {
     format!(
         r#"{{"enclaveIdentity":{{"id":"TD_QE","issueDate":"2023-06-{day:02}T00:00:00Z","nextUpdate":"2023-07-{day:02}T00:00:00Z"}},"signature":"00"}}"#
     )
+}
+
+/// Fetches what is due. Returns how much was fetched and how much could not be.
+fn refresh(collateral: &Collateral, now: SystemTime) -> (usize, usize) {
+    let due = collateral.due(now);
+    let fetched = due
+        .iter()
+        .filter(|item| collateral.fetch(item, now).is_ok());
+    let fetched = fetched.count();
+    (fetched, due.len() - fetched)
 }
 
 fn of_qe_identity(page: Page) -> Vendor {
@@ -124,7 +142,7 @@ fn a_report_alone_is_completed_by_kds_and_verifies() {
     };
     let evidence = Evidence::Snp(report);
     assert!(!is_authentic(&evidence));
-    let Completion { evidence, remarks } = kds.collateral().complete(&evidence, june_2023());
+    let Completion { evidence, remarks } = asking(&kds.base).complete(&evidence, june_2023());
     let Evidence::Snp(completed) = &evidence else {
         panic!("another kind");
     };
@@ -146,17 +164,14 @@ fn a_vcek_of_another_tcb_is_replaced() {
         return;
     };
     evidence.vek = vcek.clone();
-    let unchanged = kds
-        .collateral()
-        .complete(&Evidence::Snp(evidence.clone()), june_2023());
+    let unchanged = asking(&kds.base).complete(&Evidence::Snp(evidence.clone()), june_2023());
     assert!(
         !kds.requests().iter().any(|path| path.contains("blSPL")),
         "the VCEK at hand fits"
     );
     // REPORTED_TCB, bootloader.
     *evidence.report.get_mut(0x180).expect("a report") ^= 1;
-    kds.collateral()
-        .complete(&Evidence::Snp(evidence), june_2023());
+    asking(&kds.base).complete(&Evidence::Snp(evidence), june_2023());
     assert!(
         kds.requests().iter().any(|path| path.contains("blSPL")),
         "{:?}",
@@ -170,9 +185,8 @@ fn a_quote_alone_is_completed_by_pcs_and_verifies_but_for_its_old_tcb() {
     let Some((quote, pcs)) = sapphire_rapids() else {
         return;
     };
-    let Completion { evidence, remarks } = pcs
-        .collateral()
-        .complete(&Evidence::Tdx(quote), june_2023());
+    let Completion { evidence, remarks } =
+        asking(&pcs.base).complete(&Evidence::Tdx(quote), june_2023());
     assert_eq!(remarks, Vec::<String>::new());
     let verdict = authenticate(&evidence, Root::Vendor, None, june_2023());
     let failed: Vec<_> = verdict
@@ -194,7 +208,7 @@ fn a_silent_vendor_is_not_even_asked_while_what_is_on_disk_is_valid() {
     };
     let evidence = Evidence::Tdx(quote);
     let disk = tempfile::tempdir().expect("a directory");
-    let fetching = pcs.collateral().with_cache(disk.path()).expect("opens");
+    let fetching = asking(&pcs.base).with_cache(disk.path()).expect("opens");
     let expected = fetching.complete(&evidence, june_2023());
     let silence = Silence::listening();
     let cached = asking(&silence.base)
@@ -232,7 +246,7 @@ fn a_silent_vendor_costs_the_deadline_once_and_then_nothing() {
 fn a_document_that_ended_is_still_handed_out_with_the_reason() {
     let pcs = of_qe_identity(page(qe_identity(1)));
     let disk = tempfile::tempdir().expect("a directory");
-    let collateral = pcs.collateral().with_cache(disk.path()).expect("opens");
+    let collateral = asking(&pcs.base).with_cache(disk.path()).expect("opens");
     collateral
         .get(&Item::QeIdentity, june_2023())
         .expect("fetches");
@@ -257,7 +271,7 @@ fn callers_who_want_the_same_share_one_request() {
         delay: Duration::from_millis(200),
         ..page(qe_identity(1))
     });
-    let collateral = Arc::new(pcs.collateral());
+    let collateral = Arc::new(asking(&pcs.base));
     let callers: Vec<_> = (0..8)
         .map(|_| {
             let collateral = Arc::clone(&collateral);
@@ -277,7 +291,7 @@ fn what_may_pass_is_tried_again_and_what_does_not_is_not() {
         failures: vec![503, 429],
         ..page(qe_identity(1))
     });
-    let found = recovering.collateral().get(&Item::QeIdentity, june_2023());
+    let found = asking(&recovering.base).get(&Item::QeIdentity, june_2023());
     assert!(found.is_ok_and(|found| found.stale.is_none()));
     assert_eq!(recovering.requests().len(), 3);
 
@@ -285,7 +299,7 @@ fn what_may_pass_is_tried_again_and_what_does_not_is_not() {
         failures: vec![403],
         ..page(qe_identity(1))
     });
-    let error = forbidding.collateral().get(&Item::QeIdentity, june_2023());
+    let error = asking(&forbidding.base).get(&Item::QeIdentity, june_2023());
     let error = error.expect_err("refused").to_string();
     assert!(error.contains("status 403 (1 attempt(s)"), "{error}");
     assert_eq!(forbidding.requests().len(), 1);
@@ -298,7 +312,7 @@ fn an_answer_that_is_something_else_is_not_taken() {
         qe_identity(1).replace("TD_QE", "QE"),
     ] {
         let portal = of_qe_identity(page(body));
-        let error = portal.collateral().get(&Item::QeIdentity, june_2023());
+        let error = asking(&portal.base).get(&Item::QeIdentity, june_2023());
         let error = error.expect_err("nothing").to_string();
         assert!(error.contains("is not that document"), "{error}");
     }
@@ -308,18 +322,18 @@ fn an_answer_that_is_something_else_is_not_taken() {
 fn documents_are_renewed_in_the_background_and_never_by_older_ones() {
     let disk = tempfile::tempdir().expect("a directory");
     let first = of_qe_identity(page(qe_identity(10)));
-    let collateral = first.collateral().with_cache(disk.path()).expect("opens");
+    let collateral = asking(&first.base).with_cache(disk.path()).expect("opens");
     collateral
         .get(&Item::QeIdentity, june_2023())
         .expect("fetches");
-    assert_eq!(collateral.refresh_due(june_2023()), (0, 0), "just fetched");
+    assert_eq!(refresh(&collateral, june_2023()), (0, 0), "just fetched");
 
     let later = june_2023() + Duration::from_hours(25);
     let newer = of_qe_identity(page(qe_identity(20)));
-    let collateral = newer.collateral().with_cache(disk.path()).expect("opens");
+    let collateral = asking(&newer.base).with_cache(disk.path()).expect("opens");
     collateral.get(&Item::QeIdentity, later).expect("on disk");
     assert_eq!(newer.requests().len(), 0);
-    assert_eq!(collateral.refresh_due(later), (1, 0));
+    assert_eq!(refresh(&collateral, later), (1, 0));
     let issued = |collateral: &Collateral| {
         let found = collateral.get(&Item::QeIdentity, later).expect("known");
         found.document.validity.from
@@ -327,10 +341,10 @@ fn documents_are_renewed_in_the_background_and_never_by_older_ones() {
     let renewed = issued(&collateral);
 
     let older = of_qe_identity(page(qe_identity(5)));
-    let collateral = older.collateral().with_cache(disk.path()).expect("opens");
+    let collateral = asking(&older.base).with_cache(disk.path()).expect("opens");
     assert_eq!(issued(&collateral), renewed);
     let next = later + Duration::from_hours(25);
-    collateral.refresh_due(next);
+    refresh(&collateral, next);
     assert_eq!(older.requests().len(), 1, "asked");
     assert_eq!(issued(&collateral), renewed);
     let offline = Collateral::offline()
@@ -353,7 +367,7 @@ fn issuing_waits_for_no_vendor_and_carries_what_came_meanwhile() {
     let Some((quote, pcs)) = sapphire_rapids() else {
         return;
     };
-    let collateral = Arc::new(pcs.collateral());
+    let collateral = Arc::new(asking(&pcs.base));
     let issuer = CompletingIssuer {
         issuer: Arc::new(FixedIssuer(Evidence::Tdx(quote.clone()))),
         collateral: Arc::clone(&collateral),
@@ -362,7 +376,7 @@ fn issuing_waits_for_no_vendor_and_carries_what_came_meanwhile() {
     let issue = || issuer.issue(&ReportData([0; 64])).expect("issues");
     assert_eq!(issue(), Evidence::Tdx(quote));
     assert_eq!(pcs.requests(), Vec::<String>::new());
-    assert_eq!(collateral.refresh_due(june_2023()), (4, 0));
+    assert_eq!(refresh(&collateral, june_2023()), (4, 0));
     let Evidence::Tdx(completed) = issue() else {
         panic!("another kind");
     };
@@ -380,7 +394,7 @@ fn evidence_of_a_software_tee_asks_nobody() {
             _ => Box::new(tee.tdx_guest(policy)),
         };
         let evidence = guest.issue(&ReportData([1; 64])).expect("issues");
-        let completion = nobody.collateral().complete(&evidence, june_2023());
+        let completion = asking(&nobody.base).complete(&evidence, june_2023());
         assert_eq!(completion.evidence, evidence);
     }
     assert_eq!(nobody.requests(), Vec::<String>::new());
@@ -432,5 +446,4 @@ fn a_url_that_cannot_be_one_is_named() {
         assert!(error.contains(url.trim_end_matches('/')), "{error}");
     }
     assert!(Endpoints::at("https://kds.example:8443/amd/").is_ok());
-    let _ = HttpTransport::default();
 }

@@ -1,10 +1,6 @@
-//! Vendors' services on loopback.
-
 use std::{
     collections::HashMap,
-    fs,
     net::TcpListener,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -17,29 +13,33 @@ use axum::{
     Router,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri},
 };
-use contrast_collateral::{Collateral, Endpoints, HttpTransport, Limits};
 use tokio::runtime::Runtime;
 
 /// What a service answers to one path.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Page {
-    pub(crate) body: Vec<u8>,
-    pub(crate) headers: Vec<(&'static str, String)>,
+pub struct Page {
+    /// The body.
+    pub body: Vec<u8>,
+    /// Headers: name and value.
+    pub headers: Vec<(&'static str, String)>,
     /// Statuses of the first answers, before it answers with the body.
-    pub(crate) failures: Vec<u16>,
-    pub(crate) delay: Duration,
+    pub failures: Vec<u16>,
+    /// How long every answer takes.
+    pub delay: Duration,
 }
 
 /// A service that knows some pages and answers 404 to everything else.
 #[derive(Debug)]
-pub(crate) struct Vendor {
-    pub(crate) base: String,
+pub struct Vendor {
+    /// Its URL, without a slash at the end.
+    pub base: String,
     requests: Arc<Mutex<Vec<String>>>,
     _runtime: Runtime,
 }
 
 impl Vendor {
-    pub(crate) fn serving(pages: impl IntoIterator<Item = (String, Page)>) -> Self {
+    /// A service with these pages, by path and query.
+    pub fn serving(pages: impl IntoIterator<Item = (String, Page)>) -> Self {
         let runtime = Runtime::new().expect("runtime");
         let pages: HashMap<_, _> = pages.into_iter().collect();
         let pages = Arc::new(Mutex::new(pages));
@@ -86,34 +86,22 @@ impl Vendor {
     }
 
     /// The paths that were asked for.
-    pub(crate) fn requests(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         self.requests.lock().expect("not poisoned").clone()
     }
-
-    pub(crate) fn collateral(&self) -> Collateral {
-        asking(&self.base)
-    }
-}
-
-pub(crate) fn asking(base: &str) -> Collateral {
-    let endpoints = Endpoints::at(base).expect("a URL");
-    Collateral::offline()
-        .with_vendors(endpoints, Box::<HttpTransport>::default())
-        .with_limits(Limits {
-            first_pause: Duration::from_millis(1),
-            ..Limits::default()
-        })
 }
 
 /// A service that accepts connections and never says anything.
 #[derive(Debug)]
-pub(crate) struct Silence {
-    pub(crate) base: String,
+pub struct Silence {
+    /// Its URL, without a slash at the end.
+    pub base: String,
     connections: Arc<AtomicUsize>,
 }
 
 impl Silence {
-    pub(crate) fn listening() -> Self {
+    /// Listens until the process ends.
+    pub fn listening() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let connections = Arc::new(AtomicUsize::new(0));
@@ -129,23 +117,8 @@ impl Silence {
         Self { base, connections }
     }
 
-    pub(crate) fn connections(&self) -> usize {
+    /// How many there were.
+    pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
-}
-
-/// Reads collected evidence; `None`, with a message, on machines that do not have it.
-pub(crate) fn real(name: &str) -> Option<Vec<u8>> {
-    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/evidence");
-    let dir =
-        std::env::var_os("CONTRAST_EVIDENCE_DIR").map_or_else(|| workspace.into(), PathBuf::from);
-    let path = dir.join(name);
-    let bytes = fs::read(&path);
-    if let Err(error) = &bytes {
-        println!(
-            "skipped: {} is not there ({error}); set CONTRAST_EVIDENCE_DIR",
-            path.display()
-        );
-    }
-    bytes.ok()
 }

@@ -1,0 +1,15 @@
+//! Surroundings for tests, never for programs: services of CPU vendors on loopback ([`Vendor`], [`Silence`]), and evidence that was
+//! collected from real machines ([`evidence`]).
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test whose surroundings are missing fails at once"
+)]
+
+mod evidence;
+mod vendor;
+
+pub use evidence::{evidence, evidence_path};
+pub use vendor::{Page, Silence, Vendor};
