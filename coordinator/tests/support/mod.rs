@@ -193,9 +193,18 @@ impl Deployment {
     }
 
     pub fn start_with(&self, observer: Observer, entropy: Arc<dyn Entropy>) -> Coordinator {
+        self.start_in(observer, entropy, Collateral::offline())
+    }
+
+    pub fn start_in(
+        &self,
+        observer: Observer,
+        entropy: Arc<dyn Entropy>,
+        collateral: Collateral,
+    ) -> Coordinator {
         let surroundings = Surroundings {
             issuer: self.guest(COORDINATOR_INITDATA),
-            collateral: Collateral::offline(),
+            collateral,
             medium: Box::new(Directory::claim(self.data.path()).expect("own directory")),
             clock: Arc::new(SystemWallClock),
             entropy,

@@ -6,6 +6,7 @@ use crate::{Bundle, BundleError, Collateral, EndpointError, Endpoints, HttpTrans
 
 /// Where collateral comes from, as flags and environment variables of a program.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[group(id = "collateral options")]
 #[command(next_help_heading = "Collateral of CPU vendors")]
 pub struct Options {
     /// Directory with collateral, as `contrast collateral fetch` writes it. Nothing is fetched beside it, unless

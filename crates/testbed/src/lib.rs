@@ -4,7 +4,6 @@
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
-    clippy::disallowed_methods,
     reason = "a test whose surroundings are missing fails at once"
 )]
 

@@ -34,13 +34,11 @@ pub struct Vendor {
     /// Its URL, without a slash at the end.
     pub base: String,
     requests: Arc<Mutex<Vec<String>>>,
-    _runtime: Runtime,
 }
 
 impl Vendor {
     /// A service with these pages, by path and query.
     pub fn serving(pages: impl IntoIterator<Item = (String, Page)>) -> Self {
-        let runtime = Runtime::new().expect("runtime");
         let pages: HashMap<_, _> = pages.into_iter().collect();
         let pages = Arc::new(Mutex::new(pages));
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -73,16 +71,18 @@ impl Vendor {
                 (StatusCode::OK, headers, page.body)
             }
         });
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .expect("binds");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        Self {
-            base,
-            requests,
-            _runtime: runtime,
-        }
+        listener.set_nonblocking(true).expect("non-blocking");
+        // A runtime of its own, since tests may or may not have one. Ends with the test's process.
+        thread::spawn(move || {
+            let runtime = Runtime::new().expect("runtime");
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+                axum::serve(listener, router).await
+            })
+        });
+        Self { base, requests }
     }
 
     /// The paths that were asked for.
