@@ -1,10 +1,6 @@
 //! Real processes of fetching: HTTP on loopback, files on disk, and the evidence of real machines where it is there.
 
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "helpers of tests fail like tests"
-)]
+#![expect(clippy::expect_used, reason = "helpers of tests fail like tests")]
 
 use std::{
     sync::Arc,
@@ -163,7 +159,7 @@ fn a_vcek_of_another_tcb_is_replaced() {
     let Some((mut evidence, vcek, kds)) = milan() else {
         return;
     };
-    evidence.vek = vcek.clone();
+    evidence.vek = vcek;
     let unchanged = asking(&kds.base).complete(&Evidence::Snp(evidence.clone()), june_2023());
     assert!(
         !kds.requests().iter().any(|path| path.contains("blSPL")),
