@@ -1,7 +1,5 @@
 //! A stand-in for the kernel that behaves as `Documentation/ABI/testing/configfs-tsm` says, with the software TEE as firmware.
 
-#![expect(clippy::expect_used, reason = "a stand-in of tests fails like a test")]
-
 use std::{collections::HashMap, io, sync::Mutex};
 
 use super::{POLICY, REPORT_DATA, table_of, verify};

@@ -31,7 +31,7 @@ fn the_devices_are_tried_in_order_after_configfs() {
     let none = none_in(&directory);
     let tdx = Interfaces {
         tdx_guest: DEVICE.into(),
-        ..none.clone()
+        ..none
     };
     assert!(chosen(&tdx).contains("/dev/tdx_guest"));
     let both = Interfaces {

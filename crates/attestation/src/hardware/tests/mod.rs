@@ -1,6 +1,10 @@
 //! Stand-ins for kernel, firmware and host. The software TEE is the firmware, so that the evidence has the real formats.
 
-#![expect(clippy::expect_used, reason = "a stand-in of tests fails like a test")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a stand-in of tests fails like a test"
+)]
 
 mod configfs;
 mod interfaces;
