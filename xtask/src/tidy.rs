@@ -40,6 +40,7 @@ const MAY_USE_RUSTLS: [&str; 4] = [
 
 /// The only crate with lints of its own: the workspace forbids unsafe code, which cannot be taken back for one block.
 const MAY_USE_UNSAFE: &str = "contrast-guest-device";
+const FORBIDDEN: &str = r#"unsafe_code = "forbid""#;
 
 const LINES_MAX: usize = 600;
 const MAIN_LINES_MAX: usize = 150;
@@ -105,17 +106,22 @@ fn check_dependencies(root: &Path, manifest: &Path, violations: &mut Vec<String>
     Ok(())
 }
 
-/// Every crate has the workspace's lints; the one that may use unsafe code repeats them, with `unsafe_code` denied instead of forbidden.
+/// Every crate forbids unsafe code, with the workspace's lints or by itself where all is generated; the one that may use it repeats the
+/// workspace's lints, with `unsafe_code` denied instead.
 fn check_lints(root: &Path, manifest: &Path, violations: &mut Vec<String>) -> Result<()> {
     let text = fs::read_to_string(manifest)?;
-    // A workspace of its own, which inherits nothing.
-    if text.contains("\n[workspace]\n") || text.contains("\n[lints]\nworkspace = true") {
+    let rust = section(&text, "[lints.rust]");
+    if text.contains("\n[lints]\nworkspace = true")
+        || rust.contains(&FORBIDDEN)
+        // A workspace of its own, which inherits nothing.
+        || text.contains("\n[workspace]\n")
+    {
         return Ok(());
     }
     let shown = manifest.strip_prefix(root).unwrap_or(manifest).display();
     if !text.contains(&format!("\nname = \"{MAY_USE_UNSAFE}\"\n")) {
         violations.push(format!(
-            "{shown}: expected `[lints]` with `workspace = true`"
+            "{shown}: expected `[lints]` with `workspace = true`, or `{FORBIDDEN}` in [lints.rust]"
         ));
         return Ok(());
     }
@@ -124,7 +130,7 @@ fn check_lints(root: &Path, manifest: &Path, violations: &mut Vec<String>) -> Re
         let own = section(&text, &format!("[lints.{tool}]"));
         for lint in section(&workspace, &format!("[workspace.lints.{tool}]")) {
             let wanted = match lint {
-                r#"unsafe_code = "forbid""# => r#"unsafe_code = "deny""#,
+                FORBIDDEN => r#"unsafe_code = "deny""#,
                 lint => lint,
             };
             if !own.contains(&wanted) {
