@@ -5,7 +5,8 @@ use crate::{ReportData, Tee, snp, tdx};
 
 const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 const CRL_BYTES_MAX: usize = 64 * 1024;
-const QUOTE_BYTES_MAX: usize = 16 * 1024;
+/// A quote is about 5000 bytes; Intel's own library has room for as many as this.
+pub(crate) const QUOTE_BYTES_MAX: usize = 16 * 1024;
 
 /// Evidence of one confidential VM, as it travels. Nothing in it is trusted yet.
 #[derive(Debug, Clone, PartialEq, Eq)]

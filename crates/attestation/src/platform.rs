@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 
 use crate::{
     Issuer, PolicyHash, Tee,
-    hardware::{ConfigfsIssuer, ConfigfsReports, ReportError},
+    hardware::{Interfaces, Unusable},
 };
 
 /// Names the directory of a software TEE.
@@ -27,7 +27,8 @@ const INITDATA_VARIABLE: &str = "CONTRAST_INSECURE_INITDATA";
 /// Reading the environment is up to the binary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerConfig {
-    /// Directory of a saved software TEE (`SoftwareTee::save`); `None` on real hardware, which is asked through configfs-TSM.
+    /// Directory of a saved software TEE (`SoftwareTee::save`); `None` on real hardware, which is asked
+    /// through the first of its [`Interfaces`].
     pub software_tee: Option<PathBuf>,
     /// The kind of evidence that the software TEE emits.
     pub software_kind: Tee,
@@ -42,15 +43,13 @@ pub struct IssuerConfig {
 pub enum PlatformError {
     /// Neither hardware that this version can ask nor a software TEE.
     #[error(
-        "no TEE that could be asked for evidence; expected configfs-TSM at {} (for development, set {SOFTWARE_TEE_VARIABLE} \
-         to the directory of a software TEE)",
-        path.display()
+        "no TEE that could be asked for evidence. Run this in an SEV-SNP or TDX guest whose kernel offers one of these, and give the \
+         container access to it:{} (for development, set {SOFTWARE_TEE_VARIABLE} to the directory of a software TEE)",
+        list(tried)
     )]
     NoTee {
-        /// Where it was looked for.
-        path: PathBuf,
-        /// Why it is not there.
-        source: ReportError,
+        /// Every interface, in the order of trying.
+        tried: Vec<Unusable>,
     },
     /// The software TEE needs the document whose hash the host would have passed at launch.
     #[error(
@@ -89,22 +88,18 @@ impl IssuerConfig {
     /// When there is no TEE to ask, or a file is missing or unusable; each message names the variable to set.
     pub fn issuer(&self) -> Result<Arc<dyn Issuer>, PlatformError> {
         let Some(directory) = self.software_tee.as_deref() else {
-            return hardware_issuer(ConfigfsReports::default());
+            let issuer = Interfaces::default().issuer();
+            return issuer.map_err(|tried| PlatformError::NoTee { tried });
         };
         let initdata = self.initdata.as_deref().ok_or(PlatformError::NoInitdata)?;
         software_issuer(directory, self.software_kind, policy_hash_of(initdata)?)
     }
 }
 
-fn hardware_issuer(reports: ConfigfsReports) -> Result<Arc<dyn Issuer>, PlatformError> {
-    let path = reports.path().to_owned();
-    match ConfigfsIssuer::probe(reports) {
-        Ok(issuer) => {
-            tracing::info!(tee = %issuer.tee(), interface = %path.display(), "evidence comes from hardware");
-            Ok(Arc::new(issuer))
-        }
-        Err(source) => Err(PlatformError::NoTee { path, source }),
-    }
+/// One line each.
+fn list(tried: &[Unusable]) -> String {
+    let lines = tried.iter().map(|unusable| format!("\n  {unusable}"));
+    lines.chain(["\n".to_owned()]).collect()
 }
 
 fn policy_hash_of(initdata: &Path) -> Result<PolicyHash, PlatformError> {
