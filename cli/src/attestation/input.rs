@@ -271,21 +271,25 @@ impl EvidenceArgs {
             // Without a PCK certificate nothing can be verified, whatever the collateral says.
             (None, _) | (_, true) => None,
         };
-        Ok(Completion {
-            evidence: Evidence::Tdx(TdxEvidence { quote, collateral }),
-            remarks: Vec::new(),
-        })
+        Ok(as_given(Evidence::Tdx(TdxEvidence { quote, collateral })))
     }
 
     fn completed(&self, evidence: Evidence, now: SystemTime) -> Result<Completion, InputError> {
         if self.collateral.is_empty() {
-            let remarks = Vec::new();
-            return Ok(Completion { evidence, remarks });
+            return Ok(as_given(evidence));
         }
         let bundle = Bundle::read(&self.collateral)?;
         Ok(Collateral::offline()
             .with_bundle(bundle)
             .complete(&evidence, now))
+    }
+}
+
+fn as_given(evidence: Evidence) -> Completion {
+    Completion {
+        evidence,
+        remarks: Vec::new(),
+        unseen: Vec::new(),
     }
 }
 
