@@ -5,7 +5,8 @@ use std::{fs, io};
 use contrast_attestation::{
     ReferenceValue, Root, Tee,
     appraisal::{
-        Demands, SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb, TdxDemands, TdxTcbPolicy,
+        Demands, SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb, TdxDemands,
+        TdxTcbPolicy,
     },
 };
 use contrast_manifest::{Manifest, ManifestDocument, PolicyDocument, ProblemKind};

@@ -167,3 +167,112 @@ fn bytes_of(collateral: &TdxCollateral) -> usize {
     .into_iter()
     .fold(0, usize::saturating_add)
 }
+
+#[cfg(all(test, feature = "software-tee"))]
+mod tests {
+    use super::*;
+    use crate::{
+        CheckList, Evidence, Issuer, PolicyHash, ReportData, Root, TdxEvidence, Tee,
+        software::fixture::{now, software_tee},
+        tdx::{quote, verify},
+    };
+
+    /// A platform's claims and collateral, as verification leaves them.
+    #[expect(
+        clippy::expect_used,
+        clippy::panic,
+        reason = "helpers of tests fail like tests"
+    )]
+    fn known() -> (Arc<QuoteClaims>, TdxCollateral) {
+        let guest = software_tee().tdx_guest(PolicyHash([1; 32]));
+        let Ok(Evidence::Tdx(evidence)) = guest.issue(&ReportData([1; 64])) else {
+            panic!("the software TEE issues TDX evidence");
+        };
+        let root = Root::Insecure {
+            sha256: software_tee().root_sha256(Tee::Tdx),
+        };
+        let mut checks = CheckList::default();
+        let quote = quote::parse(&evidence.quote, &mut checks).expect("a quote");
+        let platforms = PlatformCache::default();
+        let claims = verify::verify(&evidence, &quote, root, now(), &platforms, &mut checks);
+        let TdxEvidence { collateral, .. } = evidence;
+        (claims.expect("verified"), collateral.expect("collateral"))
+    }
+
+    fn name(number: usize) -> Key {
+        let mut name = Key::default();
+        name[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        name
+    }
+
+    #[test]
+    fn beyond_its_capacity_the_least_recently_used_platform_goes() {
+        let (claims, collateral) = known();
+        let cache = PlatformCache::default();
+        let insert = |number| cache.insert(name(number), &collateral, Arc::clone(&claims));
+        let knows = |number| cache.lookup(&name(number), &collateral, now()).is_some();
+        (0..CAPACITY).for_each(insert);
+        assert!(knows(0));
+        insert(CAPACITY);
+        assert_eq!(cache.len(), CAPACITY);
+        assert!(knows(0), "used last");
+        assert!(!knows(1), "oldest");
+    }
+
+    #[test]
+    fn bulky_collateral_cannot_fill_the_memory() {
+        let (claims, collateral) = known();
+        let bulky = |number: usize| TdxCollateral {
+            pck_crl_issuer_chain: format!("{number}").repeat(COLLATERAL_BYTES / 4),
+            ..collateral.clone()
+        };
+        let cache = PlatformCache::default();
+        for number in 0..6 {
+            cache.insert(name(number), &bulky(number), Arc::clone(&claims));
+        }
+        assert_eq!(cache.len(), 3);
+        assert!(cache.lookup(&name(5), &bulky(5), now()).is_some());
+        let excessive = TdxCollateral {
+            pck_crl_issuer_chain: "x".repeat(COLLATERAL_BYTES),
+            ..collateral
+        };
+        cache.insert(name(9), &excessive, claims);
+        assert!(cache.lookup(&name(9), &excessive, now()).is_none());
+        assert_eq!(cache.len(), 3, "nothing was given up for it");
+    }
+
+    #[test]
+    fn an_entry_holds_for_exactly_its_collateral() {
+        let (claims, collateral) = known();
+        let cache = PlatformCache::default();
+        cache.insert(name(0), &collateral, claims);
+        let changes: [fn(&mut TdxCollateral); 9] = [
+            |c| c.pck_crl_issuer_chain.push(' '),
+            |c| c.root_ca_crl.push(0),
+            |c| c.pck_crl.push(0),
+            |c| c.tcb_info_issuer_chain.push(' '),
+            |c| c.tcb_info.push(' '),
+            |c| c.tcb_info_signature.push(0),
+            |c| c.qe_identity_issuer_chain.push(' '),
+            |c| c.qe_identity.push(' '),
+            |c| c.qe_identity_signature.push(0),
+        ];
+        for change in changes {
+            let mut other = collateral.clone();
+            change(&mut other);
+            assert!(cache.lookup(&name(0), &other, now()).is_none());
+        }
+        assert!(cache.lookup(&name(0), &collateral, now()).is_some());
+    }
+
+    #[test]
+    fn an_entry_holds_from_the_latest_start_to_before_the_earliest_end() {
+        let (claims, _) = known();
+        let at = |seconds| UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let (from, to) = (claims.latest_issue_date, claims.earliest_expiration_date);
+        assert!(!is_valid(&claims, at(from - 1)) && is_valid(&claims, at(from)));
+        assert!(is_valid(&claims, at(to - 1)) && !is_valid(&claims, at(to)));
+        let before_1970 = UNIX_EPOCH - std::time::Duration::from_secs(1);
+        assert!(!is_valid(&claims, before_1970));
+    }
+}

@@ -22,6 +22,9 @@ use contrast_attestation::{
     software::{SoftwareTee, TdxGuest, TdxQuoteFormat},
 };
 
+/// What a test case changes about a guest.
+type Change = fn(&mut TdxGuest);
+
 const POLICY: PolicyHash = PolicyHash([7; 32]);
 const REPORT_DATA: ReportData = ReportData([9; 64]);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -56,7 +56,7 @@ fn rejects_components_below_every_level() {
 
 #[test]
 fn an_outdated_component_is_accepted_until_the_last_second_of_its_grace_period() {
-    let components: [(&str, fn(&mut TdxGuest)); 3] = [
+    let components: [(&str, Change); 3] = [
         ("TCB date of the platform", |guest| guest.tee_tcb_svn[0] = 3),
         ("TCB date of the platform", |guest| guest.tee_tcb_svn[2] = 1),
         ("TCB date of the quoting enclave", |guest| {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Everything that a guest can be made to say.
-const CHANGES: [(&str, fn(&mut TdxGuest)); 21] = [
+const CHANGES: [(&str, Change); 21] = [
     ("nothing", |_| {}),
     ("format", |g| g.format = TdxQuoteFormat::V5),
     ("MRTD", |g| g.mr_td[0] ^= 1),
@@ -177,4 +177,27 @@ fn bytes_after_the_quote_do_not_make_a_platform_unknown() {
             .expect("verified");
     }
     assert_eq!(verifier.tdx_platforms().verifications(), 1);
+}
+
+#[test]
+fn every_check_that_is_made_has_a_rule_with_a_source() {
+    for (name, change) in CHANGES {
+        let mut guest = guest();
+        change(&mut guest);
+        for check in failed_or_none(verify(&guest, now())) {
+            let rule = contrast_attestation::specification::rule_of(&check.field);
+            assert!(rule.is_some(), "{name}: no rule for {}", check.field);
+        }
+    }
+}
+
+fn failed_or_none(result: Result<VerifiedEvidence, VerifyError>) -> Vec<Check> {
+    match result {
+        Ok(_) => Vec::new(),
+        refused => report(refused)
+            .sets
+            .iter()
+            .flat_map(|set| set.checks.checks().to_vec())
+            .collect(),
+    }
 }
