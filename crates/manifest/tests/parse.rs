@@ -14,9 +14,18 @@ use aws_lc_rs::{
 };
 use contrast_attestation::{Demands, Root};
 use contrast_manifest::{Manifest, ManifestDocument, ManifestHash, OwnerKeyDigest, Role};
-use fixture::{OWNER_KEY, parse, policy, problems, problems_with, rsa_key, valid};
+use fixture::{OWNER_KEY, parse, policy, problems, rsa_key, valid};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// Problems of the valid manifest with `value` at `pointer`.
+fn problems_with(pointer: &str, value: Value) -> Vec<String> {
+    let mut manifest = valid();
+    *manifest
+        .pointer_mut(pointer)
+        .unwrap_or_else(|| panic!("{pointer} is there")) = value;
+    problems(&manifest)
+}
 
 #[test]
 fn accepts_a_complete_manifest_and_knows_every_part() {
