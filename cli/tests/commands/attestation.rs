@@ -170,6 +170,28 @@ fn a_certificate_table_is_shown_entry_by_entry() {
     insta::assert_snapshot!(context.run(&["attestation", "inspect", "table"]));
 }
 
+#[test]
+fn an_hcl_report_cannot_forge_or_hide_a_line() {
+    let context = Context::new();
+    let json = br#"{"keys":[],"user-data":"\u001b[2J\nverified: all","\u001b[8mname":"\r"}"#;
+    let mut report = b"HCLA".to_vec();
+    report.resize(32 + 1184, 0);
+    for word in [105, 1, 2, 1, u32::try_from(json.len()).expect("small")] {
+        report.extend(word.to_le_bytes());
+    }
+    report.extend(json);
+    fs::write(context.path("hcl"), report).expect("written");
+    let (code, stdout, _) = outcome(&context, &["attestation", "inspect", "hcl"]);
+    assert_eq!(code, 0);
+    assert!(
+        stdout.contains(r"user-data: \u{1b}[2J\u{a}verified: all"),
+        "{stdout}"
+    );
+    assert!(stdout.contains(r"\u{1b}[8mname: \u{d}"), "{stdout}");
+    let deceptive = |c: char| c.is_control() && c != '\n';
+    assert!(!stdout.contains(deceptive), "{stdout:?}");
+}
+
 #[cfg(feature = "software-tee")]
 mod software {
     use contrast_attestation::{Issuer as _, PolicyHash, ReportData, Tee, software::SoftwareTee};

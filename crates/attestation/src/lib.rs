@@ -35,7 +35,7 @@ pub mod vtpm;
 
 pub use appraisal::{Demands, ReferenceValue, Root};
 pub use authenticity::{Authenticity, SignedTpmQuote, authenticate, authenticate_azure};
-pub use check::{Check, CheckList};
+pub use check::{Check, CheckList, printable};
 pub use evidence::{Evidence, EvidenceFormatError, SnpEvidence, TdxCollateral, TdxEvidence};
 pub use issuer::{IssueError, Issuer};
 pub use platform::{IssuerConfig, PlatformError};
