@@ -53,6 +53,11 @@ impl Collateral {
         let completed = match evidence {
             Evidence::Snp(snp) => search.complete_snp(snp).map(Evidence::Snp),
             Evidence::Tdx(tdx) => search.complete_tdx(tdx).map(Evidence::Tdx),
+            Evidence::Vtpm(vtpm) => vtpm.hardware_evidence().ok().map(|hardware| {
+                let completion = self.complete_with(&hardware, now, effort);
+                search.remarks = completion.remarks;
+                Evidence::Vtpm(vtpm.clone().with_hardware(completion.evidence))
+            }),
             _ => None,
         };
         Completion {
@@ -295,6 +300,10 @@ fn is_whole(evidence: &Evidence) -> bool {
             vek, ask, ark, crl, ..
         }) => [vek, ask, ark, crl].iter().all(|part| !part.is_empty()),
         Evidence::Tdx(evidence) => evidence.collateral.is_some(),
+        Evidence::Vtpm(evidence) => match evidence.hardware_evidence() {
+            Ok(hardware) => is_whole(&hardware),
+            Err(_) => true,
+        },
         _ => true,
     }
 }

@@ -108,6 +108,18 @@ pub struct SnpReferenceValue {
     /// CHIP_IDs, 128 hex digits each; none means any.
     #[serde(rename = "AllowedChipIDs")]
     pub allowed_chip_ids: Vec<String>,
+    /// Set when the guests' evidence comes through a virtual TPM; then HOSTDATA is not compared with policies, PCR 8 is.
+    #[serde(rename = "VTPM", skip_serializing_if = "Option::is_none")]
+    pub vtpm: Option<VtpmDocument>,
+}
+
+/// What the virtual TPM below a paravisor must show, beside the policy in PCR 8.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VtpmDocument {
+    /// SHA-256 PCRs, 64 hex digits each. Key: `0` to `15`, but not `8`; `4` must be there.
+    #[serde(rename = "PCRs")]
+    pub pcrs: BTreeMap<String, String>,
 }
 
 /// Security version numbers, 0 to 255 each. All must be given, except the FMC's, which only Turin has.
@@ -228,6 +240,9 @@ pub struct TdxReferenceValue {
     /// Lower bound of the collateral's TCB evaluation data number, 0 to 2^32 - 1.
     #[serde(rename = "MinTCBEvaluationDataNumber")]
     pub min_tcb_evaluation_data_number: i64,
+    /// Set when the guests' evidence comes through a virtual TPM; then MRCONFIGID is not compared with policies, PCR 8 is.
+    #[serde(rename = "VTPM", skip_serializing_if = "Option::is_none")]
+    pub vtpm: Option<VtpmDocument>,
 }
 
 /// Reference value for a software TEE: exactly one of `snp` and `tdx`.

@@ -8,7 +8,7 @@ use contrast_attestation::{
 use crate::{
     InsecureReferenceValue, JsonPath, MinimumTcb, ReferenceValues, SnpGuestPolicyDocument,
     SnpPlatformInfoDocument, SnpReferenceValue, TdxReferenceValue, problem::Problems,
-    validate::hex_array,
+    validate::hex_array, vtpm,
 };
 
 const SHA384: &str = "a SHA-384 digest";
@@ -20,19 +20,25 @@ pub(crate) fn check(
 ) -> Vec<ReferenceValue> {
     let mut references = Vec::new();
     for (index, value) in values.snp.iter().enumerate() {
-        let demands = snp_demands(value, &path.key("snp").index(index), problems);
-        references.extend(demands.map(|demands| ReferenceValue {
+        let path = path.key("snp").index(index);
+        let demands = snp_demands(value, &path, problems);
+        let vtpm = vtpm::check(value.vtpm.as_ref(), &path.key("VTPM"), problems);
+        references.extend(demands.zip(vtpm).map(|(demands, vtpm)| ReferenceValue {
             name: name("snp", index, &value.platform),
             root: Root::Vendor,
             demands: Demands::Snp(demands),
+            vtpm,
         }));
     }
     for (index, value) in values.tdx.iter().enumerate() {
-        let demands = tdx_demands(value, &path.key("tdx").index(index), problems);
-        references.extend(demands.map(|demands| ReferenceValue {
+        let path = path.key("tdx").index(index);
+        let demands = tdx_demands(value, &path, problems);
+        let vtpm = vtpm::check(value.vtpm.as_ref(), &path.key("VTPM"), problems);
+        references.extend(demands.zip(vtpm).map(|(demands, vtpm)| ReferenceValue {
             name: name("tdx", index, &value.platform),
             root: Root::Vendor,
             demands: Demands::Tdx(demands),
+            vtpm,
         }));
     }
     for (index, value) in values.insecure.iter().enumerate() {
@@ -64,15 +70,17 @@ fn insecure(
 ) -> Option<ReferenceValue> {
     let what = "the SHA-256 of a root certificate";
     let sha256 = hex_array(&value.root_sha256, what, &path.key("RootSHA256"), problems);
-    let (demands, platform) = match (&value.snp, &value.tdx) {
-        (Some(snp), None) => (
-            snp_demands(snp, &path.key("snp"), problems).map(Demands::Snp),
-            &snp.platform,
-        ),
-        (None, Some(tdx)) => (
-            tdx_demands(tdx, &path.key("tdx"), problems).map(Demands::Tdx),
-            &tdx.platform,
-        ),
+    let (demands, document, path, platform) = match (&value.snp, &value.tdx) {
+        (Some(snp), None) => {
+            let path = path.key("snp");
+            let demands = snp_demands(snp, &path, problems).map(Demands::Snp);
+            (demands, &snp.vtpm, path, &snp.platform)
+        }
+        (None, Some(tdx)) => {
+            let path = path.key("tdx");
+            let demands = tdx_demands(tdx, &path, problems).map(Demands::Tdx);
+            (demands, &tdx.vtpm, path, &tdx.platform)
+        }
         (snp, _) => {
             let found = if snp.is_some() { "both" } else { "neither" };
             problems.malformed(
@@ -82,10 +90,12 @@ fn insecure(
             return None;
         }
     };
+    let vtpm = vtpm::check(document.as_ref(), &path.key("VTPM"), problems);
     Some(ReferenceValue {
         name: name("insecure", index, platform),
         root: Root::Insecure { sha256: sha256? },
         demands: demands?,
+        vtpm: vtpm?,
     })
 }
 
@@ -367,7 +377,7 @@ impl From<&SnpGuestPolicy> for SnpGuestPolicyDocument {
 }
 
 impl From<&SnpDemands> for SnpReferenceValue {
-    /// The file's form of `demands`, without a platform name.
+    /// The file's form of `demands`, without a platform name and without a virtual TPM.
     fn from(demands: &SnpDemands) -> Self {
         let tcb = &demands.minimum_tcb;
         Self {
@@ -385,12 +395,13 @@ impl From<&SnpDemands> for SnpReferenceValue {
             platform_info: Some((&demands.platform_info).into()),
             minimum_mitigation_vector: demands.minimum_mitigation_vector,
             allowed_chip_ids: demands.allowed_chip_ids.iter().map(hex::encode).collect(),
+            vtpm: None,
         }
     }
 }
 
 impl From<&TdxDemands> for TdxReferenceValue {
-    /// The file's form of `demands`, without a platform name.
+    /// The file's form of `demands`, without a platform name and without a virtual TPM.
     fn from(demands: &TdxDemands) -> Self {
         Self {
             platform: String::new(),
@@ -404,6 +415,7 @@ impl From<&TdxDemands> for TdxReferenceValue {
             smt_disabled: demands.smt_disabled,
             static_platform: demands.static_platform,
             min_tcb_evaluation_data_number: demands.min_tcb_evaluation_data_number.into(),
+            vtpm: None,
         }
     }
 }
@@ -413,16 +425,19 @@ impl ReferenceValues {
     /// name that the file shows.
     pub fn push(&mut self, reference: &ReferenceValue, platform: &str) {
         let platform = platform.to_owned();
+        let vtpm = reference.vtpm.as_ref().map(Into::into);
         match (&reference.demands, reference.root) {
             (Demands::Snp(demands), Root::Vendor) => {
                 self.snp.push(SnpReferenceValue {
                     platform,
+                    vtpm,
                     ..demands.into()
                 });
             }
             (Demands::Tdx(demands), Root::Vendor) => {
                 self.tdx.push(TdxReferenceValue {
                     platform,
+                    vtpm,
                     ..demands.into()
                 });
             }
@@ -431,6 +446,7 @@ impl ReferenceValues {
                     root_sha256: hex::encode(sha256),
                     snp: Some(SnpReferenceValue {
                         platform,
+                        vtpm,
                         ..demands.into()
                     }),
                     tdx: None,
@@ -442,6 +458,7 @@ impl ReferenceValues {
                     snp: None,
                     tdx: Some(TdxReferenceValue {
                         platform,
+                        vtpm,
                         ..demands.into()
                     }),
                 });

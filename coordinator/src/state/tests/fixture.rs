@@ -72,6 +72,7 @@ pub(super) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocu
         allowed_chip_ids: Vec::new(),
     });
     let reference = ReferenceValue {
+        vtpm: None,
         name: String::new(),
         root: Root::Vendor,
         demands,

@@ -73,6 +73,7 @@ impl Kernel {
                 Ok((report, self.has_certificates.then_some(table)))
             }
             Evidence::Tdx(evidence) => Ok((evidence.quote, None)),
+            Evidence::Vtpm(_) => Err(io::Error::other("configfs-TSM has no vTPM evidence")),
         }
     }
 }
