@@ -8,8 +8,14 @@ use aws_lc_rs::digest;
 
 use crate::{
     Issuer, PolicyHash, Tee,
-    hardware::{ConfigfsIssuer, ConfigfsReports, ReportError},
+    hardware::{
+        CloudHost, ConfigfsIssuer, ConfigfsReports, NoCloudHost, ReportError, TpmDevice, VtpmError,
+        VtpmIssuer,
+    },
 };
+
+/// The TPM of a guest, behind the kernel's resource manager.
+const TPM_DEVICE: &str = "/dev/tpmrm0";
 
 /// Names the directory of a software TEE.
 const SOFTWARE_TEE_VARIABLE: &str = "CONTRAST_INSECURE_SOFTWARE_TEE";
@@ -42,7 +48,7 @@ pub struct IssuerConfig {
 pub enum PlatformError {
     /// Neither hardware that this version can ask nor a software TEE.
     #[error(
-        "no TEE that could be asked for evidence; expected configfs-TSM at {} (for development, set {SOFTWARE_TEE_VARIABLE} \
+        "no TEE that could be asked for evidence; expected configfs-TSM at {}, or a virtual TPM with an HCL report at {TPM_DEVICE} (for development, set {SOFTWARE_TEE_VARIABLE} \
          to the directory of a software TEE)",
         path.display()
     )]
@@ -51,6 +57,22 @@ pub enum PlatformError {
         path: PathBuf,
         /// Why it is not there.
         source: ReportError,
+    },
+    /// There is a TPM, but not for us.
+    #[error("cannot open the TPM at {}; expected to be allowed to read and write it", path.display())]
+    Tpm {
+        /// The device.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The virtual TPM has an HCL report, but gives no evidence.
+    #[error("the virtual TPM at {} cannot be asked for evidence", path.display())]
+    Vtpm {
+        /// The device.
+        path: PathBuf,
+        /// Why.
+        source: VtpmError,
     },
     /// The software TEE needs the document whose hash the host would have passed at launch.
     #[error(
@@ -88,8 +110,17 @@ impl IssuerConfig {
     /// # Errors
     /// When there is no TEE to ask, or a file is missing or unusable; each message names the variable to set.
     pub fn issuer(&self) -> Result<Arc<dyn Issuer>, PlatformError> {
+        self.issuer_on(Arc::new(NoCloudHost))
+    }
+
+    /// Like [`Self::issuer`]; `host` is the cloud provider's side of a guest with a virtual TPM, and asked for nothing elsewhere.
+    ///
+    /// # Errors
+    /// When there is no TEE to ask, or a file is missing or unusable; each message names the variable to set.
+    pub fn issuer_on(&self, host: Arc<dyn CloudHost>) -> Result<Arc<dyn Issuer>, PlatformError> {
         let Some(directory) = self.software_tee.as_deref() else {
-            return hardware_issuer(ConfigfsReports::default());
+            return hardware_issuer(ConfigfsReports::default())
+                .or_else(|error| vtpm_issuer(Path::new(TPM_DEVICE), host).unwrap_or(Err(error)));
         };
         let initdata = self.initdata.as_deref().ok_or(PlatformError::NoInitdata)?;
         software_issuer(directory, self.software_kind, policy_hash_of(initdata)?)
@@ -104,6 +135,36 @@ fn hardware_issuer(reports: ConfigfsReports) -> Result<Arc<dyn Issuer>, Platform
             Ok(Arc::new(issuer))
         }
         Err(source) => Err(PlatformError::NoTee { path, source }),
+    }
+}
+
+/// The issuer of a guest below a paravisor; none when the TPM at `device` is absent or has no HCL report. To be tried last: a
+/// report of the hardware itself needs no paravisor to be trusted.
+fn vtpm_issuer(
+    device: &Path,
+    host: Arc<dyn CloudHost>,
+) -> Option<Result<Arc<dyn Issuer>, PlatformError>> {
+    let tpm = match TpmDevice::open(device) {
+        Ok(tpm) => tpm,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(source) => {
+            return Some(Err(PlatformError::Tpm {
+                path: device.to_owned(),
+                source,
+            }));
+        }
+    };
+    match VtpmIssuer::probe(tpm, host) {
+        Ok(issuer) => {
+            tracing::info!(tee = %issuer.tee(), interface = %device.display(), "evidence comes from hardware, through a virtual TPM");
+            Some(Ok(Arc::new(issuer)))
+        }
+        // Any machine may have a TPM; only a paravisor's has this index.
+        Err(VtpmError::Tpm { source, .. }) if source.is_absent() => None,
+        Err(source) => Some(Err(PlatformError::Vtpm {
+            path: device.to_owned(),
+            source,
+        })),
     }
 }
 

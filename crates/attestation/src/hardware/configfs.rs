@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use super::chain;
 use crate::{
     Evidence, IssueError, Issuer, ReportData, SnpEvidence, TdxEvidence, Tee,
     snp::{
@@ -246,17 +247,6 @@ impl<T: ReportTree> Issuer for ConfigfsIssuer<T> {
             reason: chain(&error),
         })
     }
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// One request; its entry goes when it is dropped.
