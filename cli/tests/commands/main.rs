@@ -15,3 +15,5 @@ mod help;
 mod insecure_tee;
 mod set;
 mod verify;
+#[cfg(feature = "software-tee")]
+mod vtpm;
