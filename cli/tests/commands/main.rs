@@ -1,10 +1,6 @@
 //! Drives the real `contrast` binary; one module for each command.
 
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic, and says what it skipped"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod attestation;
 mod collateral;
