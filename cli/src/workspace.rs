@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    io::Write as _,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -258,15 +258,28 @@ pub fn read_optional(what: &'static str, path: &Path) -> Result<Option<Vec<u8>>,
         path: path.to_owned(),
         source,
     };
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Err(WorkspaceError::TooLarge {
-            what,
-            path: path.to_owned(),
-            found: metadata.len(),
-        }),
-        Ok(_) => fs::read(path).map(Some).map_err(failed),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error)),
+    let too_large = |found| WorkspaceError::TooLarge {
+        what,
+        path: path.to_owned(),
+        found,
+    };
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let size = file.metadata().map_err(failed)?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(too_large(size));
+    }
+    let mut bytes = Vec::new();
+    // Devices and pipes have no size until they end.
+    file.take(FILE_BYTES_MAX.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    match u64::try_from(bytes.len()).unwrap_or(u64::MAX) {
+        found if found > FILE_BYTES_MAX => Err(too_large(found)),
+        _ => Ok(Some(bytes)),
     }
 }
 
@@ -379,6 +392,20 @@ mod tests {
         assert_eq!(hashes(&workspace), [new, old]);
         age(LATEST_TRANSITION, 3000);
         assert_eq!(hashes(&workspace), [old, new]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_without_end_is_read_up_to_the_limit() {
+        let error = read("evidence", Path::new("/dev/zero"), "").expect_err("too large");
+        assert!(
+            matches!(error, WorkspaceError::TooLarge { found, .. } if found == FILE_BYTES_MAX + 1),
+            "{error:?}"
+        );
+        assert_eq!(
+            read("evidence", Path::new("/dev/null"), "").expect("empty"),
+            b""
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use contrast_attestation::{Evidence, Root, SnpEvidence, appraisal::SnpProduct, a
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|vek: &[u8]| {
-    let product = snp::product_of_certificate(vek).unwrap_or(SnpProduct::Milan);
+    let product = snp::Endorsement::read(vek).map_or(SnpProduct::Milan, |key| key.product);
     let chain = snp::vendor_chain(product);
     // Version 2, so that the certificate decides the product.
     let mut report = vec![0; snp::REPORT_BYTES];

@@ -11,7 +11,12 @@ use anyhow::{Result, bail};
 /// Layers of the workspace, bottom first. A crate may depend on crates of lower layers, and of its own layer only where
 /// `crates/*` libraries stand beside each other.
 const LAYERS: [&[&str]; 6] = [
-    &["contrast-proto", "contrast-clock", "contrast-testbed"],
+    &[
+        "contrast-proto",
+        "contrast-clock",
+        "contrast-guest-device",
+        "contrast-testbed",
+    ],
     &["contrast-telemetry", "contrast-pki", "contrast-attestation"],
     &["contrast-manifest", "contrast-collateral"],
     &[
@@ -38,6 +43,10 @@ const MAY_USE_RUSTLS: [&str; 4] = [
     "contrast-e2e",
 ];
 
+/// The only crate with lints of its own: the workspace forbids unsafe code, which cannot be taken back for one block.
+const MAY_USE_UNSAFE: &str = "contrast-guest-device";
+const FORBIDDEN: &str = r#"unsafe_code = "forbid""#;
+
 const LINES_MAX: usize = 600;
 const MAIN_LINES_MAX: usize = 150;
 
@@ -47,6 +56,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     for manifest in find(root, &|path| path.ends_with("Cargo.toml"))? {
         if manifest.parent() != Some(root) {
             check_dependencies(root, &manifest, &mut violations)?;
+            check_lints(root, &manifest, &mut violations)?;
         }
     }
     for source in find(root, &|path| {
@@ -99,6 +109,52 @@ fn check_dependencies(root: &Path, manifest: &Path, violations: &mut Vec<String>
         }
     }
     Ok(())
+}
+
+/// Every crate forbids unsafe code, with the workspace's lints or by itself where all is generated; the one that may use it repeats the
+/// workspace's lints, with `unsafe_code` denied instead.
+fn check_lints(root: &Path, manifest: &Path, violations: &mut Vec<String>) -> Result<()> {
+    let text = fs::read_to_string(manifest)?;
+    let rust = section(&text, "[lints.rust]");
+    if text.contains("\n[lints]\nworkspace = true")
+        || rust.contains(&FORBIDDEN)
+        // A workspace of its own, which inherits nothing.
+        || text.contains("\n[workspace]\n")
+    {
+        return Ok(());
+    }
+    let shown = manifest.strip_prefix(root).unwrap_or(manifest).display();
+    if !text.contains(&format!("\nname = \"{MAY_USE_UNSAFE}\"\n")) {
+        violations.push(format!(
+            "{shown}: expected `[lints]` with `workspace = true`, or `{FORBIDDEN}` in [lints.rust]"
+        ));
+        return Ok(());
+    }
+    let workspace = fs::read_to_string(root.join("Cargo.toml"))?;
+    for tool in ["rust", "clippy"] {
+        let own = section(&text, &format!("[lints.{tool}]"));
+        for lint in section(&workspace, &format!("[workspace.lints.{tool}]")) {
+            let wanted = match lint {
+                FORBIDDEN => r#"unsafe_code = "deny""#,
+                lint => lint,
+            };
+            if !own.contains(&wanted) {
+                violations.push(format!(
+                    "{shown}: expected lint `{wanted}` in [lints.{tool}]"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a section of a manifest, without comments.
+fn section<'a>(manifest: &'a str, header: &str) -> Vec<&'a str> {
+    let lines = manifest.lines().skip_while(|line| *line != header).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
 }
 
 fn check_length(root: &Path, source: &Path, violations: &mut Vec<String>) -> Result<()> {

@@ -61,7 +61,9 @@ pub struct EvidenceArgs {
         long,
         value_name = "FILE",
         requires = "azure",
-        requires = "tpm_signature"
+        requires = "tpm_signature",
+        // clap drops a `requires` whose subject conflicts with what is there.
+        conflicts_with_all = ["snp_report", "evidence"]
     )]
     pub tpm_quote: Option<PathBuf>,
 
@@ -126,14 +128,11 @@ pub enum InputError {
         /// What was found.
         found: String,
     },
-    /// Nothing is built in for this signer.
+    /// Nothing is built in for VLEKs.
     #[error(
-        "--chain is missing, and only the chains of VCEKs are built in; the report was signed by {found}"
+        "--chain is missing, and only the chains of VCEKs are built in; the report was signed by a VLEK"
     )]
-    NoChain {
-        /// The signer.
-        found: String,
-    },
+    NoChain,
     /// No evidence was named.
     #[error("expected an evidence file, --snp-report, --tdx-quote or --azure; found none of them")]
     Nothing,
@@ -190,7 +189,7 @@ impl Diagnose for InputError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::File(error) => error.hints(),
-            Self::NoChain { .. } => vec![
+            Self::NoChain => vec![
                 "AMD serves it: /vlek/v1/PRODUCT/cert_chain on kdsintf.amd.com for a VLEK".into(),
             ],
             _ => Vec::new(),
@@ -294,21 +293,25 @@ impl EvidenceArgs {
             // Without a PCK certificate nothing can be verified, whatever the collateral says.
             (None, _) | (_, true) => None,
         };
-        Ok(Completion {
-            evidence: Evidence::Tdx(TdxEvidence { quote, collateral }),
-            remarks: Vec::new(),
-        })
+        Ok(as_given(Evidence::Tdx(TdxEvidence { quote, collateral })))
     }
 
     fn completed(&self, evidence: Evidence, now: SystemTime) -> Result<Completion, InputError> {
         if self.collateral.is_empty() {
-            let remarks = Vec::new();
-            return Ok(Completion { evidence, remarks });
+            return Ok(as_given(evidence));
         }
         let bundle = Bundle::read(&self.collateral)?;
         Ok(Collateral::offline()
             .with_bundle(bundle)
             .complete(&evidence, now))
+    }
+}
+
+fn as_given(evidence: Evidence) -> Completion {
+    Completion {
+        evidence,
+        remarks: Vec::new(),
+        unseen: Vec::new(),
     }
 }
 
@@ -354,22 +357,25 @@ fn details(bytes: &[u8], path: &Path) -> Result<QuoteDetails, InputError> {
     })
 }
 
-/// AMD's own ASK and ARK; the report's signer must be a VCEK.
+/// AMD's own ASK and ARK for the product that report or certificate show. Of an unknown product there are none, and of a
+/// report that nobody signed they are as good as any: the verifier says what is wrong with such evidence.
 fn built_in(report: &Report, vek: &[u8]) -> Result<(Vec<u8>, Vec<u8>), InputError> {
-    let product = report
-        .product()
-        .or_else(|| snp::Endorsement::read(vek).map(|endorsement| endorsement.product));
-    match (report.signing_key(), product) {
-        (SigningKey::Vcek, Some(product)) => {
+    let endorsement = snp::Endorsement::read(vek);
+    // The certificate says what it is; a bit in the report may be what was tampered with.
+    let is_vlek = match &endorsement {
+        Some(endorsement) => endorsement.hardware_id.is_none(),
+        None => report.signing_key() == SigningKey::Vlek,
+    };
+    if is_vlek {
+        return Err(InputError::NoChain);
+    }
+    let certified = endorsement.map(|endorsement| endorsement.product);
+    match report.product().or(certified) {
+        Some(product) => {
             let chain = snp::vendor_chain(product);
             Ok((chain.ask.to_vec(), chain.ark.to_vec()))
         }
-        (SigningKey::Vcek, None) => Err(InputError::NoChain {
-            found: "the VCEK of an unknown product".into(),
-        }),
-        (other, _) => Err(InputError::NoChain {
-            found: format!("a key of kind {other}"),
-        }),
+        None => Ok((Vec::new(), Vec::new())),
     }
 }
 

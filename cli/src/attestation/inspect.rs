@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use contrast_attestation::{
     Evidence,
     appraisal::{SnpProduct, SnpTcb},
+    printable,
     snp::{self, CertificateTable, Report, TcbVersion},
     tdx::QuoteDetails,
     vtpm::HclReport,
@@ -250,6 +251,7 @@ impl Render for Inspection {
 fn branch(out: &mut dyn Write, tree: &Value, depth: usize) -> io::Result<()> {
     let indent = "  ".repeat(depth);
     for (name, value) in tree.as_object().into_iter().flatten() {
+        let name = printable(name);
         match value {
             Value::Object(_) => {
                 writeln!(out, "{indent}{name}:")?;
@@ -268,7 +270,8 @@ fn branch(out: &mut dyn Write, tree: &Value, depth: usize) -> io::Result<()> {
 }
 
 fn leaf(value: &Value) -> String {
-    value
+    let text = value
         .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+        .map_or_else(|| value.to_string(), str::to_owned);
+    printable(&text).into_owned()
 }

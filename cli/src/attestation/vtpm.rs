@@ -83,6 +83,7 @@ impl EvidenceArgs {
         Ok(Completion {
             evidence: Evidence::Vtpm(evidence.with_hardware(hardware.evidence)),
             remarks: hardware.remarks,
+            unseen: hardware.unseen,
         })
     }
 }

@@ -277,6 +277,8 @@ fn observed_snp(report: &Report, product: SnpProduct) -> SnpReferenceValue {
         platform_info: report.platform_info(),
         minimum_mitigation_vector: 0,
         allowed_chip_ids: Vec::new(),
+        trusted_id_key_digests: Vec::new(),
+        trusted_author_key_digests: Vec::new(),
     })
 }
 

@@ -6,6 +6,7 @@ use contrast_attestation::{
     ReferenceValue, Root, Tee,
     appraisal::{
         Demands, SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb, TdxDemands,
+        TdxTcbPolicy,
     },
 };
 use contrast_manifest::{Manifest, ManifestDocument, PolicyDocument, ProblemKind};
@@ -156,6 +157,9 @@ fn metal(tee: Tee, document: &mut ManifestDocument) {
                 smt_disabled: false,
                 static_platform: false,
                 min_tcb_evaluation_data_number: 0,
+                mr_owner: [0; 48],
+                mr_owner_config: [0; 48],
+                tcb_policy: TdxTcbPolicy::default(),
             }),
             "Metal-QEMU-TDX",
         ),
@@ -174,6 +178,8 @@ fn metal(tee: Tee, document: &mut ManifestDocument) {
                 },
                 minimum_mitigation_vector: 0,
                 allowed_chip_ids: Vec::new(),
+                trusted_id_key_digests: Vec::new(),
+                trusted_author_key_digests: Vec::new(),
             }),
             "Metal-QEMU-SNP",
         ),

@@ -111,6 +111,33 @@ fn a_damaged_report_is_refused_and_a_truncated_one_is_unusable() {
 }
 
 #[test]
+fn a_report_whose_signer_is_not_what_it_says_is_refused_and_not_unusable() {
+    let (Some(report), Some(vek), Some(chain)) = (
+        real("snp/attestation.bin"),
+        real("snp/vcek.testcer"),
+        real("snp/milan.testcer"),
+    ) else {
+        return;
+    };
+    let bytes = fs::read(&report).expect("readable");
+    let context = Context::new();
+    let changed = context.path("changed.bin");
+    // KEY_INFO, SIGNING_KEY: a VLEK; nobody.
+    for key_info in [1 << 2, 7 << 2] {
+        let mut bytes = bytes.clone();
+        bytes[0x48] = key_info;
+        fs::write(&changed, bytes).expect("written");
+        let (code, _, stderr) = verify_snp(&changed.display().to_string(), &vek, &["--at", WITHIN]);
+        assert_eq!(code, 3, "{stderr}");
+        assert!(stderr.contains("SIGNING_KEY"), "{stderr}");
+    }
+    // The certificate of the key above takes the place of the VCEK's.
+    let (code, _, stderr) = verify_snp(&report, &chain, &["--at", WITHIN]);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("product"), "{stderr}");
+}
+
+#[test]
 fn a_real_quote_is_verified_down_to_its_tcb_level_which_intel_no_longer_listed() {
     let Some(quote) = real("tdx/tdx_prod_quote_SPR_E4.dat") else {
         return;
@@ -155,6 +182,22 @@ fn files_that_are_no_evidence_are_unusable() {
 }
 
 #[test]
+fn no_part_of_the_evidence_is_ignored() {
+    let context = Context::new();
+    let sources = [
+        vec!["--snp-report", "report", "--vek", "vek"],
+        vec!["evidence"],
+    ];
+    for source in sources {
+        let ignored = ["--tpm-quote", "quote", "--tpm-signature", "signature"];
+        let arguments = [&["attestation", "verify"], source.as_slice(), &ignored].concat();
+        let (code, _, stderr) = outcome(&context, &arguments);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("cannot be used with"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_certificate_table_is_shown_entry_by_entry() {
     let context = Context::new();
     let chain =
@@ -168,6 +211,28 @@ fn a_certificate_table_is_shown_entry_by_entry() {
     table.extend(chain.ark);
     fs::write(context.path("table"), table).expect("written");
     insta::assert_snapshot!(context.run(&["attestation", "inspect", "table"]));
+}
+
+#[test]
+fn an_hcl_report_cannot_forge_or_hide_a_line() {
+    let context = Context::new();
+    let json = br#"{"keys":[],"user-data":"\u001b[2J\nverified: all","\u001b[8mname":"\r"}"#;
+    let mut report = b"HCLA".to_vec();
+    report.resize(32 + 1184, 0);
+    for word in [105, 1, 2, 1, u32::try_from(json.len()).expect("small")] {
+        report.extend(word.to_le_bytes());
+    }
+    report.extend(json);
+    fs::write(context.path("hcl"), report).expect("written");
+    let (code, stdout, _) = outcome(&context, &["attestation", "inspect", "hcl"]);
+    assert_eq!(code, 0);
+    assert!(
+        stdout.contains(r"user-data: \u{1b}[2J\u{a}verified: all"),
+        "{stdout}"
+    );
+    assert!(stdout.contains(r"\u{1b}[8mname: \u{d}"), "{stdout}");
+    let deceptive = |c: char| c.is_control() && c != '\n';
+    assert!(!stdout.contains(deceptive), "{stdout:?}");
 }
 
 #[cfg(feature = "software-tee")]

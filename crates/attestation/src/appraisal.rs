@@ -2,7 +2,10 @@
 //!
 //! These are the verifier's own types; `contrast-manifest` makes them from `manifest.json`.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use crate::Tee;
 
@@ -182,6 +185,87 @@ pub struct SnpDemands {
     pub minimum_mitigation_vector: u64,
     /// CHIP_IDs that may answer; empty means any.
     pub allowed_chip_ids: Vec<[u8; 64]>,
+    /// SHA-384 of the public keys that may have signed the ID block; empty means that ID_KEY_DIGEST is not compared.
+    pub trusted_id_key_digests: Vec<[u8; 48]>,
+    /// SHA-384 of the public keys that may have signed the ID key; empty means that AUTHOR_KEY_DIGEST is not compared.
+    pub trusted_author_key_digests: Vec<[u8; 48]>,
+}
+
+/// What Intel's collateral says about the security versions of a platform, its TDX module and its quoting enclave together.
+/// `Revoked` is not among them: nothing can accept it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TdxTcbStatus {
+    /// Nothing is missing.
+    UpToDate,
+    /// Up to date, but software in the guest has to mitigate something itself.
+    SwHardeningNeeded,
+    /// Up to date, but the BIOS may be set insecurely.
+    ConfigurationNeeded,
+    /// Both of the former.
+    ConfigurationAndSwHardeningNeeded,
+    /// Updates are missing.
+    OutOfDate,
+    /// Updates are missing, and the BIOS may be set insecurely.
+    OutOfDateConfigurationNeeded,
+    /// TDX 1.5: the TDX module was updated while the TD ran; the TD was launched by an outdated one.
+    TdRelaunchAdvised,
+    /// The former, and the BIOS may be set insecurely.
+    TdRelaunchAdvisedConfigurationNeeded,
+}
+
+impl TdxTcbStatus {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::UpToDate,
+        Self::SwHardeningNeeded,
+        Self::ConfigurationNeeded,
+        Self::ConfigurationAndSwHardeningNeeded,
+        Self::OutOfDate,
+        Self::OutOfDateConfigurationNeeded,
+        Self::TdRelaunchAdvised,
+        Self::TdRelaunchAdvisedConfigurationNeeded,
+    ];
+
+    /// The name that Intel's collateral and library use, which is the name in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UpToDate => "UpToDate",
+            Self::SwHardeningNeeded => "SWHardeningNeeded",
+            Self::ConfigurationNeeded => "ConfigurationNeeded",
+            Self::ConfigurationAndSwHardeningNeeded => "ConfigurationAndSWHardeningNeeded",
+            Self::OutOfDate => "OutOfDate",
+            Self::OutOfDateConfigurationNeeded => "OutOfDateConfigurationNeeded",
+            Self::TdRelaunchAdvised => "TDRelaunchAdvised",
+            Self::TdRelaunchAdvisedConfigurationNeeded => "TDRelaunchAdvisedConfigurationNeeded",
+        }
+    }
+
+    /// Whether updates are missing now, so that a grace period applies.
+    pub fn is_out_of_date(self) -> bool {
+        matches!(self, Self::OutOfDate | Self::OutOfDateConfigurationNeeded)
+    }
+}
+
+impl fmt::Display for TdxTcbStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which TCB status is good enough. The default accepts `UpToDate` and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TdxTcbPolicy {
+    /// What is accepted beside `UpToDate`.
+    pub accepted: BTreeSet<TdxTcbStatus>,
+    /// When an out-of-date status is accepted: for how many days after the date of its TCB level (`tcbDate`) that is so.
+    pub platform_grace_period_days: u32,
+}
+
+impl TdxTcbPolicy {
+    /// Whether `status` is accepted, its age aside.
+    pub fn accepts(&self, status: TdxTcbStatus) -> bool {
+        status == TdxTcbStatus::UpToDate || self.accepted.contains(&status)
+    }
 }
 
 /// What a TDX quote must show.
@@ -207,4 +291,10 @@ pub struct TdxDemands {
     pub static_platform: bool,
     /// Lower bound of the TCB evaluation data number of the collateral.
     pub min_tcb_evaluation_data_number: u32,
+    /// MROWNER, which the host chooses at launch; QEMU and Kata leave it zero.
+    pub mr_owner: [u8; 48],
+    /// MROWNERCONFIG, which the host chooses at launch; QEMU and Kata leave it zero.
+    pub mr_owner_config: [u8; 48],
+    /// Which TCB status is good enough.
+    pub tcb_policy: TdxTcbPolicy,
 }

@@ -1,6 +1,7 @@
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-/// One comparison of evidence with a reference value.
+/// One comparison of evidence with a reference value. Evidence is quoted in it, so that none of its texts holds a character
+/// that [`printable`] replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// What was compared, in the field's own term, for example `MEASUREMENT` or `reported TCB microcode`.
@@ -41,10 +42,14 @@ impl CheckList {
         found: impl Into<String>,
         passed: bool,
     ) {
+        let one_line = |text: String| match printable(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(escaped) => escaped,
+        };
         self.0.push(Check {
-            field: field.into(),
-            expected: expected.into(),
-            found: found.into(),
+            field: one_line(field.into()),
+            expected: one_line(expected.into()),
+            found: one_line(found.into()),
             passed,
         });
     }
@@ -97,5 +102,52 @@ impl CheckList {
     /// All checks in the order they were made.
     pub fn checks(&self) -> &[Check] {
         &self.0
+    }
+}
+
+/// Text from evidence for a terminal or a log: control characters (line breaks and escape sequences among them) and those that
+/// change the direction of text are written as `\u{..}`. Whoever made the evidence cannot forge a line of a result or hide one.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_deceptive) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match is_deceptive(character) {
+            true => escaped.extend(character.escape_unicode()),
+            false => escaped.push(character),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Unicode's control characters, line and paragraph separators, and bidirectional formatting characters (Unicode Standard
+/// Annex 9, table 4 "Explicit Directional Formatting", and the implicit marks).
+fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_cannot_forge_or_hide_a_line() {
+        let mut checks = CheckList::default();
+        let text = "x\u{1b}[2J\nok    all\r\u{9b}8m\u{202e}";
+        checks.record(text, text, text, false);
+        let check = &checks.checks()[0];
+        let expected = "x\\u{1b}[2J\\u{a}ok    all\\u{d}\\u{9b}8m\\u{202e}";
+        assert_eq!([&check.field, &check.expected, &check.found], [expected; 3]);
+    }
+
+    #[test]
+    fn ordinary_text_is_left_alone() {
+        let text = "AMD's ARK-Milan, `SEV-VCEK`, Zürich \u{1f512}";
+        assert!(matches!(printable(text), Cow::Borrowed(same) if same == text));
     }
 }

@@ -7,7 +7,8 @@ use crate::{
 
 const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 const CRL_BYTES_MAX: usize = 64 * 1024;
-const QUOTE_BYTES_MAX: usize = 16 * 1024;
+/// A quote is about 5000 bytes; Intel's own library has room for as many as this.
+pub(crate) const QUOTE_BYTES_MAX: usize = 16 * 1024;
 /// TPMS_ATTEST of a quote has at most 200 bytes or so; a signature by an RSA-8192 key has 1024.
 const TPM_BYTES_MAX: usize = 1024;
 /// PCRs that one selection can name: TPMs have 24.

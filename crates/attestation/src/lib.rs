@@ -14,7 +14,8 @@
 //! evidence and accepted only by a reference value that pins that very root.
 //!
 //! What this crate never does: decide about roles, names or secrets (that is the Coordinator's, from the manifest), trust a
-//! certificate because it came with the evidence, read the clock, or open a network connection.
+//! certificate because it came with the evidence, read the wall clock, or open a network connection. The one stream that it opens leads from
+//! a TDX guest to its own host ([`hardware::HostVsock`]).
 
 pub mod appraisal;
 mod authenticity;
@@ -35,7 +36,7 @@ pub mod vtpm;
 
 pub use appraisal::{Demands, ReferenceValue, Root, VtpmDemands};
 pub use authenticity::{Authenticity, SignedTpmQuote, authenticate, authenticate_azure};
-pub use check::{Check, CheckList};
+pub use check::{Check, CheckList, printable};
 pub use evidence::{Evidence, EvidenceFormatError, SnpEvidence, TdxCollateral, TdxEvidence};
 pub use issuer::{IssueError, Issuer};
 pub use platform::{IssuerConfig, PlatformError};

@@ -8,15 +8,11 @@ use aws_lc_rs::digest;
 
 use crate::{
     Issuer, PolicyHash, Tee,
-    hardware::{
-        CloudHost, ConfigfsIssuer, ConfigfsReports, NoCloudHost, ReportError, TpmDevice, VtpmError,
-        VtpmIssuer,
-    },
+    hardware::{CloudHost, Interfaces, NoCloudHost, Unusable, vtpm_issuer},
 };
 
 /// The TPM of a guest, behind the kernel's resource manager.
 const TPM_DEVICE: &str = "/dev/tpmrm0";
-
 /// Names the directory of a software TEE.
 const SOFTWARE_TEE_VARIABLE: &str = "CONTRAST_INSECURE_SOFTWARE_TEE";
 /// Names the initdata document of a guest of the software TEE.
@@ -33,7 +29,8 @@ const INITDATA_VARIABLE: &str = "CONTRAST_INSECURE_INITDATA";
 /// Reading the environment is up to the binary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerConfig {
-    /// Directory of a saved software TEE (`SoftwareTee::save`); `None` on real hardware, which is asked through configfs-TSM.
+    /// Directory of a saved software TEE (`SoftwareTee::save`); `None` on real hardware, which is asked
+    /// through the first of its [`Interfaces`].
     pub software_tee: Option<PathBuf>,
     /// The kind of evidence that the software TEE emits.
     pub software_kind: Tee,
@@ -48,31 +45,13 @@ pub struct IssuerConfig {
 pub enum PlatformError {
     /// Neither hardware that this version can ask nor a software TEE.
     #[error(
-        "no TEE that could be asked for evidence; expected configfs-TSM at {}, or a virtual TPM with an HCL report at {TPM_DEVICE} (for development, set {SOFTWARE_TEE_VARIABLE} \
-         to the directory of a software TEE)",
-        path.display()
+        "no TEE that could be asked for evidence. Run this in an SEV-SNP or TDX guest whose kernel offers one of these, and give the \
+         container access to it:{} (for development, set {SOFTWARE_TEE_VARIABLE} to the directory of a software TEE)",
+        list(tried)
     )]
     NoTee {
-        /// Where it was looked for.
-        path: PathBuf,
-        /// Why it is not there.
-        source: ReportError,
-    },
-    /// There is a TPM, but not for us.
-    #[error("cannot open the TPM at {}; expected to be allowed to read and write it", path.display())]
-    Tpm {
-        /// The device.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The virtual TPM has an HCL report, but gives no evidence.
-    #[error("the virtual TPM at {} cannot be asked for evidence", path.display())]
-    Vtpm {
-        /// The device.
-        path: PathBuf,
-        /// Why.
-        source: VtpmError,
+        /// Every interface, in the order of trying.
+        tried: Vec<Unusable>,
     },
     /// The software TEE needs the document whose hash the host would have passed at launch.
     #[error(
@@ -119,53 +98,23 @@ impl IssuerConfig {
     /// When there is no TEE to ask, or a file is missing or unusable; each message names the variable to set.
     pub fn issuer_on(&self, host: Arc<dyn CloudHost>) -> Result<Arc<dyn Issuer>, PlatformError> {
         let Some(directory) = self.software_tee.as_deref() else {
-            return hardware_issuer(ConfigfsReports::default())
-                .or_else(|error| vtpm_issuer(Path::new(TPM_DEVICE), host).unwrap_or(Err(error)));
+            return Interfaces::default().issuer().or_else(|mut tried| {
+                // Last: a report of the hardware itself needs no paravisor to be trusted.
+                vtpm_issuer(Path::new(TPM_DEVICE), host).map_err(|unusable| {
+                    tried.push(unusable);
+                    PlatformError::NoTee { tried }
+                })
+            });
         };
         let initdata = self.initdata.as_deref().ok_or(PlatformError::NoInitdata)?;
         software_issuer(directory, self.software_kind, policy_hash_of(initdata)?)
     }
 }
 
-fn hardware_issuer(reports: ConfigfsReports) -> Result<Arc<dyn Issuer>, PlatformError> {
-    let path = reports.path().to_owned();
-    match ConfigfsIssuer::probe(reports) {
-        Ok(issuer) => {
-            tracing::info!(tee = %issuer.tee(), interface = %path.display(), "evidence comes from hardware");
-            Ok(Arc::new(issuer))
-        }
-        Err(source) => Err(PlatformError::NoTee { path, source }),
-    }
-}
-
-/// The issuer of a guest below a paravisor; none when the TPM at `device` is absent or has no HCL report. To be tried last: a
-/// report of the hardware itself needs no paravisor to be trusted.
-fn vtpm_issuer(
-    device: &Path,
-    host: Arc<dyn CloudHost>,
-) -> Option<Result<Arc<dyn Issuer>, PlatformError>> {
-    let tpm = match TpmDevice::open(device) {
-        Ok(tpm) => tpm,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(source) => {
-            return Some(Err(PlatformError::Tpm {
-                path: device.to_owned(),
-                source,
-            }));
-        }
-    };
-    match VtpmIssuer::probe(tpm, host) {
-        Ok(issuer) => {
-            tracing::info!(tee = %issuer.tee(), interface = %device.display(), "evidence comes from hardware, through a virtual TPM");
-            Some(Ok(Arc::new(issuer)))
-        }
-        // Any machine may have a TPM; only a paravisor's has this index.
-        Err(VtpmError::Tpm { source, .. }) if source.is_absent() => None,
-        Err(source) => Some(Err(PlatformError::Vtpm {
-            path: device.to_owned(),
-            source,
-        })),
-    }
+/// One line each.
+fn list(tried: &[Unusable]) -> String {
+    let lines = tried.iter().map(|unusable| format!("\n  {unusable}"));
+    lines.chain(["\n".to_owned()]).collect()
 }
 
 fn policy_hash_of(initdata: &Path) -> Result<PolicyHash, PlatformError> {

@@ -2,6 +2,7 @@
 //!
 //! The table in `docs/reference/attestation.md` has the same rows; a test keeps the two equal.
 
+mod tdx;
 mod vtpm;
 
 /// One kind of check.
@@ -19,6 +20,11 @@ pub struct Rule {
     pub hint: &'static str,
 }
 
+/// Every rule. Longer prefixes come before shorter ones.
+pub fn rules() -> impl Iterator<Item = &'static Rule> {
+    RULES.iter().chain(tdx::RULES).chain(vtpm::RULES)
+}
+
 /// The rule behind a check's field, if there is one.
 pub fn rule_of(field: &str) -> Option<&'static Rule> {
     rules().find(|rule| match rule.field.strip_suffix('*') {
@@ -31,10 +37,6 @@ const REPORT: &str = "AMD 56860, table ATTESTATION_REPORT";
 const GUEST_POLICY: &str = "AMD 56860, table Guest Policy";
 const KDS: &str = "AMD 57230, VCEK certificate extensions";
 const CHAIN: &str = "AMD 57230, chains; RFC 5280";
-const TD_REPORT: &str = "Intel TDX DCAP Quoting Library API, A.3 TD quote body";
-const QUOTE: &str = "Intel TDX DCAP Quoting Library API, appendix A";
-const PCS: &str = "Intel PCS API v4, TCB info and QE identity";
-const PCK: &str = "Intel SGX PCK Certificate and CRL Profile Specification";
 
 const fn rule(
     field: &'static str,
@@ -52,12 +54,7 @@ const fn rule(
     }
 }
 
-/// Every rule, in the order of the documentation. Longer prefixes come before shorter ones.
-pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    RULES.iter().chain(vtpm::RULES)
-}
-
-/// Rules for what the hardware itself signs.
+/// Rules of SEV-SNP.
 const RULES: &[Rule] = &[
     // SEV-SNP: chain.
     rule(
@@ -181,7 +178,14 @@ const RULES: &[Rule] = &[
         "the firmware was told not to sign; unset MaskChipKey in SNP_CONFIG",
     ),
     rule(
-        "AUTHOR_KEY_DIGEST*",
+        "AUTHOR_KEY_DIGEST",
+        REPORT,
+        "in the list, when there is one, 48 bytes at 0x110",
+        "`TrustedAuthorKeyDigests`",
+        "the VM was launched with the ID block of another author, or without one",
+    ),
+    rule(
+        "AUTHOR_KEY_DIGEST (*",
         REPORT,
         "zero exactly when KEY_INFO bit 0 (AUTHOR_KEY_EN) is 0",
         "",
@@ -190,9 +194,9 @@ const RULES: &[Rule] = &[
     rule(
         "ID_KEY_DIGEST",
         REPORT,
-        "not compared: it authenticates an ID block, MEASUREMENT is what is pinned; it becomes a claim",
-        "",
-        "",
+        "in the list, when there is one, 48 bytes at 0x0E0",
+        "`TrustedIDKeyDigests`",
+        "the VM was launched with an ID block that another key signed, or without one",
     ),
     rule(
         "REPORT_DATA",
@@ -227,7 +231,7 @@ const RULES: &[Rule] = &[
         GUEST_POLICY,
         "bit 17 is 1, bits above 25 are 0",
         "",
-        "a guest policy of a newer specification",
+        "a guest policy of a newer specification: an unknown bit may permit something",
     ),
     rule(
         "guest policy *",
@@ -241,7 +245,7 @@ const RULES: &[Rule] = &[
         REPORT,
         "bit 6 and bits above 7 are 0",
         "",
-        "a platform of a newer specification",
+        "a platform of a newer specification: an unknown bit may let something in, as TIO_EN does",
     ),
     rule(
         "platform info *",
@@ -298,197 +302,6 @@ const RULES: &[Rule] = &[
         "in the list, when there is one, 0x1A0",
         "`AllowedChipIDs`",
         "another machine, or the host masks CHIP_ID",
-    ),
-    // TDX.
-    rule(
-        "quote",
-        QUOTE,
-        "version 4 or 5, TEE type TDX",
-        "",
-        "the evidence is damaged or of an SGX enclave",
-    ),
-    rule(
-        "quote layout",
-        QUOTE,
-        "certification data type 6, all lengths exact",
-        "",
-        "the evidence is damaged",
-    ),
-    rule(
-        "quote and collateral",
-        QUOTE,
-        "PCK chain, CRLs, QE report, QE identity, TCB info and quote signature; TCB level by Intel's algorithm",
-        "",
-        "read what was found: it names the signature or the level that failed",
-    ),
-    rule(
-        "PCK certificate",
-        PCK,
-        "certification data type 5 with a chain",
-        "",
-        "the quote carries no certificate chain",
-    ),
-    rule(
-        "collateral",
-        PCS,
-        "there",
-        "",
-        "the attester had no access to Intel's PCS; give it a proxy or an offline bundle",
-    ),
-    rule(
-        "root certificate*",
-        PCK,
-        "SHA-256 is Intel's (pinned), valid",
-        "`RootSHA256`",
-        "the chain does not end in Intel's root",
-    ),
-    rule("verification time", PCS, "after 1970", "", "set the clock"),
-    rule(
-        "TCB info validity",
-        PCS,
-        "issueDate to nextUpdate",
-        "",
-        "refresh the collateral, or check the clock",
-    ),
-    rule(
-        "QE identity validity",
-        PCS,
-        "issueDate to nextUpdate",
-        "",
-        "refresh the collateral, or check the clock",
-    ),
-    rule(
-        "root CRL validity",
-        PCK,
-        "thisUpdate to nextUpdate",
-        "",
-        "refresh the collateral, or check the clock",
-    ),
-    rule(
-        "PCK CRL validity",
-        PCK,
-        "thisUpdate to nextUpdate",
-        "",
-        "refresh the collateral, or check the clock",
-    ),
-    rule(
-        "PCEID of the TCB info",
-        PCS,
-        "equals the PCK certificate's",
-        "",
-        "the collateral is of another platform",
-    ),
-    rule(
-        "TCB level",
-        PCS,
-        "the SVNs of the PCK certificate and of the TD report reach a level of the TCB info",
-        "",
-        "update BIOS, microcode and TDX module",
-    ),
-    rule(
-        "TCB status",
-        PCS,
-        "UpToDate for platform, TDX module and QE; advisories are named",
-        "",
-        "update BIOS, microcode and TDX module; the advisories say what for",
-    ),
-    rule(
-        "TCB evaluation data number",
-        PCS,
-        "at least",
-        "`MinTCBEvaluationDataNumber`",
-        "refresh the collateral; Intel published a newer evaluation",
-    ),
-    rule(
-        "REPORTDATA",
-        TD_REPORT,
-        "equal, 64 bytes",
-        "",
-        "the evidence was made for another connection or nonce",
-    ),
-    rule(
-        "TD ATTRIBUTES*",
-        TD_REPORT,
-        "debug and profiling off",
-        "",
-        "the TD was launched for debugging",
-    ),
-    rule(
-        "MRTD",
-        TD_REPORT,
-        "equal, 48 bytes",
-        "`MrTd`",
-        "another firmware was launched",
-    ),
-    rule(
-        "MRSEAM",
-        TD_REPORT,
-        "equal, 48 bytes",
-        "`MrSeam`",
-        "another TDX module is loaded",
-    ),
-    rule(
-        "RTMR0",
-        TD_REPORT,
-        "equal to one of the values",
-        "`Rtmrs`, `Rtmr0Alternatives`",
-        "another virtual hardware configuration, for example another vCPU count",
-    ),
-    rule(
-        "RTMR*",
-        TD_REPORT,
-        "equal, 48 bytes each",
-        "`Rtmrs`",
-        "another kernel, command line or initrd was launched",
-    ),
-    rule(
-        "XFAM",
-        TD_REPORT,
-        "equal, 8 bytes",
-        "`Xfam`",
-        "the TD has other CPU features",
-    ),
-    rule(
-        "MRCONFIGID",
-        TD_REPORT,
-        "its first 32 bytes are a policy in the manifest",
-        "`Policies`",
-        "the pod was started with another initdata document; run generate and set again",
-    ),
-    rule(
-        "MRCONFIGID after the policy hash",
-        TD_REPORT,
-        "zero, 16 bytes",
-        "",
-        "MRCONFIGID holds something else than a policy hash",
-    ),
-    rule(
-        "platform instance id",
-        PCK,
-        "in the list, when there is one",
-        "`AllowedPIIDs`",
-        "another machine",
-    ),
-    rule(
-        "memory integrity",
-        PCK,
-        "SGX type 2",
-        "`MemoryIntegrity`",
-        "the platform has no cryptographic memory integrity",
-    ),
-    rule(
-        "SMT",
-        PCK,
-        "off, when demanded",
-        "`SMTDisabled`",
-        "switch SMT off in the BIOS and register the platform again",
-    ),
-    rule(
-        "dynamic platform",
-        PCK,
-        "no, when demanded",
-        "`StaticPlatform`",
-        "packages may be added to the platform",
     ),
 ];
 

@@ -45,6 +45,7 @@ pub struct Verifier {
     references: Vec<ReferenceValue>,
     allowed_policies: BTreeSet<PolicyHash>,
     snp_chains: Arc<snp::ChainCache>,
+    tdx_platforms: Arc<tdx::PlatformCache>,
 }
 
 impl Verifier {
@@ -57,19 +58,26 @@ impl Verifier {
             references,
             allowed_policies: allowed_policies.into_iter().collect(),
             snp_chains: Arc::default(),
+            tdx_platforms: Arc::default(),
         }
     }
 
-    /// Shares the verified chains of `other`, so that a manifest change does not make every chain cold again.
+    /// Shares the verified chains and platforms of `other`, so that a manifest change does not make every one cold again.
     #[must_use]
     pub fn with_chains_of(mut self, other: &Self) -> Self {
         self.snp_chains = Arc::clone(&other.snp_chains);
+        self.tdx_platforms = Arc::clone(&other.tdx_platforms);
         self
     }
 
     /// The verified SNP chains, for metrics: how many there are and how many were verified from scratch.
     pub fn snp_chains(&self) -> &snp::ChainCache {
         &self.snp_chains
+    }
+
+    /// The verified TDX platforms, for metrics: how many there are and how many were verified from scratch.
+    pub fn tdx_platforms(&self) -> &tdx::PlatformCache {
+        &self.tdx_platforms
     }
 
     /// Like [`EvidenceVerifier::verify`], for evidence in a file: there is no connection that it must be bound to, and any report
@@ -198,9 +206,15 @@ impl Verifier {
                 &self.snp_chains,
                 checks,
             ),
-            (Evidence::Tdx(evidence), Demands::Tdx(demands)) => {
-                tdx::appraise(evidence, demands, reference.root, report_data, now, checks)
-            }
+            (Evidence::Tdx(evidence), Demands::Tdx(demands)) => tdx::appraise(
+                evidence,
+                demands,
+                reference.root,
+                report_data,
+                now,
+                &self.tdx_platforms,
+                checks,
+            ),
             _ => None,
         }
     }

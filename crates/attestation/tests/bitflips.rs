@@ -12,7 +12,7 @@ use contrast_attestation::{
     Tee, Verifier,
     appraisal::{SnpProduct, SnpTcb},
     snp::SigningKey,
-    software::{SnpGuest, SoftwareTee},
+    software::{SnpGuest, SoftwareTee, TdxQuoteFormat},
 };
 
 const POLICY: PolicyHash = PolicyHash([1; 32]);
@@ -123,29 +123,38 @@ fn flipped_bits_of_certificates_are_refused() {
     }
 }
 
+/// The verifier knows the platform from the genuine quote, so that what it remembers is put to the test as well.
 #[test]
-fn flipped_bits_of_quotes_are_refused() {
-    let verifier = Verifier::new(vec![tee().reference_value(Tee::Tdx)], [POLICY]);
-    let Ok(Evidence::Tdx(genuine)) = tee().tdx_guest(POLICY).issue(&REPORT_DATA) else {
-        unreachable!("a TDX guest issues TDX evidence");
-    };
-    let accepts = |evidence| {
-        verifier
-            .verify(&Evidence::Tdx(evidence), &REPORT_DATA, now())
-            .is_ok()
-    };
-    assert!(accepts(genuine.clone()));
-    // The PCK chain is text at the end of the quote: PEM has bits without a meaning (line ends, armour). Everything before it
-    // is binary.
-    let pem = b"-----BEGIN";
-    let binary = genuine
-        .quote
-        .windows(pem.len())
-        .position(|window| window == pem)
-        .expect("PEM");
-    for bit in (0..binary * 8).step_by(3) {
-        let mut forged = genuine.clone();
-        forged.quote[bit / 8] ^= 1 << (bit % 8);
-        assert!(!accepts(forged), "bit {bit} of byte {}", bit / 8);
+fn every_flipped_bit_of_a_quote_is_refused() {
+    for format in [TdxQuoteFormat::V4, TdxQuoteFormat::V5] {
+        let verifier = Verifier::new(vec![tee().reference_value(Tee::Tdx)], [POLICY]);
+        let mut guest = tee().tdx_guest(POLICY);
+        guest.format = format;
+        let Ok(Evidence::Tdx(genuine)) = guest.issue(&REPORT_DATA) else {
+            unreachable!("a TDX guest issues TDX evidence");
+        };
+        let accepts = |evidence| {
+            verifier
+                .verify(&Evidence::Tdx(evidence), &REPORT_DATA, now())
+                .is_ok()
+        };
+        assert!(accepts(genuine.clone()));
+        // The PCK chain is text at the end of the quote: PEM has bits without a meaning (line ends, armour). Everything
+        // before it is binary.
+        let pem = b"-----BEGIN";
+        let binary = genuine
+            .quote
+            .windows(pem.len())
+            .position(|window| window == pem)
+            .expect("PEM");
+        for bit in 0..binary * 8 {
+            let mut forged = genuine.clone();
+            forged.quote[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                !accepts(forged),
+                "{format:?}, bit {bit} of byte {}",
+                bit / 8
+            );
+        }
     }
 }

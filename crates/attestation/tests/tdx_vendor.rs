@@ -1,9 +1,12 @@
 //! Real TDX quotes against Intel's root.
 //!
 //! The quote of version 4 has matching collateral: with the certificate of Intel's TCB signer (`src/tdx/vendor/`, public; PCS sends it
-//! in an HTTP header that the collected answers lack) all of its signatures are verified, at a time when they were valid. For
-//! the quote of version 5 only TCB info of its time is there; its signatures are checked here, independently of the
-//! verifier.
+//! in an HTTP header that the collected answers lack) all of its signatures are verified, at a time when they were valid. It cannot
+//! be accepted, rightly: its platform is older than every TCB level, and its TD lacks SEPT_VE_DISABLE.
+//!
+//! The quote of version 5 is of an up-to-date platform. CRLs, QE identity and the signer's renewed certificate of its time are
+//! not there, so that the verifier can accept it at no time; what is missing is shown to be exactly that, and everything that is
+//! there is checked, independently of the verifier too.
 
 #![expect(
     clippy::expect_used,
@@ -26,8 +29,11 @@ use aws_lc_rs::{
 };
 use contrast_attestation::{
     Check, Demands, Evidence, EvidenceVerifier as _, PolicyHash, ReferenceValue, ReportData, Root,
-    TdxCollateral, TdxEvidence, VerifiedEvidence, Verifier, VerifyError, appraisal::TdxDemands,
+    TdxCollateral, TdxEvidence, VerifiedEvidence, Verifier, VerifyError,
+    appraisal::{TdxDemands, TdxTcbPolicy, TdxTcbStatus},
+    tdx::QuoteDetails,
 };
+use dcap_qvl::{TcbInfo, TcbStatus};
 use der::{Decode as _, Encode as _};
 use x509_cert::Certificate;
 
@@ -60,6 +66,11 @@ fn june_2023() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_687_219_200)
 }
 
+/// 2026-02-10T00:00:00Z: the PCK certificate of the quote of version 5 is of 27 January, its TCB info of 1 February.
+fn february_2026() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_770_681_600)
+}
+
 fn array<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     bytes[offset..offset + N].try_into().expect("in range")
 }
@@ -77,6 +88,13 @@ fn demands_of(quote: &[u8], report: usize) -> TdxDemands {
         smt_disabled: false,
         static_platform: false,
         min_tcb_evaluation_data_number: 15,
+        mr_owner: [0; 48],
+        mr_owner_config: [0; 48],
+        // Whatever is tolerable is tolerated, so that only what nothing can excuse is refused.
+        tcb_policy: TdxTcbPolicy {
+            accepted: TdxTcbStatus::ALL.into(),
+            platform_grace_period_days: 3650,
+        },
     }
 }
 
@@ -140,17 +158,15 @@ fn collateral(tcb_info: &str) -> Option<TdxCollateral> {
 }
 
 #[test]
-fn a_real_quotes_signatures_hold_up_to_intels_root_and_only_its_old_tcb_is_refused() {
+fn a_real_quotes_signatures_hold_up_to_intels_root_and_only_platform_and_td_are_refused() {
     let (Some(quote), Some(collateral)) = (real(V4), collateral("sample_tcbInfo_response")) else {
         return;
     };
     let checks = failed(verify(&quote, 48, Some(collateral), june_2023()));
-    let [check] = checks.as_slice() else {
-        panic!("expected one failed check: {checks:#?}")
-    };
+    let fields: Vec<_> = checks.iter().map(|check| check.field.as_str()).collect();
     // The platform ran microcode that is older than every level which Intel listed then: CPUSVN 3 3 2 2 2 1 0 2, lowest
-    // level 5 5 2 2 3 1 0 3.
-    assert_eq!(check.field, "TCB level");
+    // level 5 5 2 2 3 1 0 3. Of the TD's ATTRIBUTES only PKS is set.
+    assert_eq!(fields, ["TCB level", "TD ATTRIBUTES SEPT_VE_DISABLE"]);
 }
 
 #[test]
@@ -166,11 +182,11 @@ fn a_real_quote_is_refused_when_its_collateral_is_stale() {
         "QE identity validity",
         "PCK CRL validity",
         "quote and collateral",
+        "TD ATTRIBUTES SEPT_VE_DISABLE",
     ];
     assert_eq!(fields, expected);
 }
 
-/// The PCK certificate of the quote of version 5 is of January 2026.
 #[test]
 fn a_real_quote_is_refused_before_its_pck_certificate_is_valid() {
     let (Some(quote), Some(collateral)) = (real(V5), collateral("sample_tcbInfo_response")) else {
@@ -182,6 +198,59 @@ fn a_real_quote_is_refused_before_its_pck_certificate_is_valid() {
     };
     assert_eq!(check.field, "quote and collateral");
     assert!(check.found.contains("CertNotValidYet"), "{check}");
+}
+
+#[test]
+fn of_the_collateral_for_a_real_quote_of_version_5_only_the_stale_pieces_are_refused() {
+    let (Some(quote), Some(collateral)) = (real(V5), collateral("sample_tcbinfo_response_v5"))
+    else {
+        return;
+    };
+    let checks = failed(verify(&quote, 54, Some(collateral), february_2026()));
+    let fields: Vec<_> = checks.iter().map(|check| check.field.as_str()).collect();
+    let expected = [
+        "QE identity validity",
+        "root CRL validity",
+        "PCK CRL validity",
+        "quote and collateral",
+    ];
+    assert_eq!(fields, expected);
+}
+
+/// Intel renewed the signer's certificate for the same key, so that the certificate of 2018 still has the key for it.
+#[test]
+fn the_platform_of_a_real_quote_of_version_5_is_up_to_date_by_what_intel_signed() {
+    let (Some(quote), Some(collateral)) = (real(V5), collateral("sample_tcbinfo_response_v5"))
+    else {
+        return;
+    };
+    let chain = pem::parse_many(INTEL_TCB_SIGNING).expect("PEM");
+    let signer = Certificate::from_der(chain[0].contents()).expect("X.509");
+    assert_signed(
+        &ECDSA_P256_SHA256_FIXED,
+        &public_key(&signer),
+        collateral.tcb_info.as_bytes(),
+        &collateral.tcb_info_signature,
+    );
+    let info: TcbInfo = serde_json::from_str(&collateral.tcb_info).expect("TCB info");
+    let details = QuoteDetails::parse(&quote).expect("a quote");
+    let (pck, td15) = (details.pck.expect("PCK"), details.td15.expect("TDX 1.5"));
+    assert_eq!(info.fmspc, hex::encode(pck.fmspc));
+    assert_eq!(info.pce_id, hex::encode(&pck.pce_id));
+    assert_eq!(td15.mr_service_td, [0; 48]);
+    for module in [details.tee_tcb_svn, td15.tee_tcb_svn2] {
+        let reached = info.tcb_levels.iter().find(|level| {
+            let shortfalls = level.shortfalls(&pck.cpu_svn, pck.pce_svn, Some(&module));
+            shortfalls.expect("16 components").is_empty()
+        });
+        assert_eq!(reached.expect("a level").tcb_status, TcbStatus::UpToDate);
+        let identity = info.tdx_module_identity(&module).expect("an identity");
+        let levels = &identity.expect("version 1").tcb_levels;
+        let reached = levels
+            .iter()
+            .find(|level| level.shortfall(&module).is_none());
+        assert_eq!(reached.expect("a level").tcb_status, TcbStatus::UpToDate);
+    }
 }
 
 #[test]
@@ -209,8 +278,13 @@ fn real_quotes_of_both_versions_meet_all_demands_that_need_no_collateral() {
         let Some(quote) = real(name) else { return };
         let checks = failed(verify(&quote, report, None, june_2023()));
         let fields: Vec<_> = checks.iter().map(|check| check.field.as_str()).collect();
-        // The PCK chain ends in Intel's root, and the report meets its own values.
-        assert_eq!(fields, ["collateral"], "{name}: {checks:#?}");
+        // The PCK chain ends in Intel's root, and the report meets its own values. The older TD was launched without
+        // SEPT_VE_DISABLE.
+        let expected: &[&str] = match name {
+            V4 => &["collateral", "TD ATTRIBUTES SEPT_VE_DISABLE"],
+            _ => &["collateral"],
+        };
+        assert_eq!(fields, expected, "{name}: {checks:#?}");
     }
 }
 

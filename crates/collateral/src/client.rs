@@ -306,7 +306,17 @@ impl Collateral {
         }
     }
 
-    fn valid(&self, item: &Item, now: SystemTime) -> Option<Arc<Document>> {
+    /// Makes items due that are not known.
+    pub fn want(&self, items: &[Item]) {
+        if self.fetcher.is_some() {
+            for item in items {
+                self.memory.want(item);
+            }
+        }
+    }
+
+    /// What is known and valid at `now`.
+    pub(crate) fn valid(&self, item: &Item, now: SystemTime) -> Option<Arc<Document>> {
         self.known(item, now)
             .filter(|document| document.validity.contains(now))
     }

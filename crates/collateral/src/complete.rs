@@ -9,10 +9,13 @@ use contrast_attestation::{
 };
 use contrast_clock::WallClock;
 
+use der::Decode as _;
+use x509_cert::Certificate;
+
 use crate::{
-    Collateral, Content, Found, Item, SnpSigner, Unavailable,
+    Collateral, Content, Found, Item, SnpSigner, Unavailable, Validity,
     client::Effort,
-    recognise::{Recognised, recognise},
+    recognise::{Recognised, recognise, validity},
 };
 
 const NO_VLEK: &str = "the report was signed by a VLEK, whose certificate only the cloud provider has: it must come from the \
@@ -27,12 +30,14 @@ pub struct Completion {
     pub evidence: Evidence,
     /// What is still missing, and why.
     pub remarks: Vec<String>,
+    /// What only the evidence itself knew, so that nobody here can tell whether there is news.
+    pub unseen: Vec<Item>,
 }
 
 impl Collateral {
-    /// Puts beside `evidence` what is missing in it, and replaces what is not valid at `now` or is for another chip or TCB.
-    /// What is there and valid stays: the attester may know more than the vendor's answer to this side. Evidence of
-    /// other makers (software TEEs) is left as it is, since no vendor knows it.
+    /// Puts beside `evidence` what is missing in it, and replaces what is not valid at `now`, is for another chip or TCB, or was issued
+    /// before what is known here: an attester must not choose the past. Evidence of other makers (software TEEs) is left as it is,
+    /// since no vendor knows it.
     pub fn complete(&self, evidence: &Evidence, now: SystemTime) -> Completion {
         self.complete_with(evidence, now, self.full_effort())
     }
@@ -49,13 +54,14 @@ impl Collateral {
             now,
             effort,
             remarks: Vec::new(),
+            unseen: Vec::new(),
         };
         let completed = match evidence {
             Evidence::Snp(snp) => search.complete_snp(snp).map(Evidence::Snp),
             Evidence::Tdx(tdx) => search.complete_tdx(tdx).map(Evidence::Tdx),
             Evidence::Vtpm(vtpm) => vtpm.hardware_evidence().ok().map(|hardware| {
                 let completion = self.complete_with(&hardware, now, effort);
-                search.remarks = completion.remarks;
+                (search.remarks, search.unseen) = (completion.remarks, completion.unseen);
                 Evidence::Vtpm(vtpm.clone().with_hardware(completion.evidence))
             }),
             _ => None,
@@ -63,6 +69,7 @@ impl Collateral {
         Completion {
             evidence: completed.unwrap_or_else(|| evidence.clone()),
             remarks: search.remarks,
+            unseen: search.unseen,
         }
     }
 }
@@ -73,9 +80,30 @@ struct Search<'a> {
     now: SystemTime,
     effort: Effort,
     remarks: Vec<String>,
+    unseen: Vec<Item>,
 }
 
 impl Search<'_> {
+    /// The newest of what the evidence carries and what is known here, for each item; it is fetched when neither is valid. Returns what
+    /// to put in the place of what is carried, and whether anything is missing.
+    fn newest(&mut self, carried: Vec<(Item, &[u8])>) -> (Vec<Content>, bool) {
+        let mut contents = Vec::new();
+        let mut lacking = Vec::new();
+        for (item, bytes) in carried {
+            let carried = read(bytes, &item, self.now);
+            match (carried, self.collateral.valid(&item, self.now)) {
+                (Some(carried), Some(known)) if carried.from >= known.validity.from => {}
+                (_, Some(known)) => contents.push(known.content.clone()),
+                (Some(_), None) => self.unseen.push(item),
+                (None, None) => lacking.push(item),
+            }
+        }
+        let found = self.find(&lacking);
+        let is_missing = found.iter().any(Option::is_none);
+        contents.extend(found.into_iter().flatten());
+        (contents, is_missing)
+    }
+
     fn find(&mut self, items: &[Item]) -> Vec<Option<Content>> {
         let found = self.collateral.find_all(items, self.now, self.effort);
         let contents = found.into_iter().map(|found| self.content(found));
@@ -103,21 +131,20 @@ impl Search<'_> {
             SigningKey::Vlek => SnpSigner::Vlek,
             SigningKey::Other(_) => return None,
         };
+        if is_of_another_maker(&evidence.ark) {
+            return None;
+        }
         let endorsement = Endorsement::read(&evidence.vek);
         let stated = report
             .product()
             .or_else(|| endorsement.as_ref().map(|key| key.product));
-        let is_amds = |product| evidence.ark == vendor_chain(product).ark;
-        if !evidence.ark.is_empty() && !stated.is_some_and(is_amds) {
-            return None;
-        }
         let mut completed = evidence.clone();
         let fits = |key: &Endorsement| {
             key.hardware_id
                 .as_ref()
                 .is_none_or(|id| report.chip_id.starts_with(id))
                 && key.tcb == report.reported_tcb.components(key.product)
-                && holds(&evidence.vek, self.now)
+                && certificate_holds(&evidence.vek, self.now)
         };
         let product = match (signer, endorsement.filter(fits)) {
             (_, Some(key)) => key.product,
@@ -139,14 +166,12 @@ impl Search<'_> {
             completed.ask = chain.ask.to_vec();
             completed.ark = chain.ark.to_vec();
         }
-        let mut items = Vec::new();
+        let mut carried = vec![(Item::SnpCrl { product, signer }, evidence.crl.as_slice())];
         if lacks_chain && signer == SnpSigner::Vlek {
-            items.push(Item::SnpChain { product, signer });
+            carried.push((Item::SnpChain { product, signer }, &[]));
         }
-        if !holds(&evidence.crl, self.now) {
-            items.push(Item::SnpCrl { product, signer });
-        }
-        for content in self.find(&items).into_iter().flatten() {
+        let (contents, _) = self.newest(carried);
+        for content in contents {
             match content {
                 Content::Chain { ask, ark } => (completed.ask, completed.ark) = (ask, ark),
                 Content::Crl { list, .. } => completed.crl = list,
@@ -194,10 +219,9 @@ impl Search<'_> {
     fn complete_tdx(&mut self, evidence: &TdxEvidence) -> Option<TdxEvidence> {
         let key = CollateralKey::of(&evidence.quote).filter(|key| key.is_intels)?;
         let mut collateral = evidence.collateral.clone().unwrap_or_default();
-        let lacking = lacking(&collateral, &key, self.now);
-        let found = self.find(&lacking);
-        let missing = found.iter().any(Option::is_none);
-        for content in found.into_iter().flatten() {
+        let carried = Carried::by(&collateral);
+        let (contents, missing) = self.newest(carried.items(&collateral, &key));
+        for content in contents {
             put(&mut collateral, content);
         }
         let collateral = match (missing, &evidence.collateral) {
@@ -212,35 +236,45 @@ impl Search<'_> {
     }
 }
 
-/// The items that `collateral` lacks, for the platform `key` at `now`.
-fn lacking(collateral: &TdxCollateral, key: &CollateralKey, now: SystemTime) -> Vec<Item> {
-    let signed = |name: &str, json: &str, signature: &[u8]| {
-        let signature = hex::encode(signature);
-        format!(r#"{{"{name}":{json},"signature":"{signature}"}}"#).into_bytes()
-    };
-    let TdxCollateral {
-        tcb_info,
-        tcb_info_signature,
-        qe_identity,
-        qe_identity_signature,
-        pck_crl,
-        root_ca_crl,
-        ..
-    } = collateral;
-    let fmspc = key.fmspc;
-    let issuer = key.pck_issuer;
-    let tcb_info = signed("tcbInfo", tcb_info, tcb_info_signature);
-    let qe_identity = signed("enclaveIdentity", qe_identity, qe_identity_signature);
-    [
-        (Item::TcbInfo { fmspc }, tcb_info.as_slice()),
-        (Item::QeIdentity, &qe_identity),
-        (Item::PckCrl { issuer }, pck_crl),
-        (Item::RootCrl, root_ca_crl),
-    ]
-    .into_iter()
-    .filter(|(item, bytes)| !serves(bytes, item, now))
-    .map(|(item, _)| item)
-    .collect()
+/// The signed JSON that evidence carries, in the shape of the vendor's answers.
+struct Carried {
+    tcb_info: Vec<u8>,
+    qe_identity: Vec<u8>,
+}
+
+impl Carried {
+    fn by(collateral: &TdxCollateral) -> Self {
+        let signed = |name: &str, json: &str, signature: &[u8]| {
+            let signature = hex::encode(signature);
+            format!(r#"{{"{name}":{json},"signature":"{signature}"}}"#).into_bytes()
+        };
+        let TdxCollateral {
+            tcb_info,
+            tcb_info_signature,
+            qe_identity,
+            qe_identity_signature,
+            ..
+        } = collateral;
+        Self {
+            tcb_info: signed("tcbInfo", tcb_info, tcb_info_signature),
+            qe_identity: signed("enclaveIdentity", qe_identity, qe_identity_signature),
+        }
+    }
+
+    fn items<'a>(
+        &'a self,
+        collateral: &'a TdxCollateral,
+        key: &CollateralKey,
+    ) -> Vec<(Item, &'a [u8])> {
+        let fmspc = key.fmspc;
+        let issuer = key.pck_issuer;
+        vec![
+            (Item::TcbInfo { fmspc }, self.tcb_info.as_slice()),
+            (Item::QeIdentity, &self.qe_identity),
+            (Item::PckCrl { issuer }, &collateral.pck_crl),
+            (Item::RootCrl, &collateral.root_ca_crl),
+        ]
+    }
 }
 
 pub(crate) fn put(collateral: &mut TdxCollateral, content: Content) {
@@ -278,38 +312,32 @@ fn is_root_crl(list: &[u8]) -> bool {
     matches!(recognise(list), Some(Recognised::Document(items, _)) if items.contains(&Item::RootCrl))
 }
 
-/// Whether a document is valid at `now`.
-fn holds(bytes: &[u8], now: SystemTime) -> bool {
-    matches!(recognise(bytes), Some(Recognised::Document(_, document)) if document.validity.contains(now))
+/// Whether an ARK is there and is none of AMD's.
+fn is_of_another_maker(ark: &[u8]) -> bool {
+    let products = [SnpProduct::Milan, SnpProduct::Genoa, SnpProduct::Turin];
+    !ark.is_empty()
+        && !products
+            .into_iter()
+            .any(|product| ark == vendor_chain(product).ark)
 }
 
-/// Whether a document is the one for `item`, and valid at `now`.
-fn serves(bytes: &[u8], item: &Item, now: SystemTime) -> bool {
-    match recognise(bytes) {
-        Some(Recognised::Document(items, document)) => {
-            items.contains(item) && document.validity.contains(now)
+/// Whether a VCEK or VLEK is valid at `now`.
+fn certificate_holds(der: &[u8], now: SystemTime) -> bool {
+    Certificate::from_der(der).is_ok_and(|certificate| validity(&certificate).contains(now))
+}
+
+/// The validity of the document for `item`, if that is what the bytes are and it is valid at `now`.
+fn read(bytes: &[u8], item: &Item, now: SystemTime) -> Option<Validity> {
+    match recognise(bytes)? {
+        Recognised::Document(items, document) if items.contains(item) => {
+            Some(document.validity).filter(|validity| validity.contains(now))
         }
-        _ => false,
+        _ => None,
     }
 }
 
-/// Whether evidence has every part that a vendor could add.
-fn is_whole(evidence: &Evidence) -> bool {
-    match evidence {
-        Evidence::Snp(SnpEvidence {
-            vek, ask, ark, crl, ..
-        }) => [vek, ask, ark, crl].iter().all(|part| !part.is_empty()),
-        Evidence::Tdx(evidence) => evidence.collateral.is_some(),
-        Evidence::Vtpm(evidence) => match evidence.hardware_evidence() {
-            Ok(hardware) => is_whole(&hardware),
-            Err(_) => true,
-        },
-        _ => true,
-    }
-}
-
-/// Appraises evidence with what it lacked. Evidence that is whole is appraised as it is; only when that fails, its parts are looked
-/// at for stale ones. A refusal carries a remark for everything that is missing.
+/// Appraises evidence with what it lacked. A refusal carries a remark for everything that is missing. Documents that only
+/// accepted evidence knew are [due](Collateral::due) from then on.
 ///
 /// # Errors
 /// When the evidence meets none of the verifier's reference values.
@@ -320,26 +348,17 @@ pub fn verify(
     report_data: &ReportData,
     now: SystemTime,
 ) -> Result<VerifiedEvidence, VerifyError> {
-    let first = match is_whole(evidence) {
-        true => Some(verifier.verify(evidence, report_data, now)),
-        false => None,
-    };
-    if let Some(Ok(verified)) = first {
-        return Ok(verified);
-    }
     let Completion {
-        evidence: completed,
+        evidence,
         remarks,
+        unseen,
     } = collateral.complete(evidence, now);
-    let outcome = match first {
-        Some(refusal) if completed == *evidence => refusal,
-        _ => verifier.verify(&completed, report_data, now),
-    };
-    match outcome {
+    match verifier.verify(&evidence, report_data, now) {
         Ok(verified) => {
             for remark in remarks {
-                tracing::debug!("evidence was accepted without a document of its vendor: {remark}");
+                tracing::warn!("evidence was accepted without a document of its vendor: {remark}");
             }
+            collateral.want(&unseen);
             Ok(verified)
         }
         Err(VerifyError::Refused(mut report)) => {
@@ -391,8 +410,12 @@ pub struct CompletingIssuer {
 impl Issuer for CompletingIssuer {
     fn issue(&self, report_data: &ReportData) -> Result<Evidence, IssueError> {
         let issued = self.issuer.issue(report_data)?;
-        let Completion { evidence, remarks } =
-            self.collateral.complete_at_hand(&issued, self.clock.now());
+        let Completion {
+            evidence,
+            remarks,
+            unseen,
+        } = self.collateral.complete_at_hand(&issued, self.clock.now());
+        self.collateral.want(&unseen);
         for remark in remarks {
             tracing::debug!("evidence goes out without a document of its vendor: {remark}");
         }

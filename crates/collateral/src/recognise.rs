@@ -210,7 +210,7 @@ fn crl(list: &[u8], chain: &[Vec<u8>]) -> Option<Recognised> {
     Some(Recognised::Document(items, document))
 }
 
-fn validity(certificate: &Certificate) -> Validity {
+pub(crate) fn validity(certificate: &Certificate) -> Validity {
     let validity = certificate.tbs_certificate().validity();
     Validity {
         from: time(validity.not_before),

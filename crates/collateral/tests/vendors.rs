@@ -1,10 +1,6 @@
 //! Real processes of fetching: HTTP on loopback, files on disk, and the evidence of real machines where it is there.
 
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "helpers of tests fail like tests"
-)]
+#![expect(clippy::expect_used, reason = "helpers of tests fail like tests")]
 
 use std::{
     sync::Arc,
@@ -142,7 +138,9 @@ fn a_report_alone_is_completed_by_kds_and_verifies() {
     };
     let evidence = Evidence::Snp(report);
     assert!(!is_authentic(&evidence));
-    let Completion { evidence, remarks } = asking(&kds.base).complete(&evidence, june_2023());
+    let Completion {
+        evidence, remarks, ..
+    } = asking(&kds.base).complete(&evidence, june_2023());
     let Evidence::Snp(completed) = &evidence else {
         panic!("another kind");
     };
@@ -163,7 +161,7 @@ fn a_vcek_of_another_tcb_is_replaced() {
     let Some((mut evidence, vcek, kds)) = milan() else {
         return;
     };
-    evidence.vek = vcek.clone();
+    evidence.vek = vcek;
     let unchanged = asking(&kds.base).complete(&Evidence::Snp(evidence.clone()), june_2023());
     assert!(
         !kds.requests().iter().any(|path| path.contains("blSPL")),
@@ -185,8 +183,9 @@ fn a_quote_alone_is_completed_by_pcs_and_verifies_but_for_its_old_tcb() {
     let Some((quote, pcs)) = sapphire_rapids() else {
         return;
     };
-    let Completion { evidence, remarks } =
-        asking(&pcs.base).complete(&Evidence::Tdx(quote), june_2023());
+    let Completion {
+        evidence, remarks, ..
+    } = asking(&pcs.base).complete(&Evidence::Tdx(quote), june_2023());
     assert_eq!(remarks, Vec::<String>::new());
     let verdict = authenticate(&evidence, Root::Vendor, None, june_2023());
     let failed: Vec<_> = verdict
@@ -199,6 +198,55 @@ fn a_quote_alone_is_completed_by_pcs_and_verifies_but_for_its_old_tcb() {
         panic!("{failed:?}");
     };
     assert!(check.field.starts_with("TCB"), "{check}");
+}
+
+/// What evidence of the quote carries of a QE identity, after it was completed.
+fn identity_after(
+    collateral: &Collateral,
+    quote: &TdxEvidence,
+    carried: &str,
+) -> (String, Vec<Item>) {
+    let json = carried.trim_start_matches(r#"{"enclaveIdentity":"#);
+    let (json, _) = json.split_once(r#","signature""#).expect("an answer");
+    let mut evidence = quote.clone();
+    evidence.collateral = Some(contrast_attestation::TdxCollateral {
+        qe_identity: json.to_owned(),
+        qe_identity_signature: vec![0],
+        ..Default::default()
+    });
+    let Completion {
+        evidence, unseen, ..
+    } = collateral.complete(&Evidence::Tdx(evidence), june_2023());
+    let Evidence::Tdx(completed) = evidence else {
+        panic!("another kind");
+    };
+    (
+        completed.collateral.expect("still there").qe_identity,
+        unseen,
+    )
+}
+
+#[test]
+fn an_attester_cannot_choose_an_older_document_than_is_known_here() {
+    let Some((quote, _)) = sapphire_rapids() else {
+        return;
+    };
+    let pcs = of_qe_identity(page(qe_identity(10)));
+    let collateral = asking(&pcs.base);
+    let (unknown, unseen) = identity_after(&collateral, &quote, &qe_identity(5));
+    assert!(
+        unknown.contains("2023-06-05"),
+        "nobody waits for what is valid: {unknown}"
+    );
+    assert_eq!(unseen, [Item::QeIdentity]);
+    collateral.want(&unseen);
+    assert_eq!(refresh(&collateral, june_2023()), (1, 0));
+
+    let (older, unseen) = identity_after(&collateral, &quote, &qe_identity(5));
+    assert!(older.contains("2023-06-10"), "{older}");
+    assert_eq!(unseen, []);
+    let (newer, _) = identity_after(&collateral, &quote, &qe_identity(15));
+    assert!(newer.contains("2023-06-15"), "{newer}");
 }
 
 #[test]

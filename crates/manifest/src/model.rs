@@ -108,6 +108,12 @@ pub struct SnpReferenceValue {
     /// CHIP_IDs, 128 hex digits each; none means any.
     #[serde(rename = "AllowedChipIDs")]
     pub allowed_chip_ids: Vec<String>,
+    /// ID_KEY_DIGESTs, 96 hex digits each; none means that it is not compared.
+    #[serde(rename = "TrustedIDKeyDigests", skip_serializing_if = "Vec::is_empty")]
+    pub trusted_id_key_digests: Vec<String>,
+    /// AUTHOR_KEY_DIGESTs, 96 hex digits each; none means that it is not compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted_author_key_digests: Vec<String>,
     /// Set when the guests' evidence comes through a virtual TPM; then HOSTDATA is not compared with policies, PCR 8 is.
     #[serde(rename = "VTPM", skip_serializing_if = "Option::is_none")]
     pub vtpm: Option<VtpmDocument>,
@@ -240,6 +246,18 @@ pub struct TdxReferenceValue {
     /// Lower bound of the collateral's TCB evaluation data number, 0 to 2^32 - 1.
     #[serde(rename = "MinTCBEvaluationDataNumber")]
     pub min_tcb_evaluation_data_number: i64,
+    /// MROWNER, 96 hex digits; absent means zero.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mr_owner: String,
+    /// MROWNERCONFIG, 96 hex digits; absent means zero.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mr_owner_config: String,
+    /// TCB statuses that are accepted, by the names in Intel's collateral; absent means `UpToDate` alone.
+    #[serde(rename = "AcceptedTCBStatus", skip_serializing_if = "Vec::is_empty")]
+    pub accepted_tcb_status: Vec<String>,
+    /// When an out-of-date status is accepted: for how many days after the date of its TCB level, 1 to 3650.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform_grace_period_days: Option<i64>,
     /// Set when the guests' evidence comes through a virtual TPM; then MRCONFIGID is not compared with policies, PCR 8 is.
     #[serde(rename = "VTPM", skip_serializing_if = "Option::is_none")]
     pub vtpm: Option<VtpmDocument>,

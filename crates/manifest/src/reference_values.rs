@@ -1,14 +1,16 @@
-//! Reference values: from the file's JSON to the verifier's demands and back.
+//! Reference values: from the file's JSON to the verifier's demands, and back ([`document`]).
+
+mod document;
+mod tdx;
 
 use contrast_attestation::{
     Demands, ReferenceValue, Root,
-    appraisal::{SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb, TdxDemands},
+    appraisal::{SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb},
 };
 
 use crate::{
     InsecureReferenceValue, JsonPath, MinimumTcb, ReferenceValues, SnpGuestPolicyDocument,
-    SnpPlatformInfoDocument, SnpReferenceValue, TdxReferenceValue, problem::Problems,
-    validate::hex_array, vtpm,
+    SnpPlatformInfoDocument, SnpReferenceValue, problem::Problems, validate::hex_array, vtpm,
 };
 
 const SHA384: &str = "a SHA-384 digest";
@@ -32,7 +34,7 @@ pub(crate) fn check(
     }
     for (index, value) in values.tdx.iter().enumerate() {
         let path = path.key("tdx").index(index);
-        let demands = tdx_demands(value, &path, problems);
+        let demands = tdx::demands(value, &path, problems);
         let vtpm = vtpm::check(value.vtpm.as_ref(), &path.key("VTPM"), problems);
         references.extend(demands.zip(vtpm).map(|(demands, vtpm)| ReferenceValue {
             name: name("tdx", index, &value.platform),
@@ -78,7 +80,7 @@ fn insecure(
         }
         (None, Some(tdx)) => {
             let path = path.key("tdx");
-            let demands = tdx_demands(tdx, &path, problems).map(Demands::Tdx);
+            let demands = tdx::demands(tdx, &path, problems).map(Demands::Tdx);
             (demands, &tdx.vtpm, path, &tdx.platform)
         }
         (snp, _) => {
@@ -146,6 +148,16 @@ fn snp_demands(
         &path.key("AllowedChipIDs"),
         problems,
     );
+    let trusted_id_key_digests = key_digests(
+        &value.trusted_id_key_digests,
+        &path.key("TrustedIDKeyDigests"),
+        problems,
+    );
+    let trusted_author_key_digests = key_digests(
+        &value.trusted_author_key_digests,
+        &path.key("TrustedAuthorKeyDigests"),
+        problems,
+    );
     Some(SnpDemands {
         product: product?,
         measurement: measurement?,
@@ -154,6 +166,8 @@ fn snp_demands(
         platform_info: platform_info?,
         minimum_mitigation_vector: value.minimum_mitigation_vector,
         allowed_chip_ids: allowed_chip_ids?,
+        trusted_id_key_digests: trusted_id_key_digests?,
+        trusted_author_key_digests: trusted_author_key_digests?,
     })
 }
 
@@ -234,66 +248,22 @@ fn guest_policy(
     })
 }
 
-fn tdx_demands(
-    value: &TdxReferenceValue,
+/// SHA-384 digests of keys. Zero is what a report shows when there is no key, so it stands for none.
+fn key_digests(
+    texts: &[String],
     path: &JsonPath,
     problems: &mut Problems,
-) -> Option<TdxDemands> {
-    let mr_td = digest(&value.mr_td, &path.key("MrTd"), problems);
-    let mr_seam = digest(&value.mr_seam, &path.key("MrSeam"), problems);
-    let rtmrs_path = path.key("Rtmrs");
-    let rtmrs = if value.rtmrs.len() == 4 {
-        list(&value.rtmrs, SHA384, &rtmrs_path, problems).and_then(|list| list.try_into().ok())
-    } else if value.rtmrs.is_empty() {
-        problems.fill_in(
-            &rtmrs_path,
-            "missing; fill in RTMR0 to RTMR3, 96 hex digits each",
-        );
-        None
-    } else {
-        let message = format!(
-            "expected 4 entries, RTMR0 to RTMR3, found {}",
-            value.rtmrs.len()
-        );
-        problems.malformed(&rtmrs_path, message);
-        None
-    };
-    let rtmr0_alternatives = list(
-        &value.rtmr0_alternatives,
-        SHA384,
-        &path.key("Rtmr0Alternatives"),
-        problems,
-    );
-    let xfam = hex_array(&value.xfam, "XFAM", &path.key("Xfam"), problems);
-    let allowed_piids = list(
-        &value.allowed_piids,
-        "a platform instance id",
-        &path.key("AllowedPIIDs"),
-        problems,
-    );
-    let number = u32::try_from(value.min_tcb_evaluation_data_number);
-    if number.is_err() {
+) -> Option<Vec<[u8; 48]>> {
+    let digests: Vec<[u8; 48]> = list(texts, SHA384, path, problems)?;
+    let zero = digests.iter().position(|digest| *digest == [0; 48]);
+    if let Some(index) = zero {
         problems.malformed(
-            &path.key("MinTCBEvaluationDataNumber"),
-            format!(
-                "expected a number from 0 to {}, found {}",
-                u32::MAX,
-                value.min_tcb_evaluation_data_number
-            ),
+            &path.index(index),
+            "expected the digest of a key, found zeros; a report shows them when there is no key",
         );
+        return None;
     }
-    Some(TdxDemands {
-        mr_td: mr_td?,
-        mr_seam: mr_seam?,
-        rtmrs: rtmrs?,
-        rtmr0_alternatives: rtmr0_alternatives?,
-        xfam: xfam?,
-        allowed_piids: allowed_piids?,
-        memory_integrity: value.memory_integrity,
-        smt_disabled: value.smt_disabled,
-        static_platform: value.static_platform,
-        min_tcb_evaluation_data_number: number.ok()?,
-    })
+    Some(digests)
 }
 
 fn digest(text: &str, path: &JsonPath, problems: &mut Problems) -> Option<[u8; 48]> {
@@ -340,129 +310,6 @@ impl From<&SnpPlatformInfoDocument> for SnpPlatformInfo {
             ciphertext_hiding_dram_enabled: info.ciphertext_hiding_dram_enabled,
             alias_check_complete: info.alias_check_complete,
             tio_enabled: info.tio_enabled,
-        }
-    }
-}
-
-impl From<&SnpPlatformInfo> for SnpPlatformInfoDocument {
-    fn from(info: &SnpPlatformInfo) -> Self {
-        Self {
-            smt_enabled: info.smt_enabled,
-            tsme_enabled: info.tsme_enabled,
-            ecc_enabled: info.ecc_enabled,
-            rapl_disabled: info.rapl_disabled,
-            ciphertext_hiding_dram_enabled: info.ciphertext_hiding_dram_enabled,
-            alias_check_complete: info.alias_check_complete,
-            tio_enabled: info.tio_enabled,
-        }
-    }
-}
-
-impl From<&SnpGuestPolicy> for SnpGuestPolicyDocument {
-    fn from(policy: &SnpGuestPolicy) -> Self {
-        Self {
-            abi_minor: policy.abi_minor.into(),
-            abi_major: policy.abi_major.into(),
-            smt: policy.smt,
-            migrate_ma: policy.migrate_ma,
-            debug: policy.debug,
-            single_socket: policy.single_socket,
-            cxl_allowed: policy.cxl_allowed,
-            mem_aes_256_xts: policy.mem_aes_256_xts,
-            rapl_dis: policy.rapl_dis,
-            ciphertext_hiding_dram: policy.ciphertext_hiding_dram,
-            page_swap_disable: policy.page_swap_disable,
-        }
-    }
-}
-
-impl From<&SnpDemands> for SnpReferenceValue {
-    /// The file's form of `demands`, without a platform name and without a virtual TPM.
-    fn from(demands: &SnpDemands) -> Self {
-        let tcb = &demands.minimum_tcb;
-        Self {
-            platform: String::new(),
-            product_name: demands.product.to_string(),
-            trusted_measurement: hex::encode(demands.measurement),
-            minimum_tcb: MinimumTcb {
-                bootloader: Some(tcb.bootloader.into()),
-                tee: Some(tcb.tee.into()),
-                snp: Some(tcb.snp.into()),
-                microcode: Some(tcb.microcode.into()),
-                fmc: tcb.fmc.map(Into::into),
-            },
-            guest_policy: Some((&demands.guest_policy).into()),
-            platform_info: Some((&demands.platform_info).into()),
-            minimum_mitigation_vector: demands.minimum_mitigation_vector,
-            allowed_chip_ids: demands.allowed_chip_ids.iter().map(hex::encode).collect(),
-            vtpm: None,
-        }
-    }
-}
-
-impl From<&TdxDemands> for TdxReferenceValue {
-    /// The file's form of `demands`, without a platform name and without a virtual TPM.
-    fn from(demands: &TdxDemands) -> Self {
-        Self {
-            platform: String::new(),
-            mr_td: hex::encode(demands.mr_td),
-            mr_seam: hex::encode(demands.mr_seam),
-            rtmrs: demands.rtmrs.iter().map(hex::encode).collect(),
-            rtmr0_alternatives: demands.rtmr0_alternatives.iter().map(hex::encode).collect(),
-            xfam: hex::encode(demands.xfam),
-            allowed_piids: demands.allowed_piids.iter().map(hex::encode).collect(),
-            memory_integrity: demands.memory_integrity,
-            smt_disabled: demands.smt_disabled,
-            static_platform: demands.static_platform,
-            min_tcb_evaluation_data_number: demands.min_tcb_evaluation_data_number.into(),
-            vtpm: None,
-        }
-    }
-}
-
-impl ReferenceValues {
-    /// Appends the file's form of a verifier's reference value to the list that it belongs to. `platform` is the display
-    /// name that the file shows.
-    pub fn push(&mut self, reference: &ReferenceValue, platform: &str) {
-        let platform = platform.to_owned();
-        let vtpm = reference.vtpm.as_ref().map(Into::into);
-        match (&reference.demands, reference.root) {
-            (Demands::Snp(demands), Root::Vendor) => {
-                self.snp.push(SnpReferenceValue {
-                    platform,
-                    vtpm,
-                    ..demands.into()
-                });
-            }
-            (Demands::Tdx(demands), Root::Vendor) => {
-                self.tdx.push(TdxReferenceValue {
-                    platform,
-                    vtpm,
-                    ..demands.into()
-                });
-            }
-            (Demands::Snp(demands), Root::Insecure { sha256 }) => {
-                self.insecure.push(InsecureReferenceValue {
-                    root_sha256: hex::encode(sha256),
-                    snp: Some(SnpReferenceValue {
-                        platform,
-                        vtpm,
-                        ..demands.into()
-                    }),
-                    tdx: None,
-                });
-            }
-            (Demands::Tdx(demands), Root::Insecure { sha256 }) => {
-                self.insecure.push(InsecureReferenceValue {
-                    root_sha256: hex::encode(sha256),
-                    snp: None,
-                    tdx: Some(TdxReferenceValue {
-                        platform,
-                        vtpm,
-                        ..demands.into()
-                    }),
-                });
-            }
         }
     }
 }

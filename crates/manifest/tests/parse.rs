@@ -14,9 +14,18 @@ use aws_lc_rs::{
 };
 use contrast_attestation::{Demands, Root};
 use contrast_manifest::{Manifest, ManifestDocument, ManifestHash, OwnerKeyDigest, Role};
-use fixture::{OWNER_KEY, parse, policy, problems, problems_with, rsa_key, valid};
+use fixture::{OWNER_KEY, parse, policy, problems, rsa_key, valid};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// Problems of the valid manifest with `value` at `pointer`.
+fn problems_with(pointer: &str, value: Value) -> Vec<String> {
+    let mut manifest = valid();
+    *manifest
+        .pointer_mut(pointer)
+        .unwrap_or_else(|| panic!("{pointer} is there")) = value;
+    problems(&manifest)
+}
 
 #[test]
 fn accepts_a_complete_manifest_and_knows_every_part() {
@@ -378,7 +387,7 @@ fn a_vtpm_entry_survives_the_way_to_the_file_and_back() {
 
 #[test]
 fn rejects_vtpm_entries_that_pin_nothing_or_the_wrong_thing() {
-    let with = |pcrs: serde_json::Value| {
+    let with = |pcrs: Value| {
         let mut value = valid();
         value["ReferenceValues"]["snp"][0]["VTPM"] = json!({ "PCRs": pcrs });
         problems(&value)

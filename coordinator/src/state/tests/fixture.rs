@@ -70,6 +70,8 @@ pub(super) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocu
         platform_info: SnpPlatformInfo::default(),
         minimum_mitigation_vector: 0,
         allowed_chip_ids: Vec::new(),
+        trusted_id_key_digests: Vec::new(),
+        trusted_author_key_digests: Vec::new(),
     });
     let reference = ReferenceValue {
         vtpm: None,

@@ -4,16 +4,11 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
-use super::chain;
-use crate::{
-    Evidence, IssueError, Issuer, ReportData, SnpEvidence, TdxEvidence, Tee,
-    snp::{
-        self, CertificateGuid, CertificateTable, CertificateTableError, Report, ReportFormatError,
-        SigningKey,
-    },
-};
+use super::answer::{AnswerError, bound, chain, repeated, snp_evidence};
+use crate::{Evidence, IssueError, Issuer, ReportData, TdxEvidence, Tee};
 
 /// Where Linux mounts it.
 const DEFAULT_PATH: &str = "/sys/kernel/config/tsm/report";
@@ -129,15 +124,9 @@ pub enum ReportError {
         /// Attribute `provider`.
         found: String,
     },
-    /// The kernel's report is none.
-    #[error("attribute `outblob` holds no attestation report")]
-    Report(#[source] ReportFormatError),
-    /// The host's certificate table is none.
-    #[error("attribute `auxblob` holds no certificate table")]
-    Certificates(#[source] CertificateTableError),
-    /// The report is bound to other data than was asked for.
-    #[error("the report is bound to other data than was asked for; do not use this machine")]
-    ReportData,
+    /// The answer is no evidence for what was asked.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
 }
 
 /// Issues evidence through configfs-TSM.
@@ -195,16 +184,13 @@ impl<T: ReportTree> ConfigfsIssuer<T> {
     pub fn evidence(&self, report_data: &ReportData) -> Result<Evidence, ReportError> {
         let blobs = self.request(report_data)?;
         let evidence = match self.tee {
-            Tee::Snp => Evidence::Snp(snp_evidence(blobs)?),
+            Tee::Snp => Evidence::Snp(snp_evidence(blobs.report, &blobs.auxiliary)?),
             Tee::Tdx => Evidence::Tdx(TdxEvidence {
                 quote: blobs.report,
                 collateral: None,
             }),
         };
-        match evidence.report_data() == Some(*report_data) {
-            true => Ok(evidence),
-            false => Err(ReportError::ReportData),
-        }
+        Ok(bound(evidence, report_data)?)
     }
 
     fn request(&self, report_data: &ReportData) -> Result<Blobs, ReportError> {
@@ -297,40 +283,7 @@ impl<T: ReportTree> Drop for Entry<'_, T> {
 }
 
 /// The kernel answers EINTR when a signal came while the firmware worked.
-fn retried<R>(mut operation: impl FnMut() -> io::Result<R>) -> io::Result<R> {
-    let mut outcome = operation();
-    for _ in 1..ATTEMPTS {
-        match &outcome {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => outcome = operation(),
-            _ => break,
-        }
-    }
-    outcome
-}
-
-fn snp_evidence(Blobs { report, auxiliary }: Blobs) -> Result<SnpEvidence, ReportError> {
-    let parsed = Report::parse(&report).map_err(ReportError::Report)?;
-    let table = CertificateTable::parse(&auxiliary).map_err(ReportError::Certificates)?;
-    let signer = match parsed.signing_key() {
-        SigningKey::Vlek => CertificateGuid::VLEK,
-        SigningKey::Vcek | SigningKey::Other(_) => CertificateGuid::VCEK,
-    };
-    let content = |guid| table.get(guid).unwrap_or_default().to_vec();
-    let mut evidence = SnpEvidence {
-        vek: content(signer),
-        ask: content(CertificateGuid::ASK),
-        ark: content(CertificateGuid::ARK),
-        crl: content(CertificateGuid::CRL),
-        report,
-    };
-    let product = snp::claimed_product(&evidence);
-    if let (SigningKey::Vcek, Some(product)) = (parsed.signing_key(), product)
-        && evidence.ask.is_empty()
-        && evidence.ark.is_empty()
-    {
-        let chain = snp::vendor_chain(product);
-        evidence.ask = chain.ask.to_vec();
-        evidence.ark = chain.ark.to_vec();
-    }
-    Ok(evidence)
+fn retried<R>(operation: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+    let passes = |error: &io::Error| error.kind() == io::ErrorKind::Interrupted;
+    repeated(ATTEMPTS, Duration::ZERO, passes, operation)
 }

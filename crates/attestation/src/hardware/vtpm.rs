@@ -1,4 +1,7 @@
-use std::sync::{Mutex, PoisonError};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{
     Evidence, IssueError, Issuer, ReportData, SnpCertificates, SnpEvidence, TdxEvidence, Tee,
@@ -7,8 +10,9 @@ use crate::{
 };
 
 use super::{
-    chain,
-    tpm::{self, Tpm, TpmCommandError},
+    Unusable,
+    answer::chain,
+    tpm::{self, Tpm, TpmCommandError, TpmDevice},
 };
 
 /// NV index of the HCL report.
@@ -110,7 +114,7 @@ pub enum VtpmError {
 pub struct VtpmIssuer<T> {
     tpm: T,
     tee: Tee,
-    host: std::sync::Arc<dyn CloudHost>,
+    host: Arc<dyn CloudHost>,
     /// The hardware's report and what the provider gave for it: as long as the report stays, so does that.
     known: Mutex<Option<(Vec<u8>, VtpmHardware)>>,
 }
@@ -120,7 +124,7 @@ impl<T: Tpm> VtpmIssuer<T> {
     ///
     /// # Errors
     /// When the TPM has no HCL report.
-    pub fn probe(tpm: T, host: std::sync::Arc<dyn CloudHost>) -> Result<Self, VtpmError> {
+    pub fn probe(tpm: T, host: Arc<dyn CloudHost>) -> Result<Self, VtpmError> {
         let bytes = hcl_report(&tpm)?;
         let tee = HclReport::parse(&bytes).map_err(VtpmError::Hcl)?.tee;
         Ok(Self {
@@ -226,6 +230,26 @@ impl<T: Tpm> Issuer for VtpmIssuer<T> {
             reason: chain(&error),
         })
     }
+}
+
+/// The issuer of a guest whose TPM, at `device`, is a paravisor's. Any machine may have a TPM; only a paravisor's has an HCL
+/// report.
+pub(crate) fn vtpm_issuer(
+    device: &Path,
+    host: Arc<dyn CloudHost>,
+) -> Result<Arc<dyn Issuer>, Unusable> {
+    let unusable = |reason| Unusable {
+        interface: device.display().to_string(),
+        reason,
+    };
+    let tpm = TpmDevice::open(device).map_err(|error| {
+        unusable(format!(
+            "cannot open the TPM; expected the virtual TPM of a paravisor (Azure), and the device inside the container: {error}"
+        ))
+    })?;
+    let issuer = VtpmIssuer::probe(tpm, host).map_err(|error| unusable(chain(&error)))?;
+    tracing::info!(tee = %issuer.tee(), interface = %device.display(), "evidence comes from hardware, through a virtual TPM");
+    Ok(Arc::new(issuer))
 }
 
 fn hcl_report(tpm: &dyn Tpm) -> Result<Vec<u8>, VtpmError> {

@@ -9,8 +9,8 @@ use std::fmt;
 const ENTRY_BYTES: usize = 24;
 /// A table names five kinds of certificate; a few vendor-specific ones more are nothing unusual.
 const ENTRIES_MAX: usize = 32;
-/// What the Linux driver passes on at most (`SEV_FW_BLOB_MAX_SIZE`).
-const TABLE_BYTES_MAX: usize = 16 * 1024;
+/// The Linux driver passes on 16 KiB (`SEV_FW_BLOB_MAX_SIZE`); kernels of some vendors more.
+pub(crate) const TABLE_BYTES_MAX: usize = 64 * 1024;
 
 /// Identifies what an entry holds, in the byte order of RFC 9562 text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

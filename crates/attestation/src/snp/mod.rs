@@ -41,6 +41,7 @@ pub use abi::{
     Cpuid, FirmwareVersion, MitigationVectors, REPORT_BYTES, Report, ReportFormatError, SigningKey,
 };
 pub use cache::ChainCache;
+pub(crate) use certificate_table::TABLE_BYTES_MAX;
 #[cfg(any(test, feature = "software-tee"))]
 pub use certificate_table::encode_certificate_table;
 pub use certificate_table::{CertificateGuid, CertificateTable, CertificateTableError};

@@ -44,6 +44,20 @@ pub(super) fn validate(
     }
     check_mitigations(report, demands.minimum_mitigation_vector, checks);
     check_chip_id(report, &demands.allowed_chip_ids, checks);
+    for (field, trusted, found) in [
+        (
+            "ID_KEY_DIGEST",
+            &demands.trusted_id_key_digests,
+            &report.id_key_digest,
+        ),
+        (
+            "AUTHOR_KEY_DIGEST",
+            &demands.trusted_author_key_digests,
+            &report.author_key_digest,
+        ),
+    ] {
+        check_key_digest(field, trusted, found, checks);
+    }
     if let Some(endorsement) = endorsement {
         let reported = report.reported_tcb.components(product);
         check_endorsement(report, &reported, product, endorsement, checks);
@@ -264,6 +278,22 @@ fn check_chip_id(report: &Report, allowed: &[[u8; 64]], checks: &mut CheckList) 
     // A masked CHIP_ID is no identity, even when somebody put 64 zero bytes on the list.
     let listed = report.chip_id != [0; 64] && allowed.contains(&report.chip_id);
     checks.record("CHIP_ID", expected, found, allowed.is_empty() || listed);
+}
+
+/// Keys that signed the ID block that the VM was launched with. An empty list demands nothing; a VM without such a key has a
+/// digest of zeros, which is on no list.
+fn check_key_digest(field: &str, trusted: &[[u8; 48]], found: &[u8; 48], checks: &mut CheckList) {
+    let expected = match trusted {
+        [] => return,
+        [digest] => hex::encode(digest),
+        digests => format!("one of the {} trusted keys", digests.len()),
+    };
+    let absent = *found == [0; 48];
+    let shown = match absent {
+        true => "none (launched without that key)".to_owned(),
+        false => hex::encode(found),
+    };
+    checks.record(field, expected, shown, !absent && trusted.contains(found));
 }
 
 fn check_endorsement(

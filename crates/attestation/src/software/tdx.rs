@@ -9,11 +9,13 @@
 //! | `tdx-tcb-signing.{key,crt}.pem` | signer of TCB info and QE identity |
 //! | `tdx-pck.key.pem` | the platform's certification key |
 //!
-//! Everything else (PCK certificate, CRLs, TCB info, QE identity, attestation key) is made anew from those, so that each
-//! guest can vary it, and so that a directory keeps working as long as its certificates: ten years.
+//! Everything else (PCK certificate, CRLs, TCB info, QE identity, attestation key) is made from those when the first quote asks
+//! for it, and again when a guest has other facts, so that each guest can vary it, and so that a directory keeps working as
+//! long as its certificates: ten years.
 
 mod authority;
 mod collateral;
+mod kept;
 mod profile;
 mod quote;
 
@@ -26,7 +28,8 @@ use std::{
 use aws_lc_rs::digest::{SHA256, SHA384, digest};
 
 use crate::{
-    Evidence, IssueError, Issuer, PolicyHash, ReportData, TdxEvidence, appraisal::TdxDemands,
+    Evidence, IssueError, Issuer, PolicyHash, ReportData, TdxEvidence,
+    appraisal::{TdxDemands, TdxTcbPolicy},
 };
 
 use self::authority::Authority;
@@ -77,10 +80,14 @@ impl TdxPlatform {
             mr_td: demands.mr_td,
             mr_seam: demands.mr_seam,
             mr_config_id,
+            mr_owner: demands.mr_owner,
+            mr_owner_config: demands.mr_owner_config,
             rtmrs: demands.rtmrs,
             td_attributes: TD_ATTRIBUTES,
             xfam: demands.xfam,
             tee_tcb_svn: TEE_TCB_SVN,
+            tee_tcb_svn2: None,
+            mr_service_td: [0; 48],
             qe_isv_svn: QE_ISV_SVN,
             pck: TdxPck {
                 instance_id: Some(self.0.instance_id()),
@@ -117,6 +124,9 @@ impl TdxPlatform {
             smt_disabled: true,
             static_platform: true,
             min_tcb_evaluation_data_number: TCB_EVALUATION_DATA_NUMBER,
+            mr_owner: [0; 48],
+            mr_owner_config: [0; 48],
+            tcb_policy: TdxTcbPolicy::default(),
         }
     }
 }
@@ -126,7 +136,7 @@ impl TdxPlatform {
 pub enum TdxQuoteFormat {
     /// Quote version 4 with a TDX 1.0 report, 584 bytes.
     V4,
-    /// Quote version 5 with a TDX 1.5 report, 648 bytes; TEE_TCB_SVN2 equals TEE_TCB_SVN, and no service TD is bound.
+    /// Quote version 5 with a TDX 1.5 report, 648 bytes.
     V5,
 }
 
@@ -173,6 +183,10 @@ pub struct TdxGuest {
     pub mr_seam: [u8; 48],
     /// MRCONFIGID: policy hash (32 bytes), then zeros.
     pub mr_config_id: [u8; 48],
+    /// MROWNER.
+    pub mr_owner: [u8; 48],
+    /// MROWNERCONFIG.
+    pub mr_owner_config: [u8; 48],
     /// RTMR0 to RTMR3, SHA-384 each.
     pub rtmrs: [[u8; 48]; 4],
     /// TD ATTRIBUTES, little endian; bit 0 is debug.
@@ -181,6 +195,10 @@ pub struct TdxGuest {
     pub xfam: [u8; 8],
     /// TEE_TCB_SVN.
     pub tee_tcb_svn: [u8; 16],
+    /// TEE_TCB_SVN_2, which only a report of TDX 1.5 has; `None` for the same as TEE_TCB_SVN.
+    pub tee_tcb_svn2: Option<[u8; 16]>,
+    /// MRSERVICETD, which only a report of TDX 1.5 has; zero without service TD.
+    pub mr_service_td: [u8; 48],
     /// ISVSVN of the quoting enclave.
     pub qe_isv_svn: u16,
     /// What the PCK certificate says.
@@ -202,15 +220,20 @@ impl Issuer for TdxGuest {
 
 impl TdxGuest {
     fn evidence(&self, report_data: &ReportData) -> Result<TdxEvidence, SoftwareTeeError> {
-        let pck = self.authority.pck_certificate(&self.pck)?;
-        let quote = quote::build(self, &self.authority, &pck, report_data)?;
-        let collateral = self
-            .collateral
-            .as_ref()
-            .map(|facts| {
-                collateral::build(&self.authority, facts, self.pck.revoked.then_some(&pck))
-            })
-            .transpose()?;
+        let authority = &self.authority;
+        let pck = authority
+            .kept_pck
+            .get(self.pck.clone(), |facts| authority.pck_certificate(facts))?;
+        let quote = quote::build(self, authority, &pck, report_data)?;
+        let collateral = self.collateral.clone().map(|facts| {
+            let revoked = self.pck.revoked.then_some(pck);
+            authority
+                .kept_collateral
+                .get((facts, revoked), |(facts, revoked)| {
+                    collateral::build(authority, facts, revoked.as_ref())
+                })
+        });
+        let collateral = collateral.transpose()?;
         Ok(TdxEvidence { quote, collateral })
     }
 }

@@ -73,14 +73,21 @@ fn times_that_no_certificate_can_state_are_errors() {
 }
 
 #[test]
-fn without_a_tee_the_error_names_the_variable() {
+fn without_a_tee_the_error_names_every_interface_and_the_variable() {
     let config = IssuerConfig {
         software_tee: None,
         software_kind: Tee::Snp,
         initdata: None,
     };
     let error = config.issuer().expect_err("no TEE").to_string();
-    assert!(error.contains("CONTRAST_INSECURE_SOFTWARE_TEE"), "{error}");
+    for part in [
+        "/sys/kernel/config/tsm/report: ",
+        "/dev/sev-guest: ",
+        "/dev/tdx_guest: ",
+        "CONTRAST_INSECURE_SOFTWARE_TEE",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
 }
 
 #[test]

@@ -2,8 +2,53 @@ use dcap_qvl::{PckCertFlag, QuoteClaims, quote::TDReport10};
 
 use crate::{CheckList, ReportData, appraisal::TdxDemands};
 
+use super::quote::TdQuote;
+
 /// SGX type in the PCK certificate, extension 1.2.840.113741.1.13.1.5 (ENUMERATED).
 const SCALABLE_WITH_INTEGRITY: u8 = 2;
+
+/// Bits of ATTRIBUTES above TUD that a TD may have or not, since they give the guest a feature and the host nothing ("Intel TDX
+/// Module ABI Specification" 348551, table of ATTRIBUTES).
+const FREE_ATTRIBUTES: [u32; 5] = [
+    16, // ICSSD: the module's defence against single-stepping by instruction count
+    27, // LASS: linear address space separation
+    30, // PKS: supervisor protection keys
+    31, // KL: Key Locker
+    63, // PERFMON: performance counters of the guest's own
+];
+const SERVTD_EXT: u32 = 17;
+const SEPT_VE_DISABLE: u32 = 28;
+const MIGRATABLE: u32 = 29;
+const TPA: u32 = 62;
+
+/// Checks what no TD may have, whatever the manifest says: attributes that let others in, and service TDs.
+pub(super) fn check_attributes(quote: &TdQuote, checks: &mut CheckList) {
+    let attributes = u64::from_le_bytes(quote.td_report().td_attributes);
+    let bit = |position: u32| attributes >> position & 1 == 1;
+    for (name, position, expected) in [
+        ("SERVTD_EXT", SERVTD_EXT, false),
+        ("SEPT_VE_DISABLE", SEPT_VE_DISABLE, true),
+        ("MIGRATABLE", MIGRATABLE, false),
+        ("TPA", TPA, false),
+    ] {
+        let field = format!("TD ATTRIBUTES {name}");
+        checks.equal(&field, &expected, &bit(position));
+    }
+    let judged = [SERVTD_EXT, SEPT_VE_DISABLE, MIGRATABLE, TPA];
+    let known = FREE_ATTRIBUTES.into_iter().chain(judged);
+    // The lowest byte, TUD, is a check of its own.
+    let mask = known.fold(0xff_u64, |mask, position| mask | 1 << position);
+    let reserved = attributes & !mask;
+    checks.record(
+        "TD ATTRIBUTES reserved bits",
+        "0x0",
+        format!("{reserved:#x}"),
+        reserved == 0,
+    );
+    if let Some(report) = quote.td_report_15() {
+        checks.equal_bytes("MRSERVICETD", &[0; 48], &report.mr_service_td);
+    }
+}
 
 /// Checks the TD report: measurements, attributes, report data.
 pub(super) fn check_report(
@@ -13,7 +58,8 @@ pub(super) fn check_report(
     checks: &mut CheckList,
 ) {
     checks.equal_bytes("REPORTDATA", &report_data.0, &report.report_data);
-    // ATTRIBUTES.TUD, the lowest byte: bit 0 is DEBUG, bits 4 to 6 are profiling. Any of them lets the host look inside.
+    // ATTRIBUTES.TUD, the lowest byte. Any bit of it makes the TD untrusted: bit 0 is DEBUG, bits 4 to 6 are profiling, the
+    // others are reserved.
     let under_debug = report.td_attributes.first().copied().unwrap_or(u8::MAX);
     checks.record(
         "TD ATTRIBUTES debug and profiling",
@@ -44,6 +90,9 @@ pub(super) fn check_report(
     checks.equal_bytes("RTMR2", rtmr2, &report.rt_mr2);
     checks.equal_bytes("RTMR3", rtmr3, &report.rt_mr3);
     checks.equal_bytes("XFAM", &demands.xfam, &report.xfam);
+    checks.equal_bytes("MROWNER", &demands.mr_owner, &report.mr_owner);
+    let found = &report.mr_owner_config;
+    checks.equal_bytes("MROWNERCONFIG", &demands.mr_owner_config, found);
     // MRCONFIGID is 48 bytes, a policy hash 32. Which hashes are allowed is the verifier's to say.
     let padding = report.mr_config_id.get(32..).unwrap_or_default();
     checks.equal_bytes("MRCONFIGID after the policy hash", &[0; 16], padding);

@@ -12,16 +12,19 @@
 //! | that unsigned lengths and types in the quote are exact | `quote` |
 //! | *which* piece of collateral is stale, when one is | `validity` |
 //! | that the TCB info is for the PCK certificate's PCEID (Intel's own library checks it beside the FMSPC) | `verify` |
-//! | whether the TCB status is good enough: only `UpToDate` is | `verify` |
-//! | debug and profiling attributes, measurements, report data, platform | `demands` |
+//! | whether the TCB status is good enough, and how long an outdated one is | `tcb` |
+//! | debug, profiling and unnamed attributes, measurements, report data, platform | `demands` |
+//! | that a platform verified a moment ago need not be verified again | `cache` |
 //!
 //! Comparisons are made, and reported, even when a signature is wrong; facts are returned only when every signature holds.
 
+mod cache;
 mod demands;
 mod details;
 mod provider;
 mod quote;
 mod root;
+mod tcb;
 mod validity;
 mod verify;
 
@@ -29,10 +32,12 @@ use std::time::SystemTime;
 
 use crate::{
     CheckList, Claim, ClaimValue, PolicyHash, ReportData, Root, TdxEvidence, Tee,
-    appraisal::TdxDemands, proof::Facts,
+    appraisal::{TdxDemands, TdxTcbPolicy},
+    proof::Facts,
 };
 use dcap_qvl::QuoteClaims;
 
+pub use cache::PlatformCache;
 pub use details::{
     CollateralKey, PckDetails, PckIssuer, QuoteDetails, QuoteFormatError, TdDetails15,
 };
@@ -49,19 +54,22 @@ pub(crate) fn appraise(
     root: Root,
     report_data: &ReportData,
     now: SystemTime,
+    platforms: &PlatformCache,
     checks: &mut CheckList,
 ) -> Option<Facts> {
     let quote = quote::parse(&evidence.quote, checks)?;
-    let claims = verify::verify(evidence, &quote, root, now, checks);
+    let claims = verify::verify(evidence, &quote, root, now, platforms, checks);
+    demands::check_attributes(&quote, checks);
     demands::check_report(quote.td_report(), demands, report_data, checks);
     let claims = claims?;
-    verify::check_tcb(&claims, checks);
+    tcb::check(&claims, &demands.tcb_policy, now, checks);
     demands::check_platform(&claims, demands, checks);
-    facts(&claims)
+    facts(&quote, &claims)
 }
 
 /// Checks everything about `evidence` that needs no reference value: all signatures from `root` down to the TD report, and the
-/// platform's TCB status.
+/// platform's TCB status, which must be `UpToDate`. What the report says about its guest is not judged, except for attributes that
+/// no TD may have.
 pub(crate) fn authenticate(
     evidence: &TdxEvidence,
     root: Root,
@@ -69,9 +77,12 @@ pub(crate) fn authenticate(
     checks: &mut CheckList,
 ) -> Option<Facts> {
     let quote = quote::parse(&evidence.quote, checks)?;
-    let claims = verify::verify(evidence, &quote, root, now, checks)?;
-    verify::check_tcb(&claims, checks);
-    facts(&claims)
+    let platforms = PlatformCache::default();
+    let claims = verify::verify(evidence, &quote, root, now, &platforms, checks);
+    demands::check_attributes(&quote, checks);
+    let claims = claims?;
+    tcb::check(&claims, &TdxTcbPolicy::default(), now, checks);
+    facts(&quote, &claims)
 }
 
 /// REPORTDATA of a quote; none when it is no TDX quote. Not verified.
@@ -96,8 +107,8 @@ pub(crate) fn report_data(quote: &[u8]) -> Option<ReportData> {
 /// | 13 | FMSPC, 6 bytes | OCTET STRING |
 /// | 14 | platform instance id, 16 bytes; absent when the PCK certificate has none | OCTET STRING |
 /// | 15 | TCB evaluation data number | INTEGER |
-fn facts(claims: &QuoteClaims) -> Option<Facts> {
-    let report = claims.report.as_td10()?;
+fn facts(quote: &quote::TdQuote, claims: &QuoteClaims) -> Option<Facts> {
+    let report = quote.td_report();
     let (policy_hash, _) = report.mr_config_id.split_first_chunk::<32>()?;
     let integer = |arc, value: u64| Claim {
         arc,
@@ -108,7 +119,7 @@ fn facts(claims: &QuoteClaims) -> Option<Facts> {
         value: ClaimValue::Bytes(value.to_vec()),
     };
     let mut listed = vec![
-        integer(1, claims.header.version.into()),
+        integer(1, quote.version().into()),
         bytes(2, &report.tee_tcb_svn),
         bytes(3, &report.mr_seam),
         bytes(4, &report.td_attributes),

@@ -1,6 +1,10 @@
+use aws_lc_rs::{
+    digest::{self, SHA256},
+    signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey},
+};
 use dcap_qvl::{
     intel,
-    quote::{AuthData, Quote, TDReport10},
+    quote::{AuthData, Quote, TDReport10, TDReport15},
 };
 
 use crate::CheckList;
@@ -15,22 +19,101 @@ const QE_REPORT_CERTIFICATION_BYTES: usize = 456;
 /// Quote signature (64), attestation key (64), a type (2) and a length (4).
 const AUTHENTICATION_BYTES: usize = 134;
 
+/// Where the fields that are the guest's alone start in a TD report: MRTD, MRCONFIGID, MROWNER, MROWNERCONFIG, RTMR0 to RTMR3
+/// and REPORTDATA ("Intel TDX DCAP Quoting Library API", A.3.2).
+const GUEST_FIELDS: usize = 136;
+/// Where they end: the size of a TD report of TDX 1.0.
+const GUEST_FIELDS_END: usize = 584;
+/// ECDSA P-256 signature, r || s.
+const SIGNATURE_BYTES: usize = 64;
+/// A TD report of TDX 1.5: that of 1.0, TEE_TCB_SVN_2 (16) and MRSERVICETD (48).
+const TD_REPORT_15_BYTES: usize = GUEST_FIELDS_END + 16 + 48;
+/// SEC 1 section 2.3.3: an uncompressed point is 04 || x || y.
+const UNCOMPRESSED_POINT: u8 = 4;
+
 /// A quote of a TD, well-formed and unverified.
 #[derive(Debug)]
 pub(super) struct TdQuote {
+    quote: Quote,
     report: TDReport10,
-    pck_chain: Vec<Vec<u8>>,
+    /// Bytes from the start that mean something; known when the layout is exact.
+    length: Option<usize>,
 }
 
 impl TdQuote {
+    /// Version of the quote's format.
+    pub(super) fn version(&self) -> u16 {
+        self.quote.header.version
+    }
+
     /// The fields that TDX 1.0 and 1.5 have in common.
     pub(super) fn td_report(&self) -> &TDReport10 {
         &self.report
     }
 
-    /// The PCK certificate chain that the quote carries, DER, leaf first; empty when it carries none.
-    pub(super) fn pck_chain(&self) -> &[Vec<u8>] {
-        &self.pck_chain
+    /// The whole report of TDX 1.5; none for one of TDX 1.0.
+    pub(super) fn td_report_15(&self) -> Option<&TDReport15> {
+        self.quote.report.as_td15()
+    }
+
+    /// The PCK certificate chain that the quote carries, DER, leaf first; empty, with a failed check, when it carries none.
+    pub(super) fn pck_chain(&self, checks: &mut CheckList) -> Vec<Vec<u8>> {
+        intel::extract_cert_chain(&self.quote).unwrap_or_else(|error| {
+            checks.fail(
+                "PCK certificate",
+                PCK_CERTIFICATE_CHAIN,
+                format!("{error:#}"),
+            );
+            Vec::new()
+        })
+    }
+
+    /// SHA-256 over `root` and over every byte of the quote, except the fields that are the guest's alone, the quote signature
+    /// and what follows the quote. Two quotes with the same fingerprint differ in nothing but that. None when the layout is
+    /// not exact.
+    pub(super) fn platform(&self, bytes: &[u8], root: &[u8; 32]) -> Option<[u8; 32]> {
+        let signed = self.quote.signed_length();
+        let body = self.body_offset()?;
+        let parts = [
+            bytes.get(..body.checked_add(GUEST_FIELDS)?)?,
+            bytes.get(body.checked_add(GUEST_FIELDS_END)?..signed)?,
+            // The length of the signature data (4 bytes), then the signature.
+            bytes.get(signed..signed.checked_add(4)?)?,
+            bytes.get(signed.checked_add(4 + SIGNATURE_BYTES)?..self.length?)?,
+        ];
+        let mut context = digest::Context::new(&SHA256);
+        context.update(root);
+        for part in parts {
+            // Each after its length, so that no two ways of cutting the same bytes collide.
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        context.finish().as_ref().try_into().ok()
+    }
+
+    /// Whether the attestation key in the quote signed header and TD report.
+    pub(super) fn is_signed_by_its_key(&self, bytes: &[u8]) -> bool {
+        let AuthData::V4(auth) = &self.quote.auth_data else {
+            return false;
+        };
+        let mut point = [UNCOMPRESSED_POINT; 65];
+        for (to, from) in point.iter_mut().skip(1).zip(auth.ecdsa_attestation_key) {
+            *to = from;
+        }
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
+        let signed = bytes.get(..self.quote.signed_length());
+        signed.is_some_and(|signed| key.verify(signed, &auth.ecdsa_signature).is_ok())
+    }
+
+    /// Where the TD report starts: what is signed ends with it.
+    fn body_offset(&self) -> Option<usize> {
+        let report = match &self.quote.report {
+            dcap_qvl::quote::Report::TD10(_) => GUEST_FIELDS_END,
+            dcap_qvl::quote::Report::TD15(_) => TD_REPORT_15_BYTES,
+            // Reports of enclaves and of later modules are verified from scratch each time.
+            _ => return None,
+        };
+        self.quote.signed_length().checked_sub(report)
     }
 }
 
@@ -55,33 +138,31 @@ pub(super) fn parse(bytes: &[u8], checks: &mut CheckList) -> Option<TdQuote> {
         return None;
     };
     checks.record(FIELD, EXPECTED, format!("version {version}"), true);
-    check_layout(bytes, &quote, checks);
-    let pck_chain = match intel::extract_cert_chain(&quote) {
-        Ok(chain) => chain,
-        Err(error) => {
-            checks.fail(
-                "PCK certificate",
-                PCK_CERTIFICATE_CHAIN,
-                format!("{error:#}"),
-            );
-            Vec::new()
-        }
-    };
-    Some(TdQuote { report, pck_chain })
+    let length = check_layout(bytes, &quote, checks);
+    Some(TdQuote {
+        quote,
+        report,
+        length,
+    })
 }
 
 /// Checks what the parser is lenient about: that the signature data has the type that these versions prescribe, and that
 /// each length in it is exactly what is there. Bytes after the quote mean nothing and are ignored: interfaces that deliver a
-/// quote deliver it in a buffer of their size.
-fn check_layout(bytes: &[u8], quote: &Quote, checks: &mut CheckList) {
-    let expected = "signature data of type 6, as long as it says";
-    let layout = layout(bytes, quote);
-    let passed = layout.is_ok();
-    let found = layout.map_or_else(
-        |problem| problem,
-        |length| format!("{length} bytes of type 6"),
-    );
-    checks.record("quote layout", expected, found, passed);
+/// quote deliver it in a buffer of their size. Returns the quote's length.
+fn check_layout(bytes: &[u8], quote: &Quote, checks: &mut CheckList) -> Option<usize> {
+    const FIELD: &str = "quote layout";
+    const EXPECTED: &str = "signature data of type 6, as long as it says";
+    match layout(bytes, quote) {
+        Ok(length) => {
+            checks.record(FIELD, EXPECTED, format!("{length} bytes of type 6"), true);
+            // The length of the signature data (u32) stands between the signed part and it.
+            quote.signed_length().checked_add(length)?.checked_add(4)
+        }
+        Err(problem) => {
+            checks.fail(FIELD, EXPECTED, problem);
+            None
+        }
+    }
 }
 
 /// The length of the signature data, or what is wrong with it.

@@ -5,7 +5,7 @@ use x509_cert::Certificate;
 
 use crate::{CheckList, Root, TdxEvidence};
 
-use super::{provider::sha256, quote::TdQuote};
+use super::provider::sha256;
 
 /// SHA-256 of the "Intel SGX Root CA" certificate's DER, as Intel publishes it at
 /// <https://certificates.trustedservices.intel.com/Intel_SGX_Provisioning_Certification_RootCA.cer> (valid 2018 to 2049).
@@ -19,31 +19,40 @@ pub(super) fn is_intels(der: &[u8]) -> bool {
     sha256(der) == INTEL_SGX_ROOT_CA_SHA256
 }
 
+/// SHA-256 of the DER of the only root that counts.
+pub(super) fn pin(root: Root) -> [u8; 32] {
+    match root {
+        Root::Vendor => INTEL_SGX_ROOT_CA_SHA256,
+        Root::Insecure { sha256 } => sha256,
+    }
+}
+
 /// The root certificate (DER), taken from the evidence only because its hash is the pinned one.
 pub(super) fn pinned(
     evidence: &TdxEvidence,
-    quote: &TdQuote,
+    pck_chain: &[Vec<u8>],
     root: Root,
     now: SystemTime,
     checks: &mut CheckList,
 ) -> Option<Vec<u8>> {
     const FIELD: &str = "root certificate";
-    let (pin, name) = match root {
-        Root::Vendor => (INTEL_SGX_ROOT_CA_SHA256, "Intel SGX Root CA"),
-        Root::Insecure { sha256 } => (sha256, "software TEE"),
+    let pin = pin(root);
+    let name = match root {
+        Root::Vendor => "Intel SGX Root CA",
+        Root::Insecure { .. } => "software TEE",
     };
     let expected = format!("SHA-256 {} ({name})", hex::encode(pin));
     let issuers = evidence
         .collateral
         .as_ref()
         .map(|c| certificates(&c.tcb_info_issuer_chain));
-    let mut found = quote.pck_chain().iter().chain(issuers.iter().flatten());
+    let mut found = pck_chain.iter().chain(issuers.iter().flatten());
     if let Some(certificate) = found.find(|der| sha256(der) == pin) {
         checks.record(FIELD, expected.clone(), expected, true);
         check_validity(certificate, now, checks);
         return Some(certificate.clone());
     }
-    let found = match quote.pck_chain().last() {
+    let found = match pck_chain.last() {
         Some(last) => format!(
             "a PCK chain that ends in SHA-256 {}",
             hex::encode(sha256(last))

@@ -1,7 +1,7 @@
 use std::{str::FromStr, time::SystemTime};
 
-use dcap_qvl::{QeIdentity, TcbInfo};
 use der::{DateTime, Decode as _};
+use serde::Deserialize;
 use x509_cert::crl::CertificateList;
 
 use crate::{CheckList, TdxCollateral};
@@ -9,17 +9,26 @@ use crate::{CheckList, TdxCollateral};
 use super::root::moment;
 
 /// Records for each piece of collateral whether it is valid at `now`. The signatures are checked elsewhere; this exists so
-/// that a refusal names every stale piece with its dates, instead of the first one.
-pub(super) fn check(collateral: &TdxCollateral, now: SystemTime, checks: &mut CheckList) {
-    let tcb_info = serde_json::from_str::<TcbInfo>(&collateral.tcb_info)
-        .map_err(|error| error.to_string())
-        .and_then(|info| Window::from_json(&info.issue_date, &info.next_update));
-    let qe_identity = serde_json::from_str::<QeIdentity>(&collateral.qe_identity)
-        .map_err(|error| error.to_string())
-        .and_then(|identity| Window::from_json(&identity.issue_date, &identity.next_update));
+/// that a refusal names every stale piece with its dates, instead of the first one. Returns the PCEID that the TCB info is
+/// for, in its own hex.
+pub(super) fn check(
+    collateral: &TdxCollateral,
+    now: SystemTime,
+    checks: &mut CheckList,
+) -> Option<String> {
+    let read = |json: &str| serde_json::from_str::<Dated>(json).map_err(|error| error.to_string());
+    let (tcb_info, qe_identity) = (read(&collateral.tcb_info), read(&collateral.qe_identity));
+    let window = |document: &Result<Dated, String>| match document {
+        Ok(Dated {
+            issue_date,
+            next_update,
+            ..
+        }) => Window::from_json(issue_date, next_update),
+        Err(error) => Err(error.clone()),
+    };
     for (field, window) in [
-        ("TCB info validity", tcb_info),
-        ("QE identity validity", qe_identity),
+        ("TCB info validity", window(&tcb_info)),
+        ("QE identity validity", window(&qe_identity)),
         (
             "root CRL validity",
             Window::from_crl(&collateral.root_ca_crl),
@@ -35,6 +44,17 @@ pub(super) fn check(collateral: &TdxCollateral, now: SystemTime, checks: &mut Ch
             Err(error) => checks.fail(field, expected, format!("unreadable: {error}")),
         }
     }
+    tcb_info.ok()?.pce_id
+}
+
+/// What is read of TCB info and QE identity here; `dcap-qvl` reads the rest.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Dated {
+    issue_date: String,
+    next_update: String,
+    /// Only a TCB info has one.
+    pce_id: Option<String>,
 }
 
 struct Window {

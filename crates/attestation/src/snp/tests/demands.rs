@@ -169,6 +169,20 @@ fn each_violation_alone_fails_exactly_its_check() {
             guest.chip_id = [0; 64];
             demands.allowed_chip_ids = vec![[0; 64]];
         }),
+        ("ID_KEY_DIGEST", |guest, demands| {
+            guest.id_key_digest = [3; 48];
+            demands.trusted_id_key_digests = vec![[1; 48], [2; 48]];
+        }),
+        ("ID_KEY_DIGEST", |_, demands| {
+            demands.trusted_id_key_digests = vec![[0; 48]];
+        }),
+        ("AUTHOR_KEY_DIGEST", |guest, demands| {
+            (guest.key_info, guest.author_key_digest) = (0b1, [3; 48]);
+            demands.trusted_author_key_digests = vec![[1; 48]];
+        }),
+        ("AUTHOR_KEY_DIGEST", |_, demands| {
+            demands.trusted_author_key_digests = vec![[0; 48]];
+        }),
         ("mitigation vectors", |_, demands| {
             demands.minimum_mitigation_vector = 1
         }),
@@ -256,6 +270,22 @@ fn meeting_and_exceeding_a_minimum_are_both_accepted() {
         ..demands()
     };
     assert_eq!(failures(&guest, listed), [""; 0]);
+}
+
+#[test]
+fn any_of_the_trusted_id_and_author_keys_is_accepted_and_unlisted_ones_only_when_none_is_demanded()
+{
+    let guest = guest_with(|guest| {
+        guest.id_key_digest = [2; 48];
+        (guest.key_info, guest.author_key_digest) = (0b1, [4; 48]);
+    });
+    let listed = SnpDemands {
+        trusted_id_key_digests: vec![[1; 48], [2; 48]],
+        trusted_author_key_digests: vec![[4; 48]],
+        ..demands()
+    };
+    assert_eq!(failures(&guest, listed), [""; 0]);
+    assert_eq!(failures(&guest, demands()), [""; 0]);
 }
 
 #[test]

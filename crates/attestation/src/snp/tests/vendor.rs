@@ -46,6 +46,8 @@ fn reference_for(report: &Report, product: SnpProduct) -> ReferenceValue {
             platform_info: report.platform_info(),
             minimum_mitigation_vector: 0,
             allowed_chip_ids: vec![report.chip_id],
+            trusted_id_key_digests: Vec::new(),
+            trusted_author_key_digests: Vec::new(),
         }),
     }
 }

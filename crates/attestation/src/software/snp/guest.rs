@@ -81,6 +81,8 @@ pub struct SnpGuest {
     pub mitigations: MitigationVectors,
     /// KEY_INFO; the default 0 says VCEK, no author key, not masked.
     pub key_info: u32,
+    /// ID_KEY_DIGEST; zero, the default, for a guest without ID block.
+    pub id_key_digest: [u8; 48],
     /// AUTHOR_KEY_DIGEST.
     pub author_key_digest: [u8; 48],
     /// The certificate of the key that signs.
@@ -108,6 +110,7 @@ impl SnpGuest {
             chip_id: chip.id(),
             mitigations: MitigationVectors::default(),
             key_info: 0,
+            id_key_digest: [0; 48],
             author_key_digest: [0; 48],
             certificate: chip.certificate.clone(),
             crl: Vec::new(),
@@ -168,7 +171,7 @@ impl SnpGuest {
             report_data: report_data.0,
             measurement: self.measurement,
             host_data: self.policy_hash.0,
-            id_key_digest: [0; 48],
+            id_key_digest: self.id_key_digest,
             author_key_digest: self.author_key_digest,
             report_id,
             // No migration agent.
@@ -208,6 +211,8 @@ pub(super) fn demands() -> SnpDemands {
         platform_info: DEFAULT_PLATFORM_INFO,
         minimum_mitigation_vector: 0,
         allowed_chip_ids: Vec::new(),
+        trusted_id_key_digests: Vec::new(),
+        trusted_author_key_digests: Vec::new(),
     }
 }
 

@@ -11,13 +11,17 @@ use der::{Decode as _, Encode as _};
 use x509_cert::Certificate;
 use zeroize::Zeroizing;
 
-use crate::software::{
-    SoftwareTeeError,
-    directory::{self, CERTIFICATE, PRIVATE_KEY},
+use crate::{
+    TdxCollateral,
+    software::{
+        SoftwareTeeError,
+        directory::{self, CERTIFICATE, PRIVATE_KEY},
+    },
 };
 
 use super::{
-    HOUR, LIFETIME, TdxPck,
+    HOUR, LIFETIME, TdxCollateralFacts, TdxPck,
+    kept::Kept,
     profile::{self, Issuer, Subject},
     sha256,
 };
@@ -126,6 +130,12 @@ pub(super) struct Authority {
     pub(super) attestation: P256Key,
     pub(super) valid_from: SystemTime,
     pub(super) valid_to: SystemTime,
+    /// PCK certificate, DER.
+    pub(super) kept_pck: Kept<TdxPck, Vec<u8>>,
+    /// Signature over a QE report.
+    pub(super) kept_qe: Kept<Vec<u8>, Vec<u8>>,
+    /// Collateral; a PCK certificate (DER) that it revokes.
+    pub(super) kept_collateral: Kept<(TdxCollateralFacts, Option<Vec<u8>>), TdxCollateral>,
 }
 
 impl Authority {
@@ -174,6 +184,9 @@ impl Authority {
             attestation: P256Key::generate()?,
             valid_from: not_before,
             valid_to: not_after,
+            kept_pck: Kept::default(),
+            kept_qe: Kept::default(),
+            kept_collateral: Kept::default(),
         })
     }
 
@@ -210,11 +223,14 @@ impl Authority {
             attestation: P256Key::generate()?,
             valid_from: validity.not_before.to_system_time(),
             valid_to: validity.not_after.to_system_time(),
+            kept_pck: Kept::default(),
+            kept_qe: Kept::default(),
+            kept_collateral: Kept::default(),
             root,
         })
     }
 
-    /// The platform's certificate, DER, made anew for what `facts` say.
+    /// A certificate of the platform, DER, that says what `facts` say.
     pub(super) fn pck_certificate(&self, facts: &TdxPck) -> Result<Vec<u8>, SoftwareTeeError> {
         let subject = Subject {
             name: PCK,

@@ -42,8 +42,8 @@ pub(super) fn build(
     quote.extend([0; 20]);
     let mut report = td_report(guest, report_data);
     if guest.format == TdxQuoteFormat::V5 {
-        report.extend(guest.tee_tcb_svn);
-        report.extend([0; 48]);
+        report.extend(guest.tee_tcb_svn2.unwrap_or(guest.tee_tcb_svn));
+        report.extend(guest.mr_service_td);
         quote.extend(BODY_TD_REPORT_15.to_le_bytes());
         quote.extend(length(&report)?);
     }
@@ -65,7 +65,8 @@ fn td_report(guest: &TdxGuest, report_data: &ReportData) -> Vec<u8> {
     report.extend(guest.xfam);
     report.extend(guest.mr_td);
     report.extend(guest.mr_config_id);
-    report.extend([0; 96]); // MROWNER, MROWNERCONFIG
+    report.extend(guest.mr_owner);
+    report.extend(guest.mr_owner_config);
     report.extend(guest.rtmrs.as_flattened());
     report.extend(report_data.0);
     report
@@ -88,7 +89,8 @@ fn signature_data(
 
     let mut certification = Vec::new();
     certification.extend(&qe_report);
-    certification.extend(authority.pck.sign_fixed(&qe_report)?);
+    let sign = |report: &Vec<u8>| authority.pck.sign_fixed(report);
+    certification.extend(authority.kept_qe.get(qe_report, sign)?);
     certification.extend(short_length(&QE_AUTHENTICATION_DATA)?);
     certification.extend(QE_AUTHENTICATION_DATA);
     certification.extend(CERTIFICATION_PCK_CHAIN.to_le_bytes());

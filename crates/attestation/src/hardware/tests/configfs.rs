@@ -1,18 +1,13 @@
 //! A stand-in for the kernel that behaves as `Documentation/ABI/testing/configfs-tsm` says, with the software TEE as firmware.
 
-#![expect(clippy::expect_used, reason = "a stand-in of tests fails like a test")]
-
 use std::{collections::HashMap, io, sync::Mutex};
 
-use super::*;
+use super::{POLICY, REPORT_DATA, table_of, verify};
 use crate::{
-    Evidence, EvidenceVerifier as _, Issuer, PolicyHash, ReportData, SnpEvidence, Tee, Verifier,
-    snp::{CertificateGuid, encode_certificate_table},
-    software::fixture::{now, software_tee},
+    Evidence, Issuer, ReportData, Tee,
+    hardware::{AnswerError, ConfigfsIssuer, ConfigfsReports, ReportError, ReportTree},
+    software::fixture::software_tee,
 };
-
-const POLICY: PolicyHash = PolicyHash([3; 32]);
-const REPORT_DATA: ReportData = ReportData([4; 64]);
 
 #[derive(Debug, Default)]
 struct State {
@@ -58,19 +53,9 @@ impl Kernel {
     fn blobs(&self, data: [u8; 64]) -> io::Result<(Vec<u8>, Option<Vec<u8>>)> {
         let data = ReportData(self.forged.unwrap_or(data));
         match self.firmware.issue(&data).map_err(io::Error::other)? {
-            Evidence::Snp(SnpEvidence {
-                report,
-                vek,
-                ask,
-                ark,
-                ..
-            }) => {
-                let table = encode_certificate_table(&[
-                    (CertificateGuid::ARK, &ark),
-                    (CertificateGuid::ASK, &ask),
-                    (CertificateGuid::VCEK, &vek),
-                ]);
-                Ok((report, self.has_certificates.then_some(table)))
+            Evidence::Snp(evidence) => {
+                let table = table_of(&evidence);
+                Ok((evidence.report, self.has_certificates.then_some(table)))
             }
             Evidence::Tdx(evidence) => Ok((evidence.quote, None)),
             Evidence::Vtpm(_) => Err(io::Error::other("configfs-TSM has no vTPM evidence")),
@@ -125,16 +110,6 @@ impl ReportTree for &Kernel {
             _ => Err(missing()),
         }
     }
-}
-
-fn verify(evidence: &Evidence) {
-    let verifier = Verifier::new(
-        vec![software_tee().reference_value(evidence.tee())],
-        [POLICY],
-    );
-    verifier
-        .verify(evidence, &REPORT_DATA, now())
-        .expect("accepted");
 }
 
 #[test]
@@ -224,7 +199,10 @@ fn a_report_that_is_bound_to_other_data_is_refused() {
     };
     let issuer = ConfigfsIssuer::probe(&kernel).expect("probe");
     let error = issuer.evidence(&REPORT_DATA).expect_err("forged");
-    assert!(matches!(error, ReportError::ReportData), "{error}");
+    assert!(
+        matches!(error, ReportError::Answer(AnswerError::ReportData)),
+        "{error}"
+    );
 }
 
 #[test]

@@ -6,6 +6,10 @@
     reason = "helpers of tests fail like tests"
 )]
 
+mod attributes;
+mod tcb;
+mod warm;
+
 use std::{
     sync::OnceLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -17,6 +21,9 @@ use contrast_attestation::{
     appraisal::TdxDemands,
     software::{SoftwareTee, TdxGuest, TdxQuoteFormat},
 };
+
+/// What a test case changes about a guest.
+type Change = fn(&mut TdxGuest);
 
 const POLICY: PolicyHash = PolicyHash([7; 32]);
 const REPORT_DATA: ReportData = ReportData([9; 64]);
@@ -65,6 +72,27 @@ fn verify_demanding(change: impl FnOnce(&mut TdxDemands)) -> Result<VerifiedEvid
     change(demands);
     let evidence = guest().issue(&REPORT_DATA).expect("issues");
     verify_with(reference, &evidence, now())
+}
+
+/// Verifies what `change` makes of the default guest against what `demand` makes of the demands, at `time`.
+fn verify_both(
+    change: impl FnOnce(&mut TdxGuest),
+    demand: impl FnOnce(&mut TdxDemands),
+    time: SystemTime,
+) -> Result<VerifiedEvidence, VerifyError> {
+    let mut guest = guest();
+    change(&mut guest);
+    let mut reference = tee().reference_value(Tee::Tdx);
+    let Demands::Tdx(demands) = &mut reference.demands else {
+        panic!("TDX demands")
+    };
+    demand(demands);
+    let evidence = guest.issue(&REPORT_DATA).expect("issues");
+    verify_with(reference, &evidence, time)
+}
+
+fn verifier() -> Verifier {
+    Verifier::new(vec![tee().reference_value(Tee::Tdx)], [POLICY])
 }
 
 fn verify_tampered(change: impl FnOnce(&mut TdxEvidence)) -> Result<VerifiedEvidence, VerifyError> {
@@ -205,32 +233,6 @@ fn accepts_an_alternative_of_rtmr0_and_nothing_else() {
 }
 
 #[test]
-fn rejects_debug_and_profiling_attributes() {
-    for bit in [0x01, 0x10, 0x20, 0x40] {
-        let changed = verify_changed(|guest| guest.td_attributes[0] |= bit);
-        assert_only(
-            changed,
-            "TD ATTRIBUTES debug and profiling",
-            &format!("{bit:02x}"),
-        );
-    }
-}
-
-#[test]
-fn rejects_attributes_that_no_td_may_have() {
-    // Bit 29: migratable. Bit 28: SEPT_VE_DISABLE must be set. Bit 40: reserved.
-    let migratable = verify_changed(|guest| guest.td_attributes[3] |= 0x20);
-    assert_only(migratable, SIGNATURES, "migration");
-    let sept_ve = verify_changed(|guest| guest.td_attributes[3] = 0);
-    assert_only(sept_ve, SIGNATURES, "SEPT_VE_DISABLE");
-    assert_only(
-        verify_changed(|guest| guest.td_attributes[5] = 1),
-        SIGNATURES,
-        "Reserved",
-    );
-}
-
-#[test]
 fn rejects_an_unknown_policy_and_bytes_behind_it() {
     let other = verify_changed(|guest| guest.mr_config_id[31] ^= 1);
     assert_only(other, "MRCONFIGID", "07070707");
@@ -243,43 +245,6 @@ fn rejects_report_data_of_another_connection() {
     let evidence = guest().issue(&ReportData([8; 64])).expect("issues");
     let result = verify_with(tee().reference_value(Tee::Tdx), &evidence, now());
     assert_only(result, "REPORTDATA", "0808");
-}
-
-#[test]
-fn rejects_each_outdated_component_with_its_advisory() {
-    let expected = "OutOfDate (SOFTWARE-SA-00001)";
-    assert_only(
-        verify_changed(|guest| guest.tee_tcb_svn[0] = 3),
-        "TCB status",
-        expected,
-    );
-    assert_only(
-        verify_changed(|guest| guest.tee_tcb_svn[2] = 1),
-        "TCB status",
-        expected,
-    );
-    assert_only(
-        verify_changed(|guest| guest.qe_isv_svn = 2),
-        "TCB status",
-        expected,
-    );
-}
-
-#[test]
-fn rejects_components_below_every_level() {
-    let module = verify_changed(|guest| guest.tee_tcb_svn[0] = 1);
-    assert_only(module, SIGNATURES, "ISVSVN");
-    assert_only(
-        verify_changed(|guest| guest.tee_tcb_svn[2] = 0),
-        "TCB level",
-        "below every level",
-    );
-    assert_only(
-        verify_changed(|guest| guest.tee_tcb_svn[1] = 9),
-        SIGNATURES,
-        "TDX_09",
-    );
-    assert_among(verify_changed(|guest| guest.qe_isv_svn = 1), SIGNATURES, "");
 }
 
 #[test]
