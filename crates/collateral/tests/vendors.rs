@@ -179,7 +179,7 @@ fn a_vcek_of_another_tcb_is_replaced() {
 }
 
 #[test]
-fn a_quote_alone_is_completed_by_pcs_and_verifies_but_for_its_old_tcb() {
+fn a_quote_alone_is_completed_by_pcs_and_verifies_but_for_what_it_says_of_itself() {
     let Some((quote, pcs)) = sapphire_rapids() else {
         return;
     };
@@ -194,10 +194,9 @@ fn a_quote_alone_is_completed_by_pcs_and_verifies_but_for_its_old_tcb() {
         .iter()
         .filter(|check| !check.passed)
         .collect();
-    let [check] = failed.as_slice() else {
-        panic!("{failed:?}");
-    };
-    assert!(check.field.starts_with("TCB"), "{check}");
+    let fields: Vec<_> = failed.iter().map(|check| check.field.as_str()).collect();
+    // A machine before its launch: nothing fails that signatures, certificates or collateral say.
+    assert_eq!(fields, ["TCB level", "TD ATTRIBUTES SEPT_VE_DISABLE"]);
 }
 
 /// What evidence of the quote carries of a QE identity, after it was completed.
