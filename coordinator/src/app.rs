@@ -16,7 +16,7 @@ use contrast_atls::{
 };
 use contrast_attestation::{Issuer, PlatformError};
 use contrast_clock::{Entropy, SystemEntropy, SystemWallClock, WallClock};
-use contrast_collateral::{Collateral, CompletingIssuer, OptionsError};
+use contrast_collateral::{AzureImds, Collateral, CompletingIssuer, OptionsError};
 use contrast_proto::{mesh::mesh_api_server::MeshApiServer, user::user_api_server::UserApiServer};
 use contrast_telemetry::{
     drain::{self, Watcher},
@@ -113,7 +113,7 @@ impl Surroundings {
     /// # Errors
     /// When there is no TEE to ask, or the data directory cannot be used.
     pub fn of(config: &Config) -> Result<Self, AppError> {
-        let issuer = config.issuer().issuer()?;
+        let issuer = config.issuer().issuer_on(AzureImds::shared())?;
         if config.insecure_software_tee.is_some() {
             tracing::warn!(
                 "INSECURE: this Coordinator proves itself with a software TEE; whoever can read its directory can \

@@ -38,6 +38,7 @@ fn manifest(deployment: &Deployment) -> Manifest {
         panic!("another TEE");
     };
     let milan = ReferenceValue {
+        vtpm: None,
         name: String::new(),
         root: Root::Vendor,
         demands: Demands::Snp(demands),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use contrast_attestation::{
-    Evidence, Issuer as _, PolicyHash, ReportData,
+    Evidence, Issuer as _, PolicyHash, ReportData, Tee,
     snp::{CertificateGuid, encode_certificate_table},
     software::SoftwareTee,
 };
@@ -55,6 +55,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     seed("tpm_quote", 0, &tpm_quote())?;
+    for (number, kind) in (10..).zip([Tee::Snp, Tee::Tdx]) {
+        let evidence = tee.vtpm_guest(kind, PolicyHash([1; 32]))?.issue(&data)?;
+        seed("evidence_frame", number, &evidence.encode())?;
+        if let Evidence::Vtpm(vtpm) = evidence {
+            seed("hcl_report", number, &vtpm.hcl_report)?;
+            seed("tpm_quote", number, &vtpm.tpm_quote)?;
+            let quote = [
+                sized(&vtpm.tpm_quote),
+                vec![0, 0x14, 0, 0x0B],
+                sized(&vtpm.tpm_signature),
+            ]
+            .concat();
+            let length = u32::try_from(quote.len())?.to_be_bytes();
+            let body = [length.as_slice(), &quote, &[0; 5]].concat();
+            seed("tpm_response", number, &response(0x8002, &body))?;
+            let mut body = vec![0, 0, 0, 1, 0, 0, 0, 1, 0, 0x0B, 3, 0x10, 1, 0, 0, 0, 0, 2];
+            body.extend(vtpm.pcr_values.iter().flat_map(|value| sized(value)));
+            seed("tpm_response", number + 10, &response(0x8001, &body))?;
+        }
+    }
     Ok(())
 }
 
@@ -64,6 +84,20 @@ fn seed(target: &str, number: u32, bytes: &[u8]) -> std::io::Result<()> {
         .join(target);
     fs::create_dir_all(&directory)?;
     fs::write(directory.join(format!("seed-{number}")), bytes)
+}
+
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    [&length.to_be_bytes(), bytes].concat()
+}
+
+fn response(tag: u16, body: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(body.len() + 10).unwrap_or(u32::MAX);
+    let mut bytes = tag.to_be_bytes().to_vec();
+    bytes.extend(size.to_be_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(body);
+    bytes
 }
 
 fn hcl(report: &[u8], report_type: u32, hash_type: u32) -> Vec<u8> {

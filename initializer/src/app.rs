@@ -4,6 +4,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use contrast_atls::{ClientConfig, Identity, IdentityError, Limits};
 use contrast_attestation::PlatformError;
 use contrast_clock::{SystemWallClock, WallClock};
+use contrast_collateral::AzureImds;
 use contrast_telemetry::drain;
 
 use crate::{Config, Enrolled, InstallError, enroll, install, renewal_delay};
@@ -58,7 +59,7 @@ async fn enroll_and_renew(config: &Config) -> Result<(), AppError> {
     let identity = Arc::new(Identity::generate(clock.now())?);
     let client = ClientConfig {
         identity,
-        issuer: Some(config.issuer().issuer()?),
+        issuer: Some(config.issuer().issuer_on(AzureImds::shared())?),
         verifier: None,
         clock: Arc::clone(&clock),
         limits: Limits::client(),

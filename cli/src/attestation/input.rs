@@ -7,15 +7,16 @@ use std::{
 
 use clap::Args;
 use contrast_attestation::{
-    Evidence, EvidenceFormatError, SnpEvidence, TdxEvidence, Tee,
+    Evidence, EvidenceFormatError, SnpCertificates, SnpEvidence, TdxEvidence, Tee,
     snp::{self, Report, ReportFormatError, SigningKey},
     tdx::{CollateralKey, QuoteDetails, QuoteFormatError},
     vtpm::{HclReport, HclReportError},
 };
-use contrast_collateral::{Bundle, BundleError, Collateral, Completion, Item};
+use contrast_collateral::{Bundle, BundleError, Collateral, Completion, Item, thim_certificates};
 use der::Decode as _;
 use x509_cert::Certificate;
 
+use super::vtpm::TpmInputError;
 use crate::{
     diagnostic::Diagnose,
     exit::Exit,
@@ -34,11 +35,11 @@ pub struct EvidenceArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tdx_quote", "azure"])]
     pub snp_report: Option<PathBuf>,
 
-    /// VCEK or VLEK certificate of the report's signer, DER or PEM
+    /// VCEK or VLEK certificate of the report's signer, DER or PEM, or the answer of Azure's metadata service with it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tdx_quote", "evidence"])]
     pub vek: Option<PathBuf>,
 
-    /// ASK (or ASVK) and ARK, PEM as AMD serves them, or DER; may be repeated [default: AMD's for VCEKs, built in]
+    /// ASK (or ASVK) and ARK, PEM as AMD serves them, DER, or the answer of Azure's metadata service; may be repeated [default: AMD's for VCEKs, built in]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tdx_quote", "evidence"])]
     pub chain: Vec<PathBuf>,
 
@@ -69,6 +70,10 @@ pub struct EvidenceArgs {
     /// Signature of the vTPM's quote, TPMT_SIGNATURE or its bare RSA signature
     #[arg(long, value_name = "FILE", requires = "tpm_quote")]
     pub tpm_signature: Option<PathBuf>,
+
+    /// Values of the quoted SHA-256 PCRs, as `tpm2_pcrread sha256` prints them
+    #[arg(long, value_name = "FILE", requires = "tpm_quote")]
+    pub tpm_pcrs: Option<PathBuf>,
 
     /// What the vendor publishes: directories or files with answers of AMD's KDS or Intel's PCS (VCEKs, chains, CRLs, TCB
     /// infos, QE identities), recognised by content, as `contrast collateral fetch` writes them; may be repeated
@@ -144,6 +149,17 @@ pub enum InputError {
         "the HCL report is of a TDX machine; give the quote over its TDREPORT with --tdx-quote, and its --collateral"
     )]
     NoQuote,
+    /// The files of the TPM are not what they should be.
+    #[error(transparent)]
+    Tpm(#[from] TpmInputError),
+    /// An answer of Azure's metadata service that is none.
+    #[error("`{}` {problem}", .path.display())]
+    Thim {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Collateral that cannot be read.
     #[error("cannot use --collateral")]
     Collateral(#[from] BundleError),
@@ -190,7 +206,8 @@ impl EvidenceArgs {
     pub fn read(&self, now: SystemTime) -> Result<Completion, InputError> {
         if let Some(path) = &self.azure {
             let bytes = workspace::read("HCL report", path, "")?;
-            return self.read_azure(&hcl_report(&bytes, path)?, path, now);
+            let hardware = self.read_azure(&hcl_report(&bytes, path)?, path, now)?;
+            return self.vtpm(bytes, hardware);
         }
         match (&self.snp_report, &self.tdx_quote, &self.evidence) {
             (Some(path), ..) => {
@@ -231,13 +248,19 @@ impl EvidenceArgs {
     fn snp(&self, bytes: Vec<u8>, path: &Path, now: SystemTime) -> Result<Completion, InputError> {
         let report = report(&bytes, path)?;
         let vek = match &self.vek {
-            Some(vek) => certificates(vek, "VCEK or VLEK certificate")?.swap_remove(0),
+            Some(vek) => match thim(vek)? {
+                Some(answer) => answer.vek,
+                None => certificates(vek, "VCEK or VLEK certificate")?.swap_remove(0),
+            },
             None if self.collateral.is_empty() => return Err(InputError::NoVek),
             None => Vec::new(),
         };
         let mut chain = Vec::new();
         for file in &self.chain {
-            chain.extend(certificates(file, "chain of certificates")?);
+            match thim(file)? {
+                Some(answer) => chain.extend([answer.ask, answer.ark]),
+                None => chain.extend(certificates(file, "chain of certificates")?),
+            }
         }
         let (ask, ark) = match chain.is_empty() {
             // The collateral may name the product, or hold the chain.
@@ -307,6 +330,14 @@ fn readable(evidence: Evidence, path: &Path) -> Result<Evidence, InputError> {
     match &evidence {
         Evidence::Snp(snp) => report(&snp.report, path).map(drop)?,
         Evidence::Tdx(tdx) => details(&tdx.quote, path).map(drop)?,
+        Evidence::Vtpm(vtpm) => {
+            let hcl = hcl_report(&vtpm.hcl_report, path)?;
+            match vtpm.hardware.evidence(&hcl) {
+                Evidence::Snp(snp) => report(&snp.report, path).map(drop)?,
+                Evidence::Tdx(tdx) => details(&tdx.quote, path).map(drop)?,
+                _ => {}
+            }
+        }
         _ => {}
     }
     Ok(evidence)
@@ -369,13 +400,18 @@ fn sorted(chain: Vec<Vec<u8>>) -> Result<(Vec<u8>, Vec<u8>), InputError> {
     }
 }
 
-/// The RSA signature in a TPMT_SIGNATURE (algorithm, hash, size, signature), or the bytes as they are.
-pub fn bare_signature(bytes: &[u8]) -> &[u8] {
-    // TPM_ALG_RSASSA, TPM_ALG_SHA256.
-    match bytes.strip_prefix(&[0x00, 0x14, 0x00, 0x0B]) {
-        Some(rest) => rest.get(2..).unwrap_or_default(),
-        None => bytes,
+/// The certificates in an answer of Azure's metadata service (JSON); none when the file is no JSON.
+fn thim(path: &Path) -> Result<Option<SnpCertificates>, InputError> {
+    let bytes = workspace::read("certificates", path, "")?;
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Ok(None);
     }
+    thim_certificates(&bytes)
+        .map(Some)
+        .map_err(|problem| InputError::Thim {
+            path: path.to_owned(),
+            problem,
+        })
 }
 
 /// At least one certificate, DER.

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use x509_cert::Certificate;
 
+use super::vtpm;
 use crate::output::{Paint, Render};
 
 /// The contents of a file as a tree of names and values.
@@ -37,36 +38,49 @@ impl Inspection {
         if let Some(tree) = table_tree(bytes) {
             return Some(Self(tree));
         }
-        match Evidence::decode(bytes).ok()? {
-            Evidence::Snp(evidence) => {
-                let report = Report::parse(&evidence.report).ok()?;
-                let product = report.product().or_else(|| {
-                    snp::Endorsement::read(&evidence.vek).map(|endorsement| endorsement.product)
-                });
-                let mut tree = report_tree(&report, product);
-                tree["certificates"] = json!({
-                    "vek": size(&evidence.vek),
-                    "ask": size(&evidence.ask),
-                    "ark": size(&evidence.ark),
-                    "crl": size(&evidence.crl),
-                });
-                Some(Self(tree))
-            }
-            Evidence::Tdx(evidence) => {
-                let mut tree = quote_tree(&QuoteDetails::parse(&evidence.quote).ok()?);
-                tree["collateral"] = match evidence.collateral {
-                    Some(collateral) => json!({
-                        "tcb_info": size(collateral.tcb_info.as_bytes()),
-                        "qe_identity": size(collateral.qe_identity.as_bytes()),
-                        "root_ca_crl": size(&collateral.root_ca_crl),
-                        "pck_crl": size(&collateral.pck_crl),
-                    }),
-                    None => json!("none"),
-                };
-                Some(Self(tree))
-            }
-            _ => None,
+        evidence_tree(&Evidence::decode(bytes).ok()?).map(Self)
+    }
+}
+
+fn evidence_tree(evidence: &Evidence) -> Option<Value> {
+    match evidence {
+        Evidence::Snp(evidence) => {
+            let report = Report::parse(&evidence.report).ok()?;
+            let product = report.product().or_else(|| {
+                snp::Endorsement::read(&evidence.vek).map(|endorsement| endorsement.product)
+            });
+            let mut tree = report_tree(&report, product);
+            tree["certificates"] = json!({
+                "vek": size(&evidence.vek),
+                "ask": size(&evidence.ask),
+                "ark": size(&evidence.ark),
+                "crl": size(&evidence.crl),
+            });
+            Some(tree)
         }
+        Evidence::Tdx(evidence) => {
+            let mut tree = quote_tree(&QuoteDetails::parse(&evidence.quote).ok()?);
+            tree["collateral"] = match &evidence.collateral {
+                Some(collateral) => json!({
+                    "tcb_info": size(collateral.tcb_info.as_bytes()),
+                    "qe_identity": size(collateral.qe_identity.as_bytes()),
+                    "root_ca_crl": size(&collateral.root_ca_crl),
+                    "pck_crl": size(&collateral.pck_crl),
+                }),
+                None => json!("none"),
+            };
+            Some(tree)
+        }
+        Evidence::Vtpm(evidence) => {
+            let hcl = HclReport::parse(&evidence.hcl_report).ok()?;
+            let mut tree = hcl_tree(&hcl);
+            tree["kind"] = json!(format!("{} evidence through a virtual TPM", hcl.tee));
+            tree["hardware_report"] = evidence_tree(&evidence.hardware.evidence(&hcl))?;
+            tree["tpm_quote"] = vtpm::quote_tree(&evidence.tpm_quote, &evidence.pcr_values);
+            tree["tpm_signature"] = json!(size(&evidence.tpm_signature));
+            Some(tree)
+        }
+        _ => None,
     }
 }
 

@@ -18,9 +18,10 @@ use super::{read_manifest, warn_if_insecure};
 use crate::{
     args::FormatArgs,
     attestation::{
-        input::{EvidenceArgs, bare_signature, hcl_report},
+        input::{EvidenceArgs, hcl_report},
         inspect::Inspection,
         verdict::Verdict,
+        vtpm::bare_signature,
     },
     diagnostic::{Diagnose, Failure},
     exit::Exit,
@@ -41,7 +42,7 @@ pub struct AttestationArgs {
 pub enum AttestationCommand {
     /// Print what a report, a quote or an evidence file says, without verifying it
     Inspect {
-        /// SEV-SNP attestation report or certificate table, TDX quote, or evidence file
+        /// SEV-SNP attestation report or certificate table, TDX quote, HCL report, or evidence file
         #[arg(value_name = "FILE")]
         file: PathBuf,
 
@@ -62,7 +63,7 @@ pub struct VerifyEvidenceArgs {
 
     /// Manifest whose reference values and policies the evidence must meet; without one only signatures and the platform
     /// are verified
-    #[arg(short, long, value_name = "FILE", conflicts_with = "azure")]
+    #[arg(short, long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
 
     /// Report data that the evidence must carry, 128 hex digits
@@ -98,7 +99,7 @@ pub(super) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
 
 /// The file is of no kind that this version knows.
 #[derive(Debug, thiserror::Error)]
-#[error("`{}` is neither an SEV-SNP attestation report or certificate table, nor a TDX quote, nor an evidence file", .path.display())]
+#[error("`{}` is neither an SEV-SNP attestation report or certificate table, nor a TDX quote, nor an HCL report, nor an evidence file", .path.display())]
 struct UnknownFile {
     path: PathBuf,
 }
@@ -147,14 +148,17 @@ fn verify(args: &VerifyEvidenceArgs, output: &Output) -> Result<(), Failure> {
         .map_or_else(|| SystemWallClock.now(), SystemTime::from);
     let at = DateTime::<Utc>::from(now).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let verdict = match (&args.evidence.azure, &args.manifest) {
-        (Some(path), _) => azure(args, path, now, at, output)?,
-        (None, Some(path)) => {
+        // Without the values of the PCRs there is no evidence to be compared with a manifest, but signatures can be verified.
+        (Some(path), None) if args.evidence.tpm_pcrs.is_none() => {
+            azure(args, path, now, at, output)?
+        }
+        (_, Some(path)) => {
             let evidence = told(args.evidence.read(now)?, output);
             let manifest = read_manifest(path)?;
             warn_if_insecure(&manifest, output);
             appraise(args, &evidence, &manifest, now, at)
         }
-        (None, None) => {
+        (_, None) => {
             let evidence = told(args.evidence.read(now)?, output);
             let authenticity =
                 authenticate(&evidence, Root::Vendor, args.report_data.as_ref(), now);
@@ -219,9 +223,12 @@ fn appraise(
     at: String,
 ) -> Verdict {
     // Without --report-data any will do: the file's reader has no connection that it could be bound to.
-    let shown = || evidence.report_data().unwrap_or(ReportData([0; 64]));
-    let report_data = args.report_data.unwrap_or_else(shown);
-    match manifest.verifier().verify(evidence, &report_data, now) {
+    let verifier = manifest.verifier();
+    let outcome = match &args.report_data {
+        Some(report_data) => verifier.verify(evidence, report_data, now),
+        None => verifier.verify_unbound(evidence, now),
+    };
+    match outcome {
         Ok(verified) => Verdict::accepted(&verified, at),
         Err(VerifyError::Refused(report)) => {
             Verdict::refused(evidence.tee(), at).with_report(&report)

@@ -1,19 +1,23 @@
 //! `contrast manifest`: work on a manifest file.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     path::PathBuf,
 };
 
 use clap::{Args, Subcommand};
 use contrast_attestation::{
-    Evidence,
+    Evidence, VtpmEvidence,
     appraisal::{SnpDemands, SnpProduct},
     snp::{self, Report},
     tdx::QuoteDetails,
+    vtpm::TpmQuote,
 };
 use contrast_clock::{SystemWallClock, WallClock as _};
-use contrast_manifest::{ManifestDocument, ManifestError, SnpReferenceValue, TdxReferenceValue};
+use contrast_manifest::{
+    ManifestDocument, ManifestError, SnpReferenceValue, TdxReferenceValue, VtpmDocument,
+};
 use serde::Serialize;
 
 use crate::{
@@ -73,6 +77,10 @@ enum FillError {
         "cannot tell the product of this report: version 2 has no CPUID fields, and the certificate is none of a VCEK or VLEK"
     )]
     Product,
+    #[error(
+        "the HCL report or the TPM quote in the evidence cannot be read; `contrast attestation inspect` shows what can"
+    )]
+    Vtpm,
     #[error("`{}` has no reference value for {wanted}", .path.display())]
     NoReferenceValue { path: PathBuf, wanted: String },
 }
@@ -104,7 +112,7 @@ struct Filled {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Value {
-    field: &'static str,
+    field: String,
     value: String,
 }
 
@@ -167,7 +175,18 @@ fn fill(
         wanted,
     };
     let values = &mut document.reference_values;
-    match evidence {
+    let (hardware, pcrs) = match evidence {
+        Evidence::Vtpm(vtpm) => {
+            let hardware = vtpm.hardware_evidence().map_err(|_| FillError::Vtpm)?;
+            (hardware, Some(pcrs_of(vtpm)?))
+        }
+        direct => (direct.clone(), None),
+    };
+    let through = match pcrs {
+        Some(_) => " through a vTPM",
+        None => "",
+    };
+    match &hardware {
         Evidence::Snp(evidence) => {
             let report = Report::parse(&evidence.report).map_err(|_| FillError::Product)?;
             let product = report
@@ -178,24 +197,74 @@ fn fill(
                 .ok_or(FillError::Product)?;
             let observed = observed_snp(&report, product);
             let fits = |value: &SnpReferenceValue| {
-                value.product_name.is_empty() || value.product_name == observed.product_name
+                let is_products =
+                    value.product_name.is_empty() || value.product_name == observed.product_name;
+                let is_empty = value.trusted_measurement.is_empty();
+                is_products && is_for(value.vtpm.as_ref(), is_empty, pcrs.is_some())
             };
             let (index, value) = values
                 .snp
                 .iter_mut()
                 .enumerate()
                 .find(|(_, value)| fits(value))
-                .ok_or_else(|| missing(format!("SEV-SNP on {product}")))?;
-            Ok((format!("snp[{index}]"), fill_snp(value, observed)))
+                .ok_or_else(|| missing(format!("SEV-SNP on {product}{through}")))?;
+            let mut filled = fill_snp(value, observed);
+            filled.extend(fill_pcrs(&mut value.vtpm, pcrs.as_ref()));
+            Ok((format!("snp[{index}]"), filled))
         }
         Evidence::Tdx(evidence) => {
-            let wanted = || missing("TDX".into());
+            let wanted = || missing(format!("TDX{through}"));
             let quote = QuoteDetails::parse(&evidence.quote).map_err(|_| wanted())?;
-            let value = values.tdx.first_mut().ok_or_else(wanted)?;
-            Ok(("tdx[0]".into(), fill_tdx(value, &quote)))
+            let mut entries = values.tdx.iter_mut().enumerate();
+            let (index, value) = entries
+                .find(|(_, value)| {
+                    is_for(value.vtpm.as_ref(), value.mr_td.is_empty(), pcrs.is_some())
+                })
+                .ok_or_else(wanted)?;
+            let mut filled = fill_tdx(value, &quote);
+            filled.extend(fill_pcrs(&mut value.vtpm, pcrs.as_ref()));
+            Ok((format!("tdx[{index}]"), filled))
         }
         other => Err(missing(other.tee().to_string())),
     }
+}
+
+/// Whether a reference value is for such evidence. One without measurement and without `VTPM` is for either; one with a
+/// measurement of a guest must not become one of a paravisor.
+fn is_for(vtpm: Option<&VtpmDocument>, is_empty: bool, through_vtpm: bool) -> bool {
+    match vtpm {
+        Some(_) => through_vtpm,
+        None => !through_vtpm || is_empty,
+    }
+}
+
+type Pcrs = BTreeMap<u8, [u8; 32]>;
+
+fn pcrs_of(evidence: &VtpmEvidence) -> Result<Pcrs, FillError> {
+    let quote = TpmQuote::parse(&evidence.tpm_quote).map_err(|_| FillError::Vtpm)?;
+    let pairs = quote.pcrs.into_iter().zip(&evidence.pcr_values);
+    Ok(pairs.map(|(index, value)| (index, *value)).collect())
+}
+
+/// Fills PCR 4 and every PCR that is listed without a value.
+fn fill_pcrs(slot: &mut Option<VtpmDocument>, pcrs: Option<&Pcrs>) -> Vec<Value> {
+    let mut filled = Vec::new();
+    let Some(pcrs) = pcrs else {
+        return filled;
+    };
+    let document = slot.get_or_insert_default();
+    document.pcrs.entry("4".into()).or_default();
+    for (key, value) in &mut document.pcrs {
+        let seen = key.parse().ok().and_then(|index: u8| pcrs.get(&index));
+        if let (true, Some(seen)) = (value.is_empty(), seen) {
+            *value = hex::encode(seen);
+            filled.push(Value {
+                field: format!("VTPM.PCRs.{key}"),
+                value: value.clone(),
+            });
+        }
+    }
+    filled
 }
 
 /// What the report itself meets. Its TCB is the committed one: the firmware cannot fall below it.
@@ -246,7 +315,7 @@ fn fill_snp(value: &mut SnpReferenceValue, observed: SnpReferenceValue) -> Vec<V
         if let (None, Some(seen)) = (&slot, seen) {
             *slot = Some(seen);
             filled.push(Value {
-                field,
+                field: field.into(),
                 value: seen.to_string(),
             });
         }
@@ -297,6 +366,7 @@ fn fill_tdx(value: &mut TdxReferenceValue, quote: &QuoteDetails) -> Vec<Value> {
 fn text(field: &'static str, slot: &mut String, seen: String, filled: &mut Vec<Value>) {
     if slot.is_empty() {
         slot.clone_from(&seen);
+        let field = field.into();
         filled.push(Value { field, value: seen });
     }
 }
@@ -310,6 +380,7 @@ fn option<T: Serialize>(
     if let (None, Some(seen)) = (&slot, seen) {
         let value = serde_json::to_string(&seen).unwrap_or_default();
         *slot = Some(seen);
+        let field = field.into();
         filled.push(Value { field, value });
     }
 }

@@ -188,6 +188,7 @@ fn metal(tee: Tee, document: &mut ManifestDocument) {
         name: platform.to_owned(),
         root: Root::Vendor,
         demands,
+        vtpm: None,
     };
     document.reference_values.push(&reference, platform);
     // Zeros are no values: the validator asks for what is absent.

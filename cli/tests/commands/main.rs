@@ -1,6 +1,6 @@
 //! Drives the real `contrast` binary; one module for each command.
 
-#![expect(clippy::expect_used, reason = "a test may panic")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod attestation;
 mod collateral;
@@ -11,3 +11,5 @@ mod help;
 mod insecure_tee;
 mod set;
 mod verify;
+#[cfg(feature = "software-tee")]
+mod vtpm;

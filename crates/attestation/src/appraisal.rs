@@ -2,7 +2,12 @@
 //!
 //! These are the verifier's own types; `contrast-manifest` makes them from `manifest.json`.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use crate::Tee;
 
 /// Everything that one kind of platform must show to be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +18,19 @@ pub struct ReferenceValue {
     pub root: Root,
     /// What the signed evidence must say.
     pub demands: Demands,
+    /// What the guest's virtual TPM must say. With it, only evidence that comes through a vTPM is accepted; without, only evidence
+    /// that comes from the hardware itself.
+    pub vtpm: Option<VtpmDemands>,
+}
+
+/// What a TPM quote must show, beside the policy in PCR 8.
+///
+/// The hardware's report measures the paravisor alone, which starts whatever the host gives it. The PCRs are what pins the guest:
+/// without PCR 4, which measures the boot loader or unified kernel image, any guest could claim any policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VtpmDemands {
+    /// Values of SHA-256 PCRs by index. PCR 8 is never among them: its value follows from the policies.
+    pub pcrs: BTreeMap<u8, [u8; 32]>,
 }
 
 /// Trust anchor of a reference value.
@@ -39,6 +57,16 @@ pub enum Demands {
     Snp(SnpDemands),
     /// Intel TDX.
     Tdx(TdxDemands),
+}
+
+impl Demands {
+    /// The TEE whose evidence can meet them.
+    pub fn tee(&self) -> Tee {
+        match self {
+            Self::Snp(_) => Tee::Snp,
+            Self::Tdx(_) => Tee::Tdx,
+        }
+    }
 }
 
 /// AMD product line; each has its own root and certificate chain.

@@ -4,7 +4,7 @@ use crate::{
     CheckList, Evidence, PolicyHash, ReportData, Root, Tee,
     proof::Facts,
     snp, tdx,
-    vtpm::{HclReport, TpmQuote},
+    vtpm::{HclReport, TpmQuote, VtpmEvidence},
 };
 
 /// What is known about evidence when there is no reference value to compare it with: whether genuine hardware signed it, at a
@@ -14,6 +14,8 @@ pub struct Authenticity {
     tee: Tee,
     checks: CheckList,
     facts: Option<Facts>,
+    /// Whether the report data of the hardware's report is that of a paravisor: then its policy hash is none of ours.
+    through_vtpm: bool,
 }
 
 impl Authenticity {
@@ -32,9 +34,10 @@ impl Authenticity {
         &self.checks
     }
 
-    /// The policy hash that was signed, when the signatures hold.
+    /// The policy hash that was signed, when the signatures hold. None for vTPM evidence: PCR 8 shows only the hash of it.
     pub fn policy_hash(&self) -> Option<PolicyHash> {
-        self.facts.as_ref().map(|facts| facts.policy_hash)
+        let facts = self.facts.as_ref().filter(|_| !self.through_vtpm);
+        facts.map(|facts| facts.policy_hash)
     }
 
     /// The launch measurement that was signed, when the signatures hold.
@@ -55,6 +58,7 @@ pub fn authenticate(
     let facts = match evidence {
         Evidence::Snp(evidence) => snp::authenticate(evidence, root, now, &mut checks),
         Evidence::Tdx(evidence) => tdx::authenticate(evidence, root, now, &mut checks),
+        Evidence::Vtpm(evidence) => return authenticate_vtpm(evidence, root, report_data, now),
     };
     if let Some(expected) = report_data {
         match evidence.report_data() {
@@ -70,7 +74,35 @@ pub fn authenticate(
         tee: evidence.tee(),
         checks,
         facts,
+        through_vtpm: false,
     }
+}
+
+fn authenticate_vtpm(
+    evidence: &VtpmEvidence,
+    root: Root,
+    report_data: Option<&ReportData>,
+    now: SystemTime,
+) -> Authenticity {
+    let mut checks = CheckList::default();
+    let Some(hcl) = HclReport::read(&evidence.hcl_report, &mut checks) else {
+        return Authenticity {
+            tee: evidence.hardware.tee(),
+            checks,
+            facts: None,
+            through_vtpm: true,
+        };
+    };
+    let quote = SignedTpmQuote {
+        message: &evidence.tpm_quote,
+        signature: &evidence.tpm_signature,
+    };
+    let hardware = evidence.hardware.evidence(&hcl);
+    let mut authenticity = authenticate_azure(&hcl, &hardware, Some(quote), root, report_data, now);
+    if let Ok(quote) = TpmQuote::parse(&evidence.tpm_quote) {
+        quote.check_values(&evidence.pcr_values, &mut authenticity.checks);
+    }
+    authenticity
 }
 
 /// A TPM quote as the TPM returned it.
@@ -95,6 +127,7 @@ pub fn authenticate_azure(
 ) -> Authenticity {
     let bound = hcl.expected_report_data();
     let mut authenticity = authenticate(evidence, root, Some(&bound), now);
+    authenticity.through_vtpm = true;
     let checks = &mut authenticity.checks;
     checks.equal("HCL report type", &hcl.tee, &evidence.tee());
     hcl.check(checks);

@@ -1,12 +1,18 @@
 use contrast_proto::evidence as wire;
 use prost::Message;
 
-use crate::{ReportData, Tee, snp, tdx};
+use crate::{
+    ReportData, SnpCertificates, Tee, VtpmEvidence, VtpmHardware, snp, tdx, vtpm::HCL_BYTES_MAX,
+};
 
 const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 const CRL_BYTES_MAX: usize = 64 * 1024;
 /// A quote is about 5000 bytes; Intel's own library has room for as many as this.
 pub(crate) const QUOTE_BYTES_MAX: usize = 16 * 1024;
+/// TPMS_ATTEST of a quote has at most 200 bytes or so; a signature by an RSA-8192 key has 1024.
+const TPM_BYTES_MAX: usize = 1024;
+/// PCRs that one selection can name: TPMs have 24.
+const PCRS_MAX: usize = 32;
 
 /// Evidence of one confidential VM, as it travels. Nothing in it is trusted yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +22,8 @@ pub enum Evidence {
     Snp(SnpEvidence),
     /// Intel TDX.
     Tdx(TdxEvidence),
+    /// SEV-SNP or TDX below a paravisor with a virtual TPM.
+    Vtpm(VtpmEvidence),
 }
 
 /// An SEV-SNP attestation report with its certificates; sizes and encodings as in `evidence.proto`.
@@ -73,8 +81,24 @@ pub enum EvidenceFormatError {
     #[error("evidence is not a valid protobuf message")]
     NotProtobuf(#[source] prost::DecodeError),
     /// No kind that this version knows.
-    #[error("evidence holds no kind that this version knows; expected SEV-SNP or TDX")]
+    #[error(
+        "evidence holds no kind that this version knows; expected SEV-SNP, TDX, or either of them through a vTPM"
+    )]
     UnknownKind,
+    /// A PCR value that is no SHA-256 digest.
+    #[error("pcr_values[{index}] has {found} bytes, expected 32 (SHA-256)")]
+    PcrValue {
+        /// Its position, from 0.
+        index: usize,
+        /// Its size in bytes.
+        found: usize,
+    },
+    /// More PCR values than a quote can cover.
+    #[error("evidence has {found} PCR values, expected at most {PCRS_MAX}")]
+    PcrCount {
+        /// How many.
+        found: usize,
+    },
     /// A part is larger than its kind ever is.
     #[error("{field} has {found} bytes, expected at most {limit}")]
     TooLarge {
@@ -93,10 +117,12 @@ impl Evidence {
         match self {
             Self::Snp(_) => Tee::Snp,
             Self::Tdx(_) => Tee::Tdx,
+            Self::Vtpm(evidence) => evidence.hardware.tee(),
         }
     }
 
-    /// The report data that the evidence shows; none when it holds no readable report. Not verified.
+    /// The report data that the evidence shows; none when it holds no readable report, and none for vTPM evidence, whose
+    /// quote shows only the hash of its report data. Not verified.
     pub fn report_data(&self) -> Option<ReportData> {
         match self {
             Self::Snp(evidence) => {
@@ -104,6 +130,7 @@ impl Evidence {
                 Some(ReportData(report.report_data))
             }
             Self::Tdx(evidence) => tdx::report_data(&evidence.quote),
+            Self::Vtpm(_) => None,
         }
     }
 
@@ -126,20 +153,8 @@ impl Evidence {
                 ark: limited("ark", &snp.ark, CERTIFICATE_BYTES_MAX)?,
                 crl: limited("crl", &snp.crl, CRL_BYTES_MAX)?,
             })),
-            wire::evidence::Kind::Tdx(tdx) => Ok(Self::Tdx(TdxEvidence {
-                quote: limited("quote", &tdx.quote, QUOTE_BYTES_MAX)?,
-                collateral: tdx.collateral.map(|collateral| TdxCollateral {
-                    pck_crl_issuer_chain: collateral.pck_crl_issuer_chain,
-                    root_ca_crl: collateral.root_ca_crl.into(),
-                    pck_crl: collateral.pck_crl.into(),
-                    tcb_info_issuer_chain: collateral.tcb_info_issuer_chain,
-                    tcb_info: collateral.tcb_info,
-                    tcb_info_signature: collateral.tcb_info_signature.into(),
-                    qe_identity_issuer_chain: collateral.qe_identity_issuer_chain,
-                    qe_identity: collateral.qe_identity,
-                    qe_identity_signature: collateral.qe_identity_signature.into(),
-                }),
-            })),
+            wire::evidence::Kind::Tdx(tdx) => Ok(Self::Tdx(tdx_from_wire(tdx)?)),
+            wire::evidence::Kind::Vtpm(vtpm) => Ok(Self::Vtpm(vtpm_from_wire(vtpm)?)),
         }
     }
 
@@ -152,22 +167,94 @@ impl Evidence {
                 ark: snp.ark.into(),
                 crl: snp.crl.into(),
             }),
-            Self::Tdx(tdx) => wire::evidence::Kind::Tdx(wire::TdxEvidence {
-                quote: tdx.quote.into(),
-                collateral: tdx.collateral.map(|collateral| wire::TdxCollateral {
-                    pck_crl_issuer_chain: collateral.pck_crl_issuer_chain,
-                    root_ca_crl: collateral.root_ca_crl.into(),
-                    pck_crl: collateral.pck_crl.into(),
-                    tcb_info_issuer_chain: collateral.tcb_info_issuer_chain,
-                    tcb_info: collateral.tcb_info,
-                    tcb_info_signature: collateral.tcb_info_signature.into(),
-                    qe_identity_issuer_chain: collateral.qe_identity_issuer_chain,
-                    qe_identity: collateral.qe_identity,
-                    qe_identity_signature: collateral.qe_identity_signature.into(),
-                }),
-            }),
+            Self::Tdx(tdx) => wire::evidence::Kind::Tdx(tdx_to_wire(tdx)),
+            Self::Vtpm(vtpm) => wire::evidence::Kind::Vtpm(vtpm_to_wire(vtpm)),
         };
         wire::Evidence { kind: Some(kind) }
+    }
+}
+
+fn tdx_from_wire(tdx: wire::TdxEvidence) -> Result<TdxEvidence, EvidenceFormatError> {
+    Ok(TdxEvidence {
+        quote: limited("quote", &tdx.quote, QUOTE_BYTES_MAX)?,
+        collateral: tdx.collateral.map(|collateral| TdxCollateral {
+            pck_crl_issuer_chain: collateral.pck_crl_issuer_chain,
+            root_ca_crl: collateral.root_ca_crl.into(),
+            pck_crl: collateral.pck_crl.into(),
+            tcb_info_issuer_chain: collateral.tcb_info_issuer_chain,
+            tcb_info: collateral.tcb_info,
+            tcb_info_signature: collateral.tcb_info_signature.into(),
+            qe_identity_issuer_chain: collateral.qe_identity_issuer_chain,
+            qe_identity: collateral.qe_identity,
+            qe_identity_signature: collateral.qe_identity_signature.into(),
+        }),
+    })
+}
+
+fn tdx_to_wire(tdx: TdxEvidence) -> wire::TdxEvidence {
+    wire::TdxEvidence {
+        quote: tdx.quote.into(),
+        collateral: tdx.collateral.map(|collateral| wire::TdxCollateral {
+            pck_crl_issuer_chain: collateral.pck_crl_issuer_chain,
+            root_ca_crl: collateral.root_ca_crl.into(),
+            pck_crl: collateral.pck_crl.into(),
+            tcb_info_issuer_chain: collateral.tcb_info_issuer_chain,
+            tcb_info: collateral.tcb_info,
+            tcb_info_signature: collateral.tcb_info_signature.into(),
+            qe_identity_issuer_chain: collateral.qe_identity_issuer_chain,
+            qe_identity: collateral.qe_identity,
+            qe_identity_signature: collateral.qe_identity_signature.into(),
+        }),
+    }
+}
+
+fn vtpm_from_wire(vtpm: wire::VtpmEvidence) -> Result<VtpmEvidence, EvidenceFormatError> {
+    let hardware = match vtpm.hardware.ok_or(EvidenceFormatError::UnknownKind)? {
+        wire::vtpm_evidence::Hardware::Snp(snp) => VtpmHardware::Snp(SnpCertificates {
+            vek: limited("vek", &snp.vek, CERTIFICATE_BYTES_MAX)?,
+            ask: limited("ask", &snp.ask, CERTIFICATE_BYTES_MAX)?,
+            ark: limited("ark", &snp.ark, CERTIFICATE_BYTES_MAX)?,
+            crl: limited("crl", &snp.crl, CRL_BYTES_MAX)?,
+        }),
+        wire::vtpm_evidence::Hardware::Tdx(tdx) => VtpmHardware::Tdx(tdx_from_wire(tdx)?),
+    };
+    if vtpm.pcr_values.len() > PCRS_MAX {
+        let found = vtpm.pcr_values.len();
+        return Err(EvidenceFormatError::PcrCount { found });
+    }
+    let values = vtpm.pcr_values.iter().enumerate();
+    let values = values.map(|(index, value)| {
+        <[u8; 32]>::try_from(value.as_ref()).map_err(|_| EvidenceFormatError::PcrValue {
+            index,
+            found: value.len(),
+        })
+    });
+    Ok(VtpmEvidence {
+        hcl_report: limited("hcl_report", &vtpm.hcl_report, HCL_BYTES_MAX)?,
+        hardware,
+        tpm_quote: limited("tpm_quote", &vtpm.tpm_quote, TPM_BYTES_MAX)?,
+        tpm_signature: limited("tpm_signature", &vtpm.tpm_signature, TPM_BYTES_MAX)?,
+        pcr_values: values.collect::<Result<_, _>>()?,
+    })
+}
+
+fn vtpm_to_wire(vtpm: VtpmEvidence) -> wire::VtpmEvidence {
+    let hardware = match vtpm.hardware {
+        VtpmHardware::Snp(snp) => wire::vtpm_evidence::Hardware::Snp(wire::SnpCertificates {
+            vek: snp.vek.into(),
+            ask: snp.ask.into(),
+            ark: snp.ark.into(),
+            crl: snp.crl.into(),
+        }),
+        VtpmHardware::Tdx(tdx) => wire::vtpm_evidence::Hardware::Tdx(tdx_to_wire(tdx)),
+    };
+    let values = vtpm.pcr_values.into_iter();
+    wire::VtpmEvidence {
+        hcl_report: vtpm.hcl_report.into(),
+        hardware: Some(hardware),
+        tpm_quote: vtpm.tpm_quote.into(),
+        tpm_signature: vtpm.tpm_signature.into(),
+        pcr_values: values.map(|value| value.to_vec().into()).collect(),
     }
 }
 
@@ -204,6 +291,79 @@ mod tests {
             Evidence::decode(&evidence.encode()).expect("decodes"),
             evidence
         );
+    }
+
+    #[test]
+    fn vtpm_evidence_survives_the_wire() {
+        for hardware in [
+            VtpmHardware::Snp(SnpCertificates {
+                vek: vec![1; 10],
+                ask: vec![2; 10],
+                ark: vec![3; 10],
+                crl: vec![4; 10],
+            }),
+            VtpmHardware::Tdx(TdxEvidence {
+                quote: vec![4; 600],
+                collateral: Some(TdxCollateral::default()),
+            }),
+        ] {
+            let evidence = Evidence::Vtpm(VtpmEvidence {
+                hcl_report: vec![5; 1300],
+                hardware,
+                tpm_quote: vec![6; 100],
+                tpm_signature: vec![7; 256],
+                pcr_values: vec![[8; 32], [9; 32]],
+            });
+            assert_eq!(
+                Evidence::decode(&evidence.encode()).expect("decodes"),
+                evidence
+            );
+        }
+    }
+
+    #[test]
+    fn a_vtpm_part_of_a_wrong_size_is_named() {
+        let message = |change: fn(&mut wire::VtpmEvidence)| {
+            let mut vtpm = wire::VtpmEvidence {
+                hardware: Some(wire::vtpm_evidence::Hardware::Snp(
+                    wire::SnpCertificates::default(),
+                )),
+                ..wire::VtpmEvidence::default()
+            };
+            change(&mut vtpm);
+            let kind = Some(wire::evidence::Kind::Vtpm(vtpm));
+            Evidence::decode(&wire::Evidence { kind }.encode_to_vec()).map(drop)
+        };
+        assert!(message(|_| ()).is_ok());
+        for (change, expected) in [
+            (
+                (|vtpm| vtpm.pcr_values = vec![vec![0; 32].into(), vec![0; 20].into()])
+                    as fn(&mut wire::VtpmEvidence),
+                "pcr_values[1] has 20 bytes, expected 32 (SHA-256)",
+            ),
+            (
+                |vtpm| vtpm.pcr_values = vec![vec![0; 32].into(); 33],
+                "evidence has 33 PCR values, expected at most 32",
+            ),
+            (
+                |vtpm| vtpm.hcl_report = vec![0; 65537].into(),
+                "hcl_report has 65537 bytes, expected at most 65536",
+            ),
+            (
+                |vtpm| vtpm.tpm_quote = vec![0; 1025].into(),
+                "tpm_quote has 1025 bytes, expected at most 1024",
+            ),
+            (
+                |vtpm| vtpm.tpm_signature = vec![0; 1025].into(),
+                "tpm_signature has 1025 bytes, expected at most 1024",
+            ),
+            (
+                |vtpm| vtpm.hardware = None,
+                "evidence holds no kind that this version knows; expected SEV-SNP, TDX, or either of them through a vTPM",
+            ),
+        ] {
+            assert_eq!(message(change).expect_err("refused").to_string(), expected);
+        }
     }
 
     #[test]

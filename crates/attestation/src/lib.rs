@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | AMD SEV-SNP | [`hardware`], [`software`] (development) | [`snp`] |
 //! | Intel TDX | [`hardware`], [`software`] (development) | [`tdx`] |
+//! | either, below a paravisor with a virtual TPM (Azure) | [`hardware`], [`software`] (development) | [`vtpm`] |
 //!
 //! The [`software`] TEE emits the real binary formats under a root of its own. It is verified by the same code as hardware
 //! evidence and accepted only by a reference value that pins that very root.
@@ -33,7 +34,7 @@ pub mod tdx;
 mod verifier;
 pub mod vtpm;
 
-pub use appraisal::{Demands, ReferenceValue, Root};
+pub use appraisal::{Demands, ReferenceValue, Root, VtpmDemands};
 pub use authenticity::{Authenticity, SignedTpmQuote, authenticate, authenticate_azure};
 pub use check::{Check, CheckList, printable};
 pub use evidence::{Evidence, EvidenceFormatError, SnpEvidence, TdxCollateral, TdxEvidence};
@@ -42,3 +43,4 @@ pub use platform::{IssuerConfig, PlatformError};
 pub use proof::{Claim, ClaimValue, PolicyHash, ReportData, Tee, VerifiedEvidence};
 pub use report::{AppraisalReport, SetReport};
 pub use verifier::{EvidenceVerifier, Verifier, VerifyError};
+pub use vtpm::{SnpCertificates, VtpmEvidence, VtpmHardware};

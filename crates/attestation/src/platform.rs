@@ -8,9 +8,11 @@ use aws_lc_rs::digest;
 
 use crate::{
     Issuer, PolicyHash, Tee,
-    hardware::{Interfaces, Unusable},
+    hardware::{CloudHost, Interfaces, NoCloudHost, Unusable, vtpm_issuer},
 };
 
+/// The TPM of a guest, behind the kernel's resource manager.
+const TPM_DEVICE: &str = "/dev/tpmrm0";
 /// Names the directory of a software TEE.
 const SOFTWARE_TEE_VARIABLE: &str = "CONTRAST_INSECURE_SOFTWARE_TEE";
 /// Names the initdata document of a guest of the software TEE.
@@ -87,9 +89,22 @@ impl IssuerConfig {
     /// # Errors
     /// When there is no TEE to ask, or a file is missing or unusable; each message names the variable to set.
     pub fn issuer(&self) -> Result<Arc<dyn Issuer>, PlatformError> {
+        self.issuer_on(Arc::new(NoCloudHost))
+    }
+
+    /// Like [`Self::issuer`]; `host` is the cloud provider's side of a guest with a virtual TPM, and asked for nothing elsewhere.
+    ///
+    /// # Errors
+    /// When there is no TEE to ask, or a file is missing or unusable; each message names the variable to set.
+    pub fn issuer_on(&self, host: Arc<dyn CloudHost>) -> Result<Arc<dyn Issuer>, PlatformError> {
         let Some(directory) = self.software_tee.as_deref() else {
-            let issuer = Interfaces::default().issuer();
-            return issuer.map_err(|tried| PlatformError::NoTee { tried });
+            return Interfaces::default().issuer().or_else(|mut tried| {
+                // Last: a report of the hardware itself needs no paravisor to be trusted.
+                vtpm_issuer(Path::new(TPM_DEVICE), host).map_err(|unusable| {
+                    tried.push(unusable);
+                    PlatformError::NoTee { tried }
+                })
+            });
         };
         let initdata = self.initdata.as_deref().ok_or(PlatformError::NoInitdata)?;
         software_issuer(directory, self.software_kind, policy_hash_of(initdata)?)

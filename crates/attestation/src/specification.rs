@@ -3,6 +3,7 @@
 //! The table in `docs/reference/attestation.md` has the same rows; a test keeps the two equal.
 
 mod tdx;
+mod vtpm;
 
 /// One kind of check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Rule {
 
 /// Every rule. Longer prefixes come before shorter ones.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    RULES.iter().chain(tdx::RULES)
+    RULES.iter().chain(tdx::RULES).chain(vtpm::RULES)
 }
 
 /// The rule behind a check's field, if there is one.
@@ -36,9 +37,6 @@ const REPORT: &str = "AMD 56860, table ATTESTATION_REPORT";
 const GUEST_POLICY: &str = "AMD 56860, table Guest Policy";
 const KDS: &str = "AMD 57230, VCEK certificate extensions";
 const CHAIN: &str = "AMD 57230, chains; RFC 5280";
-
-const HCL: &str = "Microsoft, Azure confidential VM guest attestation";
-const TPM: &str = "TCG TPM 2.0 library, part 2, 10.12";
 
 const fn rule(
     field: &'static str,
@@ -56,7 +54,7 @@ const fn rule(
     }
 }
 
-/// Rules of SEV-SNP and of Azure.
+/// Rules of SEV-SNP.
 const RULES: &[Rule] = &[
     // SEV-SNP: chain.
     rule(
@@ -304,56 +302,6 @@ const RULES: &[Rule] = &[
         "in the list, when there is one, 0x1A0",
         "`AllowedChipIDs`",
         "another machine, or the host masks CHIP_ID",
-    ),
-    // Azure.
-    rule(
-        "HCL report type",
-        HCL,
-        "SEV-SNP for a report, TDX for a quote",
-        "",
-        "the HCL report and the evidence are of different machines",
-    ),
-    rule(
-        "TDREPORT REPORTDATA",
-        HCL,
-        "hash of the runtime data, then zeros",
-        "",
-        "the runtime data was changed",
-    ),
-    rule(
-        "vTPM attestation key",
-        HCL,
-        "exactly one RSA key `HCLAkPub` of 2048 bits or more in the runtime data",
-        "",
-        "the runtime data is not of an Azure confidential VM",
-    ),
-    rule(
-        "user-data of the runtime data",
-        HCL,
-        "equal, 64 bytes",
-        "",
-        "the guest wrote other data to NV index 0x01400002",
-    ),
-    rule(
-        "TPM quote signature",
-        TPM,
-        "RSASSA-PKCS1-v1_5 with SHA-256 by the attestation key",
-        "",
-        "the quote was changed, or is of another vTPM",
-    ),
-    rule(
-        "TPM quote extraData",
-        TPM,
-        "SHA-256 of the report data",
-        "",
-        "the quote was made for another connection or nonce",
-    ),
-    rule(
-        "TPM quote",
-        TPM,
-        "magic, type quote, one selection of SHA-256 PCRs, nothing after it",
-        "",
-        "not a quote over SHA-256 PCRs",
     ),
 ];
 

@@ -2,7 +2,10 @@ use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::SystemTime};
 
 use crate::{
     AppraisalReport, CheckList, Demands, Evidence, PolicyHash, ReferenceValue, ReportData, Root,
-    SetReport, VerifiedEvidence, snp, tdx,
+    SetReport, VerifiedEvidence,
+    proof::Facts,
+    snp, tdx,
+    vtpm::{self, HclReport},
 };
 
 /// Evidence was refused.
@@ -77,63 +80,32 @@ impl Verifier {
         &self.tdx_platforms
     }
 
-    fn check_policy(&self, checks: &mut CheckList, field: &str, found: PolicyHash) {
-        let expected = match self.allowed_policies.len() {
-            1 => self
-                .allowed_policies
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            n => format!("one of the {n} policies in the manifest"),
-        };
-        let passed = self.allowed_policies.contains(&found);
-        checks.record(field, expected, found.to_string(), passed);
-    }
-}
-
-impl EvidenceVerifier for Verifier {
-    fn verify(
+    /// Like [`EvidenceVerifier::verify`], for evidence in a file: there is no connection that it must be bound to, and any report
+    /// data will do. **Never for a peer**: evidence of a genuine guest can be replayed by anybody who has seen it.
+    ///
+    /// # Errors
+    /// When the evidence meets none of the verifier's reference values.
+    pub fn verify_unbound(
         &self,
         evidence: &Evidence,
-        report_data: &ReportData,
+        now: SystemTime,
+    ) -> Result<VerifiedEvidence, VerifyError> {
+        self.judge(evidence, None, now)
+    }
+
+    fn judge(
+        &self,
+        evidence: &Evidence,
+        report_data: Option<&ReportData>,
         now: SystemTime,
     ) -> Result<VerifiedEvidence, VerifyError> {
         let mut report = AppraisalReport::default();
         for reference in &self.references {
+            if reference.demands.tee() != evidence.tee() {
+                continue;
+            }
             let mut checks = CheckList::default();
-            let facts = match (evidence, &reference.demands) {
-                (Evidence::Snp(evidence), Demands::Snp(demands)) => {
-                    let facts = snp::appraise(
-                        evidence,
-                        demands,
-                        reference.root,
-                        report_data,
-                        now,
-                        &self.snp_chains,
-                        &mut checks,
-                    );
-                    if let Some(facts) = &facts {
-                        self.check_policy(&mut checks, "HOSTDATA", facts.policy_hash);
-                    }
-                    facts
-                }
-                (Evidence::Tdx(evidence), Demands::Tdx(demands)) => {
-                    let facts = tdx::appraise(
-                        evidence,
-                        demands,
-                        reference.root,
-                        report_data,
-                        now,
-                        &self.tdx_platforms,
-                        &mut checks,
-                    );
-                    if let Some(facts) = &facts {
-                        self.check_policy(&mut checks, "MRCONFIGID", facts.policy_hash);
-                    }
-                    facts
-                }
-                _ => continue,
-            };
+            let facts = self.appraise(evidence, reference, report_data, now, &mut checks);
             match facts {
                 Some(facts) if checks.passed() => {
                     let insecure = matches!(reference.root, Root::Insecure { .. });
@@ -163,5 +135,111 @@ impl EvidenceVerifier for Verifier {
         }
         report.closest_first();
         Err(VerifyError::Refused(report))
+    }
+
+    /// Compares evidence with one reference value. The facts mean nothing unless every check passed.
+    fn appraise(
+        &self,
+        evidence: &Evidence,
+        reference: &ReferenceValue,
+        report_data: Option<&ReportData>,
+        now: SystemTime,
+        checks: &mut CheckList,
+    ) -> Option<Facts> {
+        const FIELD: &str = "vTPM";
+        let Evidence::Vtpm(vtpm) = evidence else {
+            if reference.vtpm.is_some() {
+                let expected = "evidence through a vTPM, because the reference value has `VTPM`";
+                let found = "evidence of the hardware itself; for such guests, add a reference value without `VTPM`";
+                checks.fail(FIELD, expected, found);
+            }
+            // Evidence without readable report data fails anyway.
+            let report_data = report_data.copied().or_else(|| evidence.report_data());
+            let report_data = report_data.unwrap_or(ReportData([0; 64]));
+            let facts = self.hardware(evidence, reference, &report_data, now, checks)?;
+            let field = match reference.demands {
+                Demands::Snp(_) => "HOSTDATA",
+                Demands::Tdx(_) => "MRCONFIGID",
+            };
+            self.check_policy(checks, field, facts.policy_hash);
+            return Some(facts);
+        };
+        match &reference.vtpm {
+            Some(_) => checks.record(FIELD, "evidence through a vTPM", "such evidence", true),
+            None => {
+                let expected =
+                    "evidence of the hardware itself, because the reference value has no `VTPM`";
+                let found = r#"evidence through a vTPM; if this is a paravisor's measurement, add "VTPM": {"PCRs": {"4": "<64 hex digits>"}} to the reference value"#;
+                checks.fail(FIELD, expected, found);
+            }
+        }
+        let hcl = HclReport::read(&vtpm.hcl_report, checks)?;
+        checks.equal("HCL report type", &evidence.tee(), &hcl.tee);
+        let hardware = vtpm.hardware.evidence(&hcl);
+        let bound = hcl.expected_report_data();
+        let facts = self.hardware(&hardware, reference, &bound, now, checks);
+        let (demands, policies) = (reference.vtpm.as_ref(), &self.allowed_policies);
+        let policy = vtpm::appraise(vtpm, &hcl, demands, policies, report_data, checks);
+        // HOSTDATA and MRCONFIGID are not the guest's here, so that they must not become its policy.
+        Some(Facts {
+            policy_hash: policy?,
+            ..facts?
+        })
+    }
+
+    /// Compares the hardware's own evidence with the demands for its TEE.
+    fn hardware(
+        &self,
+        evidence: &Evidence,
+        reference: &ReferenceValue,
+        report_data: &ReportData,
+        now: SystemTime,
+        checks: &mut CheckList,
+    ) -> Option<Facts> {
+        match (evidence, &reference.demands) {
+            (Evidence::Snp(evidence), Demands::Snp(demands)) => snp::appraise(
+                evidence,
+                demands,
+                reference.root,
+                report_data,
+                now,
+                &self.snp_chains,
+                checks,
+            ),
+            (Evidence::Tdx(evidence), Demands::Tdx(demands)) => tdx::appraise(
+                evidence,
+                demands,
+                reference.root,
+                report_data,
+                now,
+                &self.tdx_platforms,
+                checks,
+            ),
+            _ => None,
+        }
+    }
+
+    fn check_policy(&self, checks: &mut CheckList, field: &str, found: PolicyHash) {
+        let expected = match self.allowed_policies.len() {
+            1 => self
+                .allowed_policies
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            n => format!("one of the {n} policies in the manifest"),
+        };
+        let passed = self.allowed_policies.contains(&found);
+        checks.record(field, expected, found.to_string(), passed);
+    }
+}
+
+impl EvidenceVerifier for Verifier {
+    fn verify(
+        &self,
+        evidence: &Evidence,
+        report_data: &ReportData,
+        now: SystemTime,
+    ) -> Result<VerifiedEvidence, VerifyError> {
+        self.judge(evidence, Some(report_data), now)
     }
 }

@@ -22,6 +22,16 @@
 //!   1236     -  the JSON document
 //! ```
 //!
+//! [`VtpmEvidence`] is accepted when
+//! 1. the hardware's report or quote meets everything that is demanded of direct evidence, with the hash of the runtime data as
+//!    report data, and except for the policy (HOSTDATA and MRCONFIGID are the cloud provider's here);
+//! 2. the runtime data names one attestation key, which signed the TPM quote;
+//! 3. the quote was requested for the report data of the connection, and the PCR values beside it are those that it covers;
+//! 4. every PCR that the reference value lists is quoted and equal, and PCR 8 was extended once, with the hash of a policy.
+//!
+//! A reference value with `VTPM` must only pin the measurement of a paravisor that keeps REPORT_DATA to itself: a guest that can
+//! choose it can vouch for a TPM of its own making.
+//!
 //! Source: Microsoft, "Azure confidential VM guest attestation", section on the attestation report; OpenHCL's `igvm_attest`.
 
 #![cfg_attr(
@@ -29,6 +39,8 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+mod appraise;
+mod evidence;
 mod tpm_quote;
 
 use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
@@ -37,7 +49,9 @@ use serde::Deserialize;
 
 use crate::{CheckList, ReportData, Tee, snp::REPORT_BYTES};
 
-pub use tpm_quote::{AttestationKey, TpmQuote, TpmQuoteError};
+pub(crate) use appraise::appraise;
+pub use evidence::{SnpCertificates, VtpmEvidence, VtpmHardware};
+pub use tpm_quote::{AttestationKey, POLICY_PCR, TpmQuote, TpmQuoteError};
 
 const SIGNATURE: [u8; 4] = *b"HCLA";
 const HEADER_BYTES: usize = 32;
@@ -45,7 +59,7 @@ const HEADER_BYTES: usize = 32;
 const TD_REPORT_DATA_OFFSET: usize = 128;
 const TD_REPORT_BYTES: usize = 1024;
 /// What the NV index can hold, with room to spare.
-const HCL_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const HCL_BYTES_MAX: usize = 64 * 1024;
 /// Name of the attestation key in the runtime data.
 const ATTESTATION_KEY: &str = "HCLAkPub";
 
@@ -183,6 +197,18 @@ impl<'a> HclReport<'a> {
             hash,
             runtime_data,
         })
+    }
+
+    /// Like [`Self::parse`]; a refusal becomes a failed check.
+    pub(crate) fn read(bytes: &'a [u8], checks: &mut CheckList) -> Option<Self> {
+        match Self::parse(bytes) {
+            Ok(report) => Some(report),
+            Err(error) => {
+                let expected = "an HCL report of SEV-SNP or TDX";
+                checks.fail("HCL report", expected, error.to_string());
+                None
+            }
+        }
     }
 
     /// What the hardware's report data must be: the hash of the runtime data, and zeros.

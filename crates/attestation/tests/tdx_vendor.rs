@@ -109,6 +109,7 @@ fn verify(
         name: "tdx[0]".into(),
         root: Root::Vendor,
         demands: Demands::Tdx(demands_of(quote, report)),
+        vtpm: None,
     };
     let policy = PolicyHash(array(quote, report + 184));
     let report_data = ReportData(array(quote, report + 520));

@@ -59,6 +59,11 @@ impl Collateral {
         let completed = match evidence {
             Evidence::Snp(snp) => search.complete_snp(snp).map(Evidence::Snp),
             Evidence::Tdx(tdx) => search.complete_tdx(tdx).map(Evidence::Tdx),
+            Evidence::Vtpm(vtpm) => vtpm.hardware_evidence().ok().map(|hardware| {
+                let completion = self.complete_with(&hardware, now, effort);
+                (search.remarks, search.unseen) = (completion.remarks, completion.unseen);
+                Evidence::Vtpm(vtpm.clone().with_hardware(completion.evidence))
+            }),
             _ => None,
         };
         Completion {

@@ -9,6 +9,7 @@
 //! | [`Bundle`] | documents in a directory; also the shape of the cache on disk |
 //! | [`Collateral`] | asks memory, disk, bundle and vendor, in this order |
 //! | [`CompletingVerifier`], [`CompletingIssuer`] | evidence goes through with what it lacked |
+//! | [`AzureImds`] | what a guest on Azure asks its host for |
 //!
 //! Nothing here is trusted. Every document is signed by its vendor, and the verifier in `contrast-attestation` checks that
 //! up to a pinned root for every piece of evidence; a wrong document makes evidence fail, never pass. For the same reason the
@@ -24,6 +25,7 @@ mod document;
 mod endpoint;
 mod fetch;
 mod flight;
+mod imds;
 mod item;
 mod memory;
 mod options;
@@ -36,5 +38,6 @@ pub use complete::{CompletingIssuer, CompletingVerifier, Completion, verify};
 pub use document::{Content, Document, Validity};
 pub use endpoint::{EndpointError, Endpoints};
 pub use fetch::{Answer, FetchError, HttpTransport, Transport, TransportError};
+pub use imds::{AzureImds, thim_certificates};
 pub use item::{Item, SnpSigner};
 pub use options::{Options, OptionsError};

@@ -1,6 +1,10 @@
 //! Real processes of fetching: HTTP on loopback, files on disk, and the evidence of real machines where it is there.
 
-#![expect(clippy::expect_used, reason = "helpers of tests fail like tests")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail like tests"
+)]
 
 use std::{
     sync::Arc,

@@ -27,6 +27,9 @@
 //! }
 //! ```
 //!
+//! An entry of `snp` or `tdx` with `"VTPM": {"PCRs": {"4": "<64 hex>"}}` is for guests whose evidence comes through a virtual TPM
+//! (Azure), and for no others.
+//!
 //! What this crate never does: fill in a security-relevant value that the author left out, or accept a field that it does not
 //! know (a typing error in a demand must not silently become no demand).
 
@@ -45,12 +48,14 @@ mod reference_values;
 mod roles;
 mod shape;
 mod validate;
+mod vtpm;
 
 pub use json::JsonPath;
 pub use manifest::{Manifest, ManifestHash, PolicyEntry};
 pub use model::{
     InsecureReferenceValue, ManifestDocument, MinimumTcb, PolicyDocument, ReferenceValues,
     SnpGuestPolicyDocument, SnpPlatformInfoDocument, SnpReferenceValue, TdxReferenceValue,
+    VtpmDocument,
 };
 pub use owners::{OwnerKeyDigest, OwnerKeyError};
 pub use problem::{ManifestError, Problem, ProblemKind};

@@ -114,6 +114,18 @@ pub struct SnpReferenceValue {
     /// AUTHOR_KEY_DIGESTs, 96 hex digits each; none means that it is not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trusted_author_key_digests: Vec<String>,
+    /// Set when the guests' evidence comes through a virtual TPM; then HOSTDATA is not compared with policies, PCR 8 is.
+    #[serde(rename = "VTPM", skip_serializing_if = "Option::is_none")]
+    pub vtpm: Option<VtpmDocument>,
+}
+
+/// What the virtual TPM below a paravisor must show, beside the policy in PCR 8.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VtpmDocument {
+    /// SHA-256 PCRs, 64 hex digits each. Key: `0` to `15`, but not `8`; `4` must be there.
+    #[serde(rename = "PCRs")]
+    pub pcrs: BTreeMap<String, String>,
 }
 
 /// Security version numbers, 0 to 255 each. All must be given, except the FMC's, which only Turin has.
@@ -246,6 +258,9 @@ pub struct TdxReferenceValue {
     /// When an out-of-date status is accepted: for how many days after the date of its TCB level, 1 to 3650.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform_grace_period_days: Option<i64>,
+    /// Set when the guests' evidence comes through a virtual TPM; then MRCONFIGID is not compared with policies, PCR 8 is.
+    #[serde(rename = "VTPM", skip_serializing_if = "Option::is_none")]
+    pub vtpm: Option<VtpmDocument>,
 }
 
 /// Reference value for a software TEE: exactly one of `snp` and `tdx`.

@@ -10,7 +10,7 @@ use contrast_attestation::{
 
 use crate::{
     InsecureReferenceValue, JsonPath, MinimumTcb, ReferenceValues, SnpGuestPolicyDocument,
-    SnpPlatformInfoDocument, SnpReferenceValue, problem::Problems, validate::hex_array,
+    SnpPlatformInfoDocument, SnpReferenceValue, problem::Problems, validate::hex_array, vtpm,
 };
 
 const SHA384: &str = "a SHA-384 digest";
@@ -22,19 +22,25 @@ pub(crate) fn check(
 ) -> Vec<ReferenceValue> {
     let mut references = Vec::new();
     for (index, value) in values.snp.iter().enumerate() {
-        let demands = snp_demands(value, &path.key("snp").index(index), problems);
-        references.extend(demands.map(|demands| ReferenceValue {
+        let path = path.key("snp").index(index);
+        let demands = snp_demands(value, &path, problems);
+        let vtpm = vtpm::check(value.vtpm.as_ref(), &path.key("VTPM"), problems);
+        references.extend(demands.zip(vtpm).map(|(demands, vtpm)| ReferenceValue {
             name: name("snp", index, &value.platform),
             root: Root::Vendor,
             demands: Demands::Snp(demands),
+            vtpm,
         }));
     }
     for (index, value) in values.tdx.iter().enumerate() {
-        let demands = tdx::demands(value, &path.key("tdx").index(index), problems);
-        references.extend(demands.map(|demands| ReferenceValue {
+        let path = path.key("tdx").index(index);
+        let demands = tdx::demands(value, &path, problems);
+        let vtpm = vtpm::check(value.vtpm.as_ref(), &path.key("VTPM"), problems);
+        references.extend(demands.zip(vtpm).map(|(demands, vtpm)| ReferenceValue {
             name: name("tdx", index, &value.platform),
             root: Root::Vendor,
             demands: Demands::Tdx(demands),
+            vtpm,
         }));
     }
     for (index, value) in values.insecure.iter().enumerate() {
@@ -66,15 +72,17 @@ fn insecure(
 ) -> Option<ReferenceValue> {
     let what = "the SHA-256 of a root certificate";
     let sha256 = hex_array(&value.root_sha256, what, &path.key("RootSHA256"), problems);
-    let (demands, platform) = match (&value.snp, &value.tdx) {
-        (Some(snp), None) => (
-            snp_demands(snp, &path.key("snp"), problems).map(Demands::Snp),
-            &snp.platform,
-        ),
-        (None, Some(tdx)) => (
-            tdx::demands(tdx, &path.key("tdx"), problems).map(Demands::Tdx),
-            &tdx.platform,
-        ),
+    let (demands, document, path, platform) = match (&value.snp, &value.tdx) {
+        (Some(snp), None) => {
+            let path = path.key("snp");
+            let demands = snp_demands(snp, &path, problems).map(Demands::Snp);
+            (demands, &snp.vtpm, path, &snp.platform)
+        }
+        (None, Some(tdx)) => {
+            let path = path.key("tdx");
+            let demands = tdx::demands(tdx, &path, problems).map(Demands::Tdx);
+            (demands, &tdx.vtpm, path, &tdx.platform)
+        }
         (snp, _) => {
             let found = if snp.is_some() { "both" } else { "neither" };
             problems.malformed(
@@ -84,10 +92,12 @@ fn insecure(
             return None;
         }
     };
+    let vtpm = vtpm::check(document.as_ref(), &path.key("VTPM"), problems);
     Some(ReferenceValue {
         name: name("insecure", index, platform),
         root: Root::Insecure { sha256: sha256? },
         demands: demands?,
+        vtpm: vtpm?,
     })
 }
 

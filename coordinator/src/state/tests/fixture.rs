@@ -74,6 +74,7 @@ pub(super) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocu
         trusted_author_key_digests: Vec::new(),
     });
     let reference = ReferenceValue {
+        vtpm: None,
         name: String::new(),
         root: Root::Vendor,
         demands,

@@ -13,6 +13,9 @@
 //!
 //! The kernel and the firmware behind it are trusted as far as the guest's own memory is. The host is not: certificate tables, their sizes and
 //! quotes are bytes of its choosing.
+//!
+//! Below a paravisor (Azure) there is no such interface, but a virtual TPM: [`Tpm`] is its device, [`VtpmIssuer`] talks to it, and
+//! asks the provider's side, [`CloudHost`], for what makes the hardware's report verifiable.
 
 mod answer;
 mod configfs;
@@ -23,6 +26,8 @@ mod snp_status;
 mod tdx_guest;
 #[cfg(all(test, feature = "software-tee"))]
 mod tests;
+pub mod tpm;
+mod vtpm;
 
 pub use answer::AnswerError;
 pub use configfs::{ConfigfsIssuer, ConfigfsReports, ReportError, ReportTree};
@@ -31,3 +36,9 @@ pub use qgs::{HostVsock, QuoteChannel, QuoteGenerationService, QuoteServiceError
 pub use sev_guest::{SnpDevice, SnpDeviceError, SnpDeviceIssuer};
 pub use snp_status::{FirmwareStatus, VmmStatus};
 pub use tdx_guest::{QuoteService, TdxDevice, TdxDeviceError, TdxDeviceIssuer};
+pub use tpm::{Tpm, TpmCommandError, TpmDevice};
+pub(crate) use vtpm::vtpm_issuer;
+pub use vtpm::{
+    ATTESTATION_KEY_HANDLE, CloudHost, CloudHostError, HCL_REPORT_INDEX, NoCloudHost, VtpmError,
+    VtpmIssuer,
+};

@@ -14,6 +14,7 @@ mod snp;
 mod tdx;
 #[cfg(test)]
 mod tests;
+mod vtpm;
 
 use std::{io, path::Path, path::PathBuf, time::SystemTime};
 
@@ -21,6 +22,7 @@ use crate::{Demands, PolicyHash, ReferenceValue, Root, Tee};
 
 pub use snp::{SnpCertificate, SnpGuest};
 pub use tdx::{TdxCollateralFacts, TdxGuest, TdxPck, TdxQuoteFormat};
+pub use vtpm::{VtpmGuest, VtpmGuestHardware, encode_hcl_report, hcl_report, runtime_data};
 
 /// One software "machine": the roots, intermediate and attestation keys of an AMD and of an Intel processor.
 #[derive(Debug)]
@@ -132,6 +134,7 @@ impl SoftwareTee {
                 Tee::Snp => Demands::Snp(snp::SnpPlatform::demands()),
                 Tee::Tdx => Demands::Tdx(tdx::TdxPlatform::demands()),
             },
+            vtpm: None,
         }
     }
 
@@ -165,6 +168,29 @@ impl SoftwareTee {
     /// A TDX guest that was "started" with `policy`.
     pub fn tdx_guest(&self, policy: PolicyHash) -> TdxGuest {
         self.tdx.guest(policy)
+    }
+
+    /// A guest below a paravisor that measured `policy` into PCR 8 of its virtual TPM. HOSTDATA and MRCONFIGID are zero: they are not
+    /// the guest's. Makes a new attestation key.
+    ///
+    /// # Errors
+    /// When the cryptography library fails.
+    pub fn vtpm_guest(&self, tee: Tee, policy: PolicyHash) -> Result<VtpmGuest, SoftwareTeeError> {
+        let none = PolicyHash([0; 32]);
+        let hardware = match tee {
+            Tee::Snp => VtpmGuestHardware::Snp(Box::new(self.snp_guest(none))),
+            Tee::Tdx => VtpmGuestHardware::Tdx(Box::new(self.tdx_guest(none))),
+        };
+        VtpmGuest::new(hardware, policy)
+    }
+
+    /// The reference value that an unchanged [`SoftwareTee::vtpm_guest`] meets.
+    pub fn vtpm_reference_value(&self, tee: Tee) -> ReferenceValue {
+        ReferenceValue {
+            name: format!("insecure software {tee} through a vTPM"),
+            vtpm: Some(vtpm::demands()),
+            ..self.reference_value(tee)
+        }
     }
 }
 

@@ -3,7 +3,13 @@ use aws_lc_rs::{
     signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents},
 };
 
+use std::collections::BTreeMap;
+
 use crate::{CheckList, ReportData};
+
+/// The PCR that a guest extends with its policy hash, as Confidential Containers' peer pods do with their initdata. Neither
+/// firmware nor boot loaders of unified kernel images use it, and nothing resets it while the guest runs.
+pub const POLICY_PCR: u8 = 8;
 
 /// TPM_GENERATED_VALUE: no key of a TPM signs foreign data that starts with it.
 const GENERATED: u32 = 0xff54_4347;
@@ -174,33 +180,64 @@ impl<'a> TpmQuote<'a> {
         sha256(&extended)
     }
 
-    /// Checks a quote: that `key` signed `message`, and, with `report_data`, that it was requested for that.
+    /// Checks a quote: that `key` signed `message`, and what [`Self::check_contents`] checks.
     pub fn check(
-        message: &[u8],
+        message: &'a [u8],
         signature: &[u8],
         key: &AttestationKey,
         report_data: Option<&ReportData>,
         checks: &mut CheckList,
-    ) {
+    ) -> Option<Self> {
         let expected = "a signature by the vTPM's attestation key";
         let (found, passed) = match key.signed(message, signature) {
             true => ("one that holds", true),
             false => ("one that does not hold", false),
         };
         checks.record("TPM quote signature", expected, found, passed);
-        match TpmQuote::parse(message) {
+        Self::check_contents(message, report_data, checks)
+    }
+
+    /// Checks that `message` is a quote over SHA-256 PCRs and, with `report_data`, that it was requested for that.
+    pub fn check_contents(
+        message: &'a [u8],
+        report_data: Option<&ReportData>,
+        checks: &mut CheckList,
+    ) -> Option<Self> {
+        match Self::parse(message) {
             Ok(quote) => {
                 if let Some(report_data) = report_data {
                     let expected = Self::expected_extra_data(report_data);
                     checks.equal_bytes("TPM quote extraData", &expected, quote.extra_data);
                 }
+                Some(quote)
             }
-            Err(error) => checks.fail(
-                "TPM quote",
-                "a TPMS_ATTEST of a quote over SHA-256 PCRs",
-                error.to_string(),
-            ),
+            Err(error) => {
+                let expected = "a TPMS_ATTEST of a quote over SHA-256 PCRs";
+                checks.fail("TPM quote", expected, error.to_string());
+                None
+            }
         }
+    }
+
+    /// Checks that `values` are those of the quoted PCRs in ascending order, and gives them their indices.
+    pub fn check_values(
+        &self,
+        values: &[[u8; 32]],
+        checks: &mut CheckList,
+    ) -> BTreeMap<u8, [u8; 32]> {
+        let (quoted, given) = (self.pcrs.len(), values.len());
+        let digest = Self::digest_of(values);
+        checks.record(
+            "TPM quote pcrDigest",
+            format!(
+                "{}, the digest of {quoted} PCR values",
+                hex::encode(self.pcr_digest)
+            ),
+            format!("{} of {given} PCR values", hex::encode(digest)),
+            quoted == given && digest == self.pcr_digest,
+        );
+        let pairs = self.pcrs.iter().zip(values);
+        pairs.map(|(index, value)| (*index, *value)).collect()
     }
 }
 

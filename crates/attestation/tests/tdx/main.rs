@@ -28,6 +28,7 @@ type Change = fn(&mut TdxGuest);
 
 const POLICY: PolicyHash = PolicyHash([7; 32]);
 const REPORT_DATA: ReportData = ReportData([9; 64]);
+const SIGNATURES: &str = "quote and collateral";
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn now() -> SystemTime {

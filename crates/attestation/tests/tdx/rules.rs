@@ -5,7 +5,6 @@ use super::*;
 /// Header, TD report, lengths and types, quote signature, attestation key, QE report with signature and 32 bytes of
 /// authentication data.
 const PCK_CHAIN_OFFSET: usize = 48 + 584 + 4 + 64 + 64 + 6 + 384 + 64 + 2 + 32 + 6;
-const SIGNATURES: &str = "quote and collateral";
 
 #[test]
 fn accepts_quotes_of_both_versions() {

@@ -43,7 +43,7 @@ impl From<&SnpGuestPolicy> for SnpGuestPolicyDocument {
 }
 
 impl From<&SnpDemands> for SnpReferenceValue {
-    /// The file's form of `demands`, without a platform name.
+    /// The file's form of `demands`, without a platform name and without a virtual TPM.
     fn from(demands: &SnpDemands) -> Self {
         let tcb = &demands.minimum_tcb;
         Self {
@@ -63,12 +63,13 @@ impl From<&SnpDemands> for SnpReferenceValue {
             allowed_chip_ids: demands.allowed_chip_ids.iter().map(hex::encode).collect(),
             trusted_id_key_digests: hex_all(&demands.trusted_id_key_digests),
             trusted_author_key_digests: hex_all(&demands.trusted_author_key_digests),
+            vtpm: None,
         }
     }
 }
 
 impl From<&TdxDemands> for TdxReferenceValue {
-    /// The file's form of `demands`, without a platform name.
+    /// The file's form of `demands`, without a platform name and without a virtual TPM.
     fn from(demands: &TdxDemands) -> Self {
         Self {
             platform: String::new(),
@@ -96,6 +97,7 @@ impl From<&TdxDemands> for TdxReferenceValue {
                 0 => None,
                 days => Some(days.into()),
             },
+            vtpm: None,
         }
     }
 }
@@ -116,16 +118,19 @@ impl ReferenceValues {
     /// name that the file shows.
     pub fn push(&mut self, reference: &ReferenceValue, platform: &str) {
         let platform = platform.to_owned();
+        let vtpm = reference.vtpm.as_ref().map(Into::into);
         match (&reference.demands, reference.root) {
             (Demands::Snp(demands), Root::Vendor) => {
                 self.snp.push(SnpReferenceValue {
                     platform,
+                    vtpm,
                     ..demands.into()
                 });
             }
             (Demands::Tdx(demands), Root::Vendor) => {
                 self.tdx.push(TdxReferenceValue {
                     platform,
+                    vtpm,
                     ..demands.into()
                 });
             }
@@ -134,6 +139,7 @@ impl ReferenceValues {
                     root_sha256: hex::encode(sha256),
                     snp: Some(SnpReferenceValue {
                         platform,
+                        vtpm,
                         ..demands.into()
                     }),
                     tdx: None,
@@ -145,6 +151,7 @@ impl ReferenceValues {
                     snp: None,
                     tdx: Some(TdxReferenceValue {
                         platform,
+                        vtpm,
                         ..demands.into()
                     }),
                 });

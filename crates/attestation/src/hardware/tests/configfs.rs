@@ -58,6 +58,7 @@ impl Kernel {
                 Ok((evidence.report, self.has_certificates.then_some(table)))
             }
             Evidence::Tdx(evidence) => Ok((evidence.quote, None)),
+            Evidence::Vtpm(_) => Err(io::Error::other("configfs-TSM has no vTPM evidence")),
         }
     }
 }

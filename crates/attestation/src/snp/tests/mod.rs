@@ -55,6 +55,7 @@ fn evidence(guest: &SnpGuest) -> SnpEvidence {
 fn verifier(demands: SnpDemands) -> Verifier {
     let name = "snp[0]".to_owned();
     let reference = ReferenceValue {
+        vtpm: None,
         name,
         root: root(),
         demands: Demands::Snp(demands),

@@ -35,6 +35,7 @@ fn real_evidence() -> Option<SnpEvidence> {
 /// The reference value that a real report meets.
 fn reference_for(report: &Report, product: SnpProduct) -> ReferenceValue {
     ReferenceValue {
+        vtpm: None,
         name: format!("snp[0] {product}"),
         root: Root::Vendor,
         demands: Demands::Snp(SnpDemands {
