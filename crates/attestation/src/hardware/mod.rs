@@ -14,7 +14,7 @@
 //! The kernel and the firmware behind it are trusted as far as the guest's own memory is. The host is not: certificate tables, their sizes and
 //! quotes are bytes of its choosing.
 //!
-//! Below a paravisor (Azure) there is no such interface, but a virtual TPM: [`Tpm`] is its device, [`VtpmIssuer`] talks to it, and
+//! Below a paravisor (Azure) there is none of them, but a virtual TPM, which is tried last: [`Tpm`] is its device, [`VtpmIssuer`] talks to it, and
 //! asks the provider's side, [`CloudHost`], for what makes the hardware's report verifiable.
 
 mod answer;
