@@ -11,10 +11,13 @@ use contrast_attestation::{
     Evidence, Issuer as _, PolicyHash, ReportData, Tee,
     snp::{CertificateGuid, encode_certificate_table},
     software::SoftwareTee,
+    vtpm::{HclReport, TpmQuote},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let tee = SoftwareTee::generate(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))?;
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let tee = SoftwareTee::generate(now)?;
+    let crl = tee.snp_crl(true, now, now + Duration::from_secs(86_400))?;
     let data = ReportData([2; 64]);
     for version in 2..=5 {
         let mut guest = tee.snp_guest(PolicyHash([1; 32]));
@@ -23,6 +26,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         if let Evidence::Snp(snp) = &evidence {
             seed("snp_report", version, &snp.report)?;
             seed("vcek_extensions", version, &snp.vek)?;
+            for (which, part) in [(0, &snp.vek), (1, &snp.ask), (2, &crl)] {
+                seed(
+                    "snp_chain",
+                    which,
+                    &[&[u8::try_from(which)?], part.as_slice()].concat(),
+                )?;
+            }
             let entries: [(CertificateGuid, &[u8]); 2] = [
                 (CertificateGuid::VCEK, &snp.vek),
                 (CertificateGuid::CRL, b"list"),
@@ -32,7 +42,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 version,
                 &encode_certificate_table(&entries),
             )?;
-            seed("hcl_report", version, &hcl(&snp.report, 2, version - 1))?;
+            seed(
+                "hcl_report",
+                version,
+                &hcl(&snp.report, 2, 1 + version % 3)?,
+            )?;
         }
         seed("evidence_frame", version, &evidence.encode())?;
     }
@@ -54,7 +68,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    seed("tpm_quote", 0, &tpm_quote())?;
+    let quote = tpm_quote();
+    TpmQuote::parse(&quote)?;
+    seed("tpm_quote", 0, &quote)?;
     for (number, kind) in (10..).zip([Tee::Snp, Tee::Tdx]) {
         let evidence = tee.vtpm_guest(kind, PolicyHash([1; 32]))?.issue(&data)?;
         seed("evidence_frame", number, &evidence.encode())?;
@@ -100,17 +116,19 @@ fn response(tag: u16, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn hcl(report: &[u8], report_type: u32, hash_type: u32) -> Vec<u8> {
+fn hcl(report: &[u8], report_type: u32, hash_type: u32) -> Result<Vec<u8>, Box<dyn Error>> {
     let json =
         br#"{"keys":[{"kid":"HCLAkPub","kty":"RSA","e":"AQAB","n":"AQAB"}],"user-data":"00"}"#;
     let mut bytes = b"HCLA".to_vec();
     bytes.resize(32, 0);
     bytes.extend(report);
-    for word in [105, 1, report_type, hash_type, 85] {
+    let length = u32::try_from(json.len())?;
+    for word in [20 + length, 1, report_type, hash_type, length] {
         bytes.extend(u32::to_le_bytes(word));
     }
     bytes.extend(json);
-    bytes
+    HclReport::parse(&bytes)?;
+    Ok(bytes)
 }
 
 fn tpm_quote() -> Vec<u8> {

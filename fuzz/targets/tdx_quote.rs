@@ -4,12 +4,13 @@
 use std::time::{Duration, SystemTime};
 
 use contrast_attestation::{
-    Evidence, Root, TdxCollateral, TdxEvidence, authenticate, tdx::QuoteDetails,
+    Evidence, Root, TdxCollateral, TdxEvidence, authenticate,
+    tdx::{CollateralKey, QuoteDetails},
 };
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|quote: &[u8]| {
-    let _ = QuoteDetails::parse(quote);
+    let _ = (QuoteDetails::parse(quote), CollateralKey::of(quote));
     let evidence = Evidence::Tdx(TdxEvidence {
         quote: quote.to_vec(),
         collateral: Some(TdxCollateral::default()),
