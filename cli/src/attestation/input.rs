@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use contrast_attestation::{
     Evidence, EvidenceFormatError, SnpCertificates, SnpEvidence, TdxEvidence, Tee,
-    snp::{self, Report, ReportFormatError, SigningKey},
+    snp::{self, CertificateGuid, Report, ReportFile, ReportFormatError, SigningKey},
     tdx::{CollateralKey, QuoteDetails, QuoteFormatError},
     vtpm::{HclReport, HclReportError},
 };
@@ -31,7 +31,8 @@ pub struct EvidenceArgs {
     #[arg(required_unless_present_any = ["snp_report", "tdx_quote", "azure"])]
     pub evidence: Option<PathBuf>,
 
-    /// SEV-SNP attestation report, 1184 bytes; its certificate comes from --vek or --collateral
+    /// SEV-SNP attestation report, 1184 bytes, alone, in the firmware's answer, or with a certificate table after it (an
+    /// extended report); without a table, its certificate comes from --vek or --collateral
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tdx_quote", "azure"])]
     pub snp_report: Option<PathBuf>,
 
@@ -109,6 +110,8 @@ pub enum InputError {
     Evidence {
         /// The file.
         path: PathBuf,
+        /// The option that takes what it is instead, if it is anything.
+        option: Option<&'static str>,
         /// Why.
         source: EvidenceFormatError,
     },
@@ -122,11 +125,11 @@ pub enum InputError {
         /// Why.
         source: der::Error,
     },
-    /// The chain is not two certificates, one of them self-signed.
-    #[error("expected an ASK (or ASVK) and a self-issued ARK in --chain, found {found}")]
+    /// The chain is not two certificates.
+    #[error("expected two certificates in --chain, an ASK (or ASVK) and an ARK; found {found}")]
     Chain {
-        /// What was found.
-        found: String,
+        /// How many were found.
+        found: usize,
     },
     /// Nothing is built in for VLEKs.
     #[error(
@@ -189,6 +192,12 @@ impl Diagnose for InputError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::File(error) => error.hints(),
+            Self::Evidence {
+                option: Some(option),
+                ..
+            } => vec![format!(
+                "this is a part of evidence as the hardware gives it; name it with `{option}`"
+            )],
             Self::NoChain => vec![
                 "AMD serves it: /vlek/v1/PRODUCT/cert_chain on kdsintf.amd.com for a VLEK".into(),
             ],
@@ -212,13 +221,14 @@ impl EvidenceArgs {
         match (&self.snp_report, &self.tdx_quote, &self.evidence) {
             (Some(path), ..) => {
                 let bytes = workspace::read("attestation report", path, "")?;
-                self.snp(bytes, path, now)
+                self.snp(&bytes, path, now)
             }
             (None, Some(quote), _) => self.tdx(quote, now),
             (None, None, Some(path)) => {
                 let bytes = workspace::read("evidence", path, "")?;
                 let evidence = Evidence::decode(&bytes).map_err(|source| InputError::Evidence {
                     path: path.clone(),
+                    option: option_for(&bytes),
                     source,
                 })?;
                 self.completed(readable(evidence, path)?, now)
@@ -240,21 +250,13 @@ impl EvidenceArgs {
     ) -> Result<Completion, InputError> {
         match (&self.tdx_quote, hcl.tee) {
             (Some(quote), _) => self.tdx(quote, now),
-            (None, Tee::Snp) => self.snp(hcl.hardware_report.to_vec(), path, now),
+            (None, Tee::Snp) => self.snp(hcl.hardware_report, path, now),
             (None, _) => Err(InputError::NoQuote),
         }
     }
 
-    fn snp(&self, bytes: Vec<u8>, path: &Path, now: SystemTime) -> Result<Completion, InputError> {
-        let report = report(&bytes, path)?;
-        let vek = match &self.vek {
-            Some(vek) => match thim(vek)? {
-                Some(answer) => answer.vek,
-                None => certificates(vek, "VCEK or VLEK certificate")?.swap_remove(0),
-            },
-            None if self.collateral.is_empty() => return Err(InputError::NoVek),
-            None => Vec::new(),
-        };
+    fn snp(&self, bytes: &[u8], path: &Path, now: SystemTime) -> Result<Completion, InputError> {
+        let file = report_file(bytes, path)?;
         let mut chain = Vec::new();
         for file in &self.chain {
             match thim(file)? {
@@ -262,6 +264,24 @@ impl EvidenceArgs {
                 None => chain.extend(certificates(file, "chain of certificates")?),
             }
         }
+        let is_vek = |der: &mut Vec<u8>| snp::Endorsement::read(der).is_some();
+        let in_chain = chain.extract_if(.., is_vek).next();
+        let vek = match &self.vek {
+            Some(vek) => match thim(vek)? {
+                Some(answer) => answer.vek,
+                None => certificates(vek, "VCEK or VLEK certificate")?.swap_remove(0),
+            },
+            None => in_chain.unwrap_or_else(|| vek_in(&file)),
+        };
+        if vek.is_empty() && self.collateral.is_empty() {
+            return Err(InputError::NoVek);
+        }
+        if chain.is_empty() {
+            let table = [CertificateGuid::ASK, CertificateGuid::ARK];
+            let table = table.map(|guid| file.certificate(guid).to_vec());
+            chain.extend(table.into_iter().filter(|der| !der.is_empty()));
+        }
+        let report = report(file.report, path)?;
         let (ask, ark) = match chain.is_empty() {
             // The collateral may name the product, or hold the chain.
             true if !self.collateral.is_empty() => built_in(&report, &vek).unwrap_or_default(),
@@ -270,10 +290,10 @@ impl EvidenceArgs {
         };
         let crl = match &self.crl {
             Some(path) => revocation_list(&workspace::read("CRL", path, "")?, path)?,
-            None => Vec::new(),
+            None => file.certificate(CertificateGuid::CRL).to_vec(),
         };
         let evidence = SnpEvidence {
-            report: bytes,
+            report: file.report.to_vec(),
             vek,
             ask,
             ark,
@@ -326,6 +346,17 @@ pub fn hcl_report<'a>(bytes: &'a [u8], path: &Path) -> Result<HclReport<'a>, Inp
     })
 }
 
+/// The option that takes a file with these contents.
+fn option_for(bytes: &[u8]) -> Option<&'static str> {
+    let kinds = [
+        (ReportFile::read(bytes).is_ok(), "--snp-report"),
+        (QuoteDetails::parse(bytes).is_ok(), "--tdx-quote"),
+        (HclReport::parse(bytes).is_ok(), "--azure"),
+    ];
+    let kind = kinds.into_iter().find(|(is_it, _)| *is_it);
+    kind.map(|(_, option)| option)
+}
+
 fn readable(evidence: Evidence, path: &Path) -> Result<Evidence, InputError> {
     match &evidence {
         Evidence::Snp(snp) => report(&snp.report, path).map(drop)?,
@@ -341,6 +372,21 @@ fn readable(evidence: Evidence, path: &Path) -> Result<Evidence, InputError> {
         _ => {}
     }
     Ok(evidence)
+}
+
+fn report_file<'a>(bytes: &'a [u8], path: &Path) -> Result<ReportFile<'a>, InputError> {
+    ReportFile::read(bytes).map_err(|source| InputError::Report {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The signer's certificate in an extended report.
+fn vek_in(file: &ReportFile<'_>) -> Vec<u8> {
+    let kinds = [CertificateGuid::VCEK, CertificateGuid::VLEK];
+    let found = kinds.map(|kind| file.certificate(kind));
+    let vek = found.into_iter().find(|der| !der.is_empty());
+    vek.unwrap_or_default().to_vec()
 }
 
 fn report(bytes: &[u8], path: &Path) -> Result<Report, InputError> {
@@ -379,24 +425,21 @@ fn built_in(report: &Report, vek: &[u8]) -> Result<(Vec<u8>, Vec<u8>), InputErro
     }
 }
 
-/// ASK and ARK in this order. The ARK issued itself; which of them are AMD's is for the verifier to say.
+/// ASK and ARK in this order. The ARK issued itself; which of them are AMD's, and what two are that do not look like it, is for
+/// the verifier to say.
 fn sorted(chain: Vec<Vec<u8>>) -> Result<(Vec<u8>, Vec<u8>), InputError> {
-    let count = chain.len();
-    let (roots, others): (Vec<_>, Vec<_>) = chain.into_iter().partition(|der| {
+    let is_self_issued = |der: &[u8]| {
         Certificate::from_der(der).is_ok_and(|certificate| {
             let tbs = certificate.tbs_certificate();
             tbs.issuer() == tbs.subject()
         })
-    });
-    let self_issued = roots.len();
-    match (
-        <[Vec<u8>; 1]>::try_from(others),
-        <[Vec<u8>; 1]>::try_from(roots),
-    ) {
-        (Ok([ask]), Ok([ark])) => Ok((ask, ark)),
-        _ => Err(InputError::Chain {
-            found: format!("{count} certificates, {self_issued} of them self-issued"),
-        }),
+    };
+    match <[Vec<u8>; 2]>::try_from(chain) {
+        Ok([first, second]) => match is_self_issued(&first) && !is_self_issued(&second) {
+            true => Ok((second, first)),
+            false => Ok((first, second)),
+        },
+        Err(chain) => Err(InputError::Chain { found: chain.len() }),
     }
 }
 

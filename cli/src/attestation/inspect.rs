@@ -6,7 +6,7 @@ use contrast_attestation::{
     Evidence,
     appraisal::{SnpProduct, SnpTcb},
     printable,
-    snp::{self, CertificateTable, Report, TcbVersion},
+    snp::{self, CertificateTable, Report, ReportFile, TcbVersion},
     tdx::QuoteDetails,
     vtpm::HclReport,
 };
@@ -26,8 +26,14 @@ pub struct Inspection(Value);
 impl Inspection {
     /// Reads a report, a quote, a certificate table, or an evidence file; none when `bytes` are none of them.
     pub fn of(bytes: &[u8]) -> Option<Self> {
-        if let Ok(report) = Report::parse(bytes) {
-            return Some(Self(report_tree(&report, report.product())));
+        if let Ok(file) = ReportFile::read(bytes)
+            && let Ok(report) = Report::parse(file.report)
+        {
+            let mut tree = report_tree(&report, report.product());
+            if file.certificates.entries().next().is_some() {
+                tree["certificate table"] = entries_tree(&file.certificates).into();
+            }
+            return Some(Self(tree));
         }
         if let Ok(quote) = QuoteDetails::parse(bytes) {
             return Some(Self(quote_tree(&quote)));
@@ -176,6 +182,12 @@ fn hcl_tree(hcl: &HclReport<'_>) -> Value {
 /// A certificate table; none when there is not a single entry of a known kind in it.
 fn table_tree(bytes: &[u8]) -> Option<Value> {
     let table = CertificateTable::parse(bytes).ok()?;
+    let entries = entries_tree(&table);
+    let known = table.entries().any(|(guid, _)| guid.name() != "unknown");
+    known.then(|| json!({ "kind": "SEV-SNP certificate table", "entries": entries }))
+}
+
+fn entries_tree(table: &CertificateTable<'_>) -> Map<String, Value> {
     let mut entries = Map::new();
     for (guid, content) in table.entries() {
         let subject = Certificate::from_der(content)
@@ -184,8 +196,7 @@ fn table_tree(bytes: &[u8]) -> Option<Value> {
         let tree = json!({ "size": content.len(), "subject": subject.ok() });
         entries.insert(name, tree);
     }
-    let known = table.entries().any(|(guid, _)| guid.name() != "unknown");
-    known.then(|| json!({ "kind": "SEV-SNP certificate table", "entries": entries }))
+    entries
 }
 
 fn tcb_tree(tcb: SnpTcb) -> Value {

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use contrast_attestation::{
-    AppraisalReport, Authenticity, Check, CheckList, Tee, VerifiedEvidence, specification,
+    AppraisalReport, Authenticity, Check, CheckList, Evidence, ReportData, Tee, VerifiedEvidence,
+    VtpmEvidence, VtpmHardware, specification,
 };
 use serde::Serialize;
 
@@ -83,6 +84,8 @@ pub struct Verdict {
     pub measurement: Option<String>,
     /// All checks. With a manifest that accepted the evidence there are none to list.
     pub sets: Vec<Set>,
+    /// What makes genuine evidence worth little; only without a manifest, which refuses it.
+    pub cautions: Vec<&'static str>,
     /// What was not looked at.
     pub not_checked: Vec<&'static str>,
 }
@@ -111,6 +114,7 @@ impl Verdict {
             policy_hash: None,
             measurement: None,
             sets: Vec::new(),
+            cautions: Vec::new(),
             not_checked: Vec::new(),
         }
     }
@@ -123,6 +127,28 @@ impl Verdict {
         self
     }
 
+    /// Adds what could not be looked at for want of `evidence`'s CRL, or of report data to compare with.
+    #[must_use]
+    pub fn without(mut self, evidence: &Evidence, report_data: Option<&ReportData>) -> Self {
+        if report_data.is_none() {
+            self.not_checked
+                .push("for whom the evidence was made: give --report-data");
+        }
+        let has_no_crl = match evidence {
+            Evidence::Snp(evidence) => evidence.crl.is_empty(),
+            Evidence::Vtpm(VtpmEvidence {
+                hardware: VtpmHardware::Snp(certificates),
+                ..
+            }) => certificates.crl.is_empty(),
+            _ => false,
+        };
+        if has_no_crl {
+            self.not_checked
+                .push("whether AMD revoked the ASK: give its CRL with --crl or --collateral");
+        }
+        self
+    }
+
     /// The conclusion without a manifest.
     pub fn authenticity(authenticity: &Authenticity, at: String) -> Self {
         Self {
@@ -130,6 +156,7 @@ impl Verdict {
             policy_hash: authenticity.policy_hash().map(|hash| hash.to_string()),
             measurement: authenticity.measurement().map(hex::encode),
             sets: vec![Set::new("signatures and platform", authenticity.checks())],
+            cautions: authenticity.cautions().to_vec(),
             not_checked: vec!["what runs in the guest: give a manifest with --manifest"],
             ..Self::refused(authenticity.tee(), at)
         }
@@ -168,6 +195,9 @@ impl Render for Verdict {
         match &self.reference_value {
             Some(name) => writeln!(out, "{word}: {tee} evidence meets {name}, at {at}")?,
             None => writeln!(out, "{word}: {tee} evidence, at {at}")?,
+        }
+        for caution in &self.cautions {
+            writeln!(out, "{}: {caution}", paint.alarming("caution"))?;
         }
         for subject in &self.not_checked {
             writeln!(out, "not checked: {subject}")?;

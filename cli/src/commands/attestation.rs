@@ -162,7 +162,7 @@ fn verify(args: &VerifyEvidenceArgs, output: &Output) -> Result<(), Failure> {
             let evidence = told(args.evidence.read(now)?, output);
             let authenticity =
                 authenticate(&evidence, Root::Vendor, args.report_data.as_ref(), now);
-            Verdict::authenticity(&authenticity, at)
+            Verdict::authenticity(&authenticity, at).without(&evidence, args.report_data.as_ref())
         }
     };
     output.result(args.format.format, &verdict)?;
@@ -212,7 +212,7 @@ fn azure(
     });
     let report_data = args.report_data.as_ref();
     let authenticity = authenticate_azure(&hcl, &evidence, quote, Root::Vendor, report_data, now);
-    Ok(Verdict::authenticity(&authenticity, at))
+    Ok(Verdict::authenticity(&authenticity, at).without(&evidence, report_data))
 }
 
 fn appraise(
@@ -229,7 +229,9 @@ fn appraise(
         None => verifier.verify_unbound(evidence, now),
     };
     match outcome {
-        Ok(verified) => Verdict::accepted(&verified, at),
+        Ok(verified) => {
+            Verdict::accepted(&verified, at).without(evidence, args.report_data.as_ref())
+        }
         Err(VerifyError::Refused(report)) => {
             Verdict::refused(evidence.tee(), at).with_report(&report)
         }

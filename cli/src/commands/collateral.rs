@@ -14,7 +14,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use contrast_attestation::{
     Evidence, SnpEvidence, TdxEvidence, Tee,
     appraisal::SnpProduct,
-    snp::Report,
+    snp::ReportFile,
     tdx::{CollateralKey, PckIssuer},
     vtpm::HclReport,
 };
@@ -398,8 +398,8 @@ fn bare_evidence(path: &Path) -> Result<Evidence, Failure> {
             collateral: None,
         })
     };
-    let evidence = if Report::parse(&bytes).is_ok() {
-        Some(snp(&bytes))
+    let evidence = if let Ok(file) = ReportFile::read(&bytes) {
+        Some(snp(file.report))
     } else if CollateralKey::of(&bytes).is_some() {
         Some(tdx(&bytes))
     } else if let Ok(hcl) = HclReport::parse(&bytes) {

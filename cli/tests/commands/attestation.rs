@@ -111,6 +111,57 @@ fn a_damaged_report_is_refused_and_a_truncated_one_is_unusable() {
 }
 
 #[test]
+fn a_real_report_is_taken_in_every_form_that_tools_write() {
+    let (Some(report), Some(vek), Some(chain)) = (
+        contrast_testbed::evidence("snp/attestation.bin"),
+        contrast_testbed::evidence("snp/vcek.testcer"),
+        contrast_testbed::evidence("snp/milan.testcer"),
+    ) else {
+        return;
+    };
+    let context = Context::new();
+    let write = |name: &str, parts: &[&[u8]]| {
+        fs::write(context.path(name), parts.concat()).expect("written");
+    };
+    let mut table = contrast_attestation::snp::encode_certificate_table(&[(
+        contrast_attestation::snp::CertificateGuid::VCEK,
+        &vek,
+    )]);
+    table.resize(4096, 0);
+    write("vcek", &[&vek]);
+    write("padded", &[&report, &[0; 64]]);
+    let header = [&[0; 4][..], &1184_u32.to_le_bytes(), &[0; 24]].concat();
+    write("response", &[&header, &report, &[0; 2784]]);
+    write("extended", &[&report, &table]);
+    let pem = pem::encode(&pem::Pem::new("CERTIFICATE", vek));
+    write("full-chain.pem", &[pem.as_bytes(), &chain]);
+    let verify = ["attestation", "verify", "--at", WITHIN, "--snp-report"];
+    for arguments in [
+        &["padded", "--vek", "vcek"][..],
+        &["response", "--vek", "vcek"],
+        &["extended"],
+        &["padded", "--chain", "full-chain.pem"],
+    ] {
+        let (code, stdout, stderr) = outcome(&context, &[&verify, arguments].concat());
+        assert_eq!(code, 0, "{arguments:?}: {stdout}{stderr}");
+        // The machine is one of its vendor's, for tests.
+        assert!(
+            stdout.contains("caution: the guest policy allows debugging"),
+            "{stdout}"
+        );
+        assert!(
+            stdout.contains("not checked: whether AMD revoked the ASK"),
+            "{stdout}"
+        );
+    }
+    let (_, stdout, _) = outcome(&context, &["attestation", "inspect", "extended"]);
+    assert!(stdout.contains("certificate table"), "{stdout}");
+    let (code, _, stderr) = outcome(&context, &["attestation", "verify", "extended"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("name it with `--snp-report`"), "{stderr}");
+}
+
+#[test]
 fn a_report_whose_signer_is_not_what_it_says_is_refused_and_not_unusable() {
     let (Some(report), Some(vek), Some(chain)) = (
         real("snp/attestation.bin"),

@@ -181,6 +181,30 @@ fn nothing_to_fetch_and_no_evidence_are_usage_errors() {
 }
 
 #[test]
+fn collateral_of_another_platform_is_named() {
+    let (Some(quote), Some(other)) = (
+        real("tdx/tdx_prod_quote_SPR_E4.dat"),
+        real("tdx/sample_tcbinfo_response_v5"),
+    ) else {
+        return;
+    };
+    let mut arguments = vec!["attestation", "verify", "--tdx-quote", &quote, "--at", AT];
+    let rest = [
+        "tdx/sample_qeIdentity_response",
+        "tdx/pckcrl",
+        "tdx/rootcrl.der",
+    ];
+    let rest: Vec<String> = rest.into_iter().filter_map(real).collect();
+    for file in rest.iter().chain([&other]) {
+        arguments.extend(["--collateral", file]);
+    }
+    let (code, stdout, _) = outcome(&Context::new(), &arguments);
+    assert_eq!(code, 3);
+    let check = "FAIL  FMSPC of the TCB info\n        expected: 50806f000000\n        found:    90c06f000000";
+    assert!(stdout.contains(check), "{stdout}");
+}
+
+#[test]
 fn the_proxy_of_the_environment_is_used() {
     let proxy = Vendor::serving([]);
     let context = Context::new();

@@ -1,7 +1,7 @@
 use std::time::SystemTime;
 
 use crate::{
-    CheckList, Evidence, PolicyHash, ReportData, Root, Tee,
+    CheckList, Evidence, PolicyHash, ReportData, Root, SnpEvidence, Tee,
     proof::Facts,
     snp, tdx,
     vtpm::{HclReport, TpmQuote, VtpmEvidence},
@@ -14,6 +14,7 @@ pub struct Authenticity {
     tee: Tee,
     checks: CheckList,
     facts: Option<Facts>,
+    cautions: Vec<&'static str>,
     /// Whether the report data of the hardware's report is that of a paravisor: then its policy hash is none of ours.
     through_vtpm: bool,
 }
@@ -40,6 +41,11 @@ impl Authenticity {
         facts.map(|facts| facts.policy_hash)
     }
 
+    /// What a manifest would have refused, and is not wrong by itself: that the host may look inside.
+    pub fn cautions(&self) -> &[&'static str] {
+        &self.cautions
+    }
+
     /// The launch measurement that was signed, when the signatures hold.
     pub fn measurement(&self) -> Option<&[u8; 48]> {
         self.facts.as_ref().map(|facts| &facts.measurement)
@@ -60,20 +66,22 @@ pub fn authenticate(
         Evidence::Tdx(evidence) => tdx::authenticate(evidence, root, now, &mut checks),
         Evidence::Vtpm(evidence) => return authenticate_vtpm(evidence, root, report_data, now),
     };
+    let (field, cautions) = match evidence {
+        Evidence::Snp(evidence) => ("REPORT_DATA", snp::cautions(&evidence.report)),
+        Evidence::Tdx(evidence) => ("REPORTDATA", tdx::cautions(&evidence.quote)),
+        Evidence::Vtpm(_) => ("REPORT_DATA", Vec::new()),
+    };
     if let Some(expected) = report_data {
         match evidence.report_data() {
-            Some(found) => checks.equal_bytes("REPORT_DATA", &expected.0, &found.0),
-            None => checks.fail(
-                "REPORT_DATA",
-                hex::encode(expected.0),
-                "no report to read it from",
-            ),
+            Some(found) => checks.equal_bytes(field, &expected.0, &found.0),
+            None => checks.fail(field, hex::encode(expected.0), "no report to read it from"),
         }
     }
     Authenticity {
         tee: evidence.tee(),
         checks,
         facts,
+        cautions,
         through_vtpm: false,
     }
 }
@@ -90,6 +98,7 @@ fn authenticate_vtpm(
             tee: evidence.hardware.tee(),
             checks,
             facts: None,
+            cautions: Vec::new(),
             through_vtpm: true,
         };
     };
@@ -130,6 +139,12 @@ pub fn authenticate_azure(
     authenticity.through_vtpm = true;
     let checks = &mut authenticity.checks;
     checks.equal("HCL report type", &hcl.tee, &evidence.tee());
+    // At another level the report would be one that the guest asked for, with an attestation key of its choice.
+    if let Evidence::Snp(SnpEvidence { report, .. }) = evidence
+        && let Ok(report) = snp::Report::parse(report)
+    {
+        checks.equal("VMPL", &0, &report.vmpl);
+    }
     hcl.check(checks);
     match (quote, hcl.attestation_key(), report_data) {
         (Some(SignedTpmQuote { message, signature }), Ok(key), _) => {

@@ -186,7 +186,7 @@ fn crl(list: &[u8], chain: &[Vec<u8>]) -> Option<Recognised> {
     // A software TEE has CAs of the same kinds under other names; the verifier tells them apart by their keys.
     let pck_crl = |issuer| vec![Item::PckCrl { issuer }];
     let items = match issuer.as_str() {
-        root if root.contains("Root CA") => vec![Item::RootCrl],
+        "Intel SGX Root CA" | "Software TEE Root CA (insecure)" => vec![Item::RootCrl],
         platform if platform.contains("PCK Platform CA") => pck_crl(PckIssuer::Platform),
         processor if processor.contains("PCK Processor CA") => pck_crl(PckIssuer::Processor),
         // AMD's lists do not tell which ASKs they are about; the ARK signs those of VCEKs and of VLEKs.

@@ -327,15 +327,18 @@ impl EndorsementKey {
     }
 }
 
-/// `Milan-B0` on a VCEK (product line and stepping), `Milan` on a VLEK.
+/// `Milan-B0` on a VCEK (product line and stepping), `Milan` on a VLEK. Siena is a product of its own with the keys of Genoa (AMD 57230,
+/// product names); Bergamo's certificates say Genoa.
 fn read_product(value: &[u8]) -> Result<SnpProduct, EndorsementError> {
     let name = Ia5StringRef::from_der(value)
         .map_err(|_| EndorsementError::Malformed(oid::PRODUCT_NAME))?;
     let line = name.as_str().split('-').next().unwrap_or_default();
-    [SnpProduct::Milan, SnpProduct::Genoa, SnpProduct::Turin]
-        .into_iter()
-        .find(|product| product.to_string() == line)
-        .ok_or_else(|| EndorsementError::UnknownProduct(name.to_string()))
+    match line {
+        "Milan" => Ok(SnpProduct::Milan),
+        "Genoa" | "Siena" => Ok(SnpProduct::Genoa),
+        "Turin" => Ok(SnpProduct::Turin),
+        _ => Err(EndorsementError::UnknownProduct(name.to_string())),
+    }
 }
 
 /// The bare identifier is the extension's value on Milan and Genoa. A value that is one OCTET STRING is read as well; sizes

@@ -20,6 +20,7 @@ pub(crate) mod certificate;
 mod certificate_table;
 mod chain;
 mod claims;
+mod report_file;
 mod roots;
 mod tcb;
 #[cfg(test)]
@@ -42,9 +43,10 @@ pub use abi::{
 };
 pub use cache::ChainCache;
 pub(crate) use certificate_table::TABLE_BYTES_MAX;
-#[cfg(any(test, feature = "software-tee"))]
 pub use certificate_table::encode_certificate_table;
 pub use certificate_table::{CertificateGuid, CertificateTable, CertificateTableError};
+#[cfg(any(test, feature = "software-tee"))]
+pub use report_file::ReportFile;
 pub use roots::{VendorChain, vendor_chain};
 pub use tcb::TcbVersion;
 
@@ -91,6 +93,29 @@ pub(crate) fn claimed_product(evidence: &SnpEvidence) -> Option<SnpProduct> {
     report
         .product()
         .or_else(|| Endorsement::read(&evidence.vek).map(|endorsement| endorsement.product))
+}
+
+/// What makes a genuine report worth little.
+pub(crate) fn cautions(report: &[u8]) -> Vec<&'static str> {
+    let Ok(report) = Report::parse(report) else {
+        return Vec::new();
+    };
+    let bit = |number: u32| report.policy >> number & 1 == 1;
+    let mut cautions = Vec::new();
+    if bit(19) {
+        cautions.push(
+            "the guest policy allows debugging: the host can read and change the guest's memory",
+        );
+    }
+    if bit(18) {
+        cautions.push("the guest policy allows a migration agent: the host can have the guest's memory copied");
+    }
+    if report.vmpl != 0 {
+        cautions.push(
+            "the report was requested below VMPL 0: something more privileged runs in the guest",
+        );
+    }
+    cautions
 }
 
 /// What a VCEK or VLEK certificate says. Nothing here is verified.

@@ -80,6 +80,13 @@ pub(super) const RULES: &[Rule] = &[
         "refresh the collateral, or check the clock",
     ),
     rule(
+        "FMSPC of the TCB info",
+        PCS,
+        "equals the PCK certificate's",
+        "",
+        "the collateral is of another platform; get the TCB info of this FMSPC",
+    ),
+    rule(
         "PCEID of the TCB info",
         PCS,
         "equals the PCK certificate's",

@@ -85,6 +85,16 @@ pub(crate) fn authenticate(
     facts(&quote, &claims)
 }
 
+/// What makes a genuine quote worth little.
+pub(crate) fn cautions(quote: &[u8]) -> Vec<&'static str> {
+    let quote = quote::parse(quote, &mut CheckList::default());
+    let attributes = quote.as_ref().map(|quote| quote.td_report().td_attributes);
+    match attributes {
+        Some([0, ..]) | None => Vec::new(),
+        Some(_) => vec!["debugging or profiling is on: the host can look into the guest"],
+    }
+}
+
 /// REPORTDATA of a quote; none when it is no TDX quote. Not verified.
 pub(crate) fn report_data(quote: &[u8]) -> Option<ReportData> {
     let quote = quote::parse(quote, &mut CheckList::default())?;

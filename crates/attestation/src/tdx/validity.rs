@@ -9,13 +9,13 @@ use crate::{CheckList, TdxCollateral};
 use super::root::moment;
 
 /// Records for each piece of collateral whether it is valid at `now`. The signatures are checked elsewhere; this exists so
-/// that a refusal names every stale piece with its dates, instead of the first one. Returns the PCEID that the TCB info is
-/// for, in its own hex.
+/// that a refusal names every stale piece with its dates, instead of the first one. Returns the platform that the TCB
+/// info is for.
 pub(super) fn check(
     collateral: &TdxCollateral,
     now: SystemTime,
     checks: &mut CheckList,
-) -> Option<String> {
+) -> Platform {
     let read = |json: &str| serde_json::from_str::<Dated>(json).map_err(|error| error.to_string());
     let (tcb_info, qe_identity) = (read(&collateral.tcb_info), read(&collateral.qe_identity));
     let window = |document: &Result<Dated, String>| match document {
@@ -44,7 +44,20 @@ pub(super) fn check(
             Err(error) => checks.fail(field, expected, format!("unreadable: {error}")),
         }
     }
-    tcb_info.ok()?.pce_id
+    tcb_info.map_or_else(
+        |_| Platform::default(),
+        |info| Platform {
+            pce_id: info.pce_id,
+            fmspc: info.fmspc,
+        },
+    )
+}
+
+/// The platform that a TCB info is for, in its own hex; nothing where it does not say.
+#[derive(Debug, Default)]
+pub(super) struct Platform {
+    pub(super) pce_id: Option<String>,
+    pub(super) fmspc: Option<String>,
 }
 
 /// What is read of TCB info and QE identity here; `dcap-qvl` reads the rest.
@@ -55,6 +68,8 @@ struct Dated {
     next_update: String,
     /// Only a TCB info has one.
     pce_id: Option<String>,
+    /// The same.
+    fmspc: Option<String>,
 }
 
 struct Window {

@@ -8,6 +8,7 @@ use dcap_qvl::{QuoteClaims, QuoteCollateralV3, QuotePolicy, verify::QuoteVerifie
 use crate::{CheckList, Root, TdxCollateral, TdxEvidence};
 
 use super::{
+    CollateralKey,
     cache::{self, PlatformCache},
     provider::AwsLc,
     quote::TdQuote,
@@ -82,7 +83,15 @@ fn from_scratch(
         );
         return None;
     };
-    let pce_id = validity::check(collateral, now, checks);
+    let platform = validity::check(collateral, now, checks);
+    if let Some(key) = CollateralKey::of(&evidence.quote) {
+        check_hex(
+            "FMSPC of the TCB info",
+            &key.fmspc,
+            platform.fmspc.as_deref(),
+            checks,
+        );
+    }
     let Ok(since_epoch) = now.duration_since(UNIX_EPOCH) else {
         checks.fail("verification time", "a time after 1970", "an earlier one");
         return None;
@@ -95,7 +104,13 @@ fn from_scratch(
     match verifier.verify_with_policy(&evidence.quote, to_dcap(collateral), seconds, &policy) {
         Ok(claims) => {
             checks.record(FIELD, EXPECTED, "verified", true);
-            check_pce_id(&claims, pce_id.as_deref(), checks);
+            let certified = &claims.platform.pck.pce_id;
+            check_hex(
+                "PCEID of the TCB info",
+                certified,
+                platform.pce_id.as_deref(),
+                checks,
+            );
             Some(claims)
         }
         Err(error) if error.to_string().contains(BELOW_EVERY_LEVEL) => {
@@ -119,15 +134,14 @@ fn from_scratch(
     }
 }
 
-fn check_pce_id(claims: &QuoteClaims, pce_id: Option<&str>, checks: &mut CheckList) {
-    const FIELD: &str = "PCEID of the TCB info";
-    let certified = &claims.platform.pck.pce_id;
-    let Some(text) = pce_id else {
-        return checks.fail(FIELD, hex::encode(certified), "none");
+/// Compares what the PCK certificate says with hex in the TCB info.
+fn check_hex(field: &str, certified: &[u8], stated: Option<&str>, checks: &mut CheckList) {
+    let Some(text) = stated else {
+        return checks.fail(field, hex::encode(certified), "none");
     };
     match hex::decode(text) {
-        Ok(pce_id) => checks.equal_bytes(FIELD, certified, &pce_id),
-        Err(_) => checks.fail(FIELD, hex::encode(certified), format!("`{text}`")),
+        Ok(stated) => checks.equal_bytes(field, certified, &stated),
+        Err(_) => checks.fail(field, hex::encode(certified), format!("`{text}`")),
     }
 }
 
