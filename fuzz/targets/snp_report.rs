@@ -1,11 +1,18 @@
-//! Any 1184 bytes are a report or a typed error; whatever parses is shown by every accessor.
+//! Any bytes are a file with a report in one of its forms or a typed error; whatever parses is shown by every accessor.
 #![no_main]
 
-use contrast_attestation::{appraisal::SnpProduct, snp::Report};
+use contrast_attestation::{
+    appraisal::SnpProduct,
+    snp::{CertificateGuid, Report, ReportFile},
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(report) = Report::parse(bytes) {
+    let Ok(file) = ReportFile::read(bytes) else {
+        return;
+    };
+    let _ = file.certificate(CertificateGuid::VCEK);
+    if let Ok(report) = Report::parse(file.report) {
         let product = report.product().unwrap_or(SnpProduct::Turin);
         let _ = (
             report.guest_policy(),
