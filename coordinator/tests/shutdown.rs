@@ -16,6 +16,7 @@ use nix::{
     unistd::Pid,
 };
 use support::{Deployment, Process, get, user_client, wait_for};
+use tonic::Code;
 
 fn signal(process: &Process, signal: Signal) {
     kill(Pid::from_raw(process.0.id().cast_signed()), signal).expect("signals");
@@ -70,7 +71,13 @@ async fn peer_that_does_not_answer_delays_the_end_until_the_deadline_only() {
     command.env("CONTRAST_DRAIN_DEADLINE", "1");
     let mut process = Process::spawn(command);
     let addresses = process.addresses(&deployment.address_file());
-    let client = user_client(addresses["user_api"], &manifest).await;
+    let mut client = user_client(addresses["user_api"], &manifest).await;
+    // An answer, whichever, shows that the server's side of the handshake has ended too.
+    let answer = client.get_manifests(GetManifestsRequest {}).await;
+    assert_eq!(
+        answer.map(drop).expect_err("nothing set").code(),
+        Code::FailedPrecondition
+    );
     signal(&process, Signal::SIGTERM);
     // This blocks the only thread of the client's runtime, so the client cannot close its connection.
     let start = Instant::now();

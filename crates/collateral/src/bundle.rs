@@ -125,7 +125,7 @@ impl Bundle {
             Item::RootCrl,
         ] {
             match self.get(&item, now) {
-                Some(document) => complete::put(&mut collateral, document.content.clone()),
+                Some(document) => complete::put(&mut collateral, &item, document.content.clone()),
                 None => missing.push(item),
             }
         }

@@ -212,12 +212,16 @@ impl Collateral {
         thread::scope(|scope| {
             let searches: Vec<_> = items
                 .iter()
-                .map(|item| match (self.valid(item, now), effort) {
-                    (None, Effort::Fetch(_)) => {
-                        Err(scope.spawn(move || self.find(item, now, effort)))
+                .map(|item| {
+                    let known = self.valid(item, now);
+                    let waits = matches!(effort, Effort::Fetch(_))
+                        && known.is_none()
+                        && self.futile(item, now).is_none();
+                    match (known, waits) {
+                        (Some(document), _) => Ok(Ok(Found::valid(document))),
+                        (None, false) => Ok(self.find(item, now, effort)),
+                        (None, true) => Err(scope.spawn(move || self.find(item, now, effort))),
                     }
-                    (Some(document), _) => Ok(Ok(Found::valid(document))),
-                    (None, Effort::Defer) => Ok(self.find(item, now, effort)),
                 })
                 .collect();
             let lost = |item: &Item| Err(Unavailable::Lost { item: item.clone() });
@@ -363,6 +367,14 @@ impl Collateral {
         }
     }
 
+    /// Why there is no use in trying to fetch.
+    fn futile(&self, item: &Item, now: SystemTime) -> Option<Unavailable> {
+        match self.fetcher {
+            Some(_) => self.memory.failure(item, now).map(Unavailable::Fetch),
+            None => Some(Unavailable::Offline { item: item.clone() }),
+        }
+    }
+
     /// Fetches, unless somebody does or failed to do so just now.
     fn fetch_once(
         &self,
@@ -370,14 +382,11 @@ impl Collateral {
         now: SystemTime,
         effort: Effort,
     ) -> Result<Arc<Document>, Unavailable> {
-        if self.fetcher.is_none() {
-            return Err(Unavailable::Offline { item: item.clone() });
-        }
         if effort == Effort::Defer {
-            self.memory.want(item);
+            self.want(std::slice::from_ref(item));
         }
-        if let Some(error) = self.memory.failure(item, now) {
-            return Err(Unavailable::Fetch(error));
+        if let Some(error) = self.futile(item, now) {
+            return Err(error);
         }
         let Effort::Fetch(until) = effort else {
             return Err(Unavailable::Later { item: item.clone() });

@@ -86,21 +86,22 @@ struct Search<'a> {
 impl Search<'_> {
     /// The newest of what the evidence carries and what is known here, for each item; it is fetched when neither is valid. Returns what
     /// to put in the place of what is carried, and whether anything is missing.
-    fn newest(&mut self, carried: Vec<(Item, &[u8])>) -> (Vec<Content>, bool) {
+    fn newest(&mut self, carried: Vec<(Item, &[u8])>) -> (Vec<(Item, Content)>, bool) {
         let mut contents = Vec::new();
         let mut lacking = Vec::new();
         for (item, bytes) in carried {
             let carried = read(bytes, &item, self.now);
             match (carried, self.collateral.valid(&item, self.now)) {
                 (Some(carried), Some(known)) if carried.from >= known.validity.from => {}
-                (_, Some(known)) => contents.push(known.content.clone()),
+                (_, Some(known)) => contents.push((item, known.content.clone())),
                 (Some(_), None) => self.unseen.push(item),
                 (None, None) => lacking.push(item),
             }
         }
         let found = self.find(&lacking);
         let is_missing = found.iter().any(Option::is_none);
-        contents.extend(found.into_iter().flatten());
+        let found = lacking.into_iter().zip(found);
+        contents.extend(found.filter_map(|(item, content)| Some((item, content?))));
         (contents, is_missing)
     }
 
@@ -171,7 +172,7 @@ impl Search<'_> {
             carried.push((Item::SnpChain { product, signer }, &[]));
         }
         let (contents, _) = self.newest(carried);
-        for content in contents {
+        for (_, content) in contents {
             match content {
                 Content::Chain { ask, ark } => (completed.ask, completed.ark) = (ask, ark),
                 Content::Crl { list, .. } => completed.crl = list,
@@ -221,8 +222,8 @@ impl Search<'_> {
         let mut collateral = evidence.collateral.clone().unwrap_or_default();
         let carried = Carried::by(&collateral);
         let (contents, missing) = self.newest(carried.items(&collateral, &key));
-        for content in contents {
-            put(&mut collateral, content);
+        for (item, content) in contents {
+            put(&mut collateral, &item, content);
         }
         let collateral = match (missing, &evidence.collateral) {
             // Half of it verifies nothing; the remarks say what is missing.
@@ -277,39 +278,42 @@ impl Carried {
     }
 }
 
-pub(crate) fn put(collateral: &mut TdxCollateral, content: Content) {
-    match content {
-        Content::Signed {
-            name: "tcbInfo",
-            json,
-            signature,
-            issuer_chain,
-        } => {
+/// Puts the content of `item` in its place.
+pub(crate) fn put(collateral: &mut TdxCollateral, item: &Item, content: Content) {
+    match (item, content) {
+        (
+            Item::TcbInfo { .. },
+            Content::Signed {
+                json,
+                signature,
+                issuer_chain,
+                ..
+            },
+        ) => {
             collateral.tcb_info = json;
             collateral.tcb_info_signature = signature;
             collateral.tcb_info_issuer_chain = issuer_chain.unwrap_or_default();
         }
-        Content::Signed {
-            json,
-            signature,
-            issuer_chain,
-            ..
-        } => {
+        (
+            Item::QeIdentity,
+            Content::Signed {
+                json,
+                signature,
+                issuer_chain,
+                ..
+            },
+        ) => {
             collateral.qe_identity = json;
             collateral.qe_identity_signature = signature;
             collateral.qe_identity_issuer_chain = issuer_chain.unwrap_or_default();
         }
-        Content::Crl { list, .. } if is_root_crl(&list) => collateral.root_ca_crl = list,
-        Content::Crl { list, issuer_chain } => {
+        (Item::RootCrl, Content::Crl { list, .. }) => collateral.root_ca_crl = list,
+        (Item::PckCrl { .. }, Content::Crl { list, issuer_chain }) => {
             collateral.pck_crl = list;
             collateral.pck_crl_issuer_chain = issuer_chain;
         }
-        Content::Certificate(_) | Content::Chain { .. } => {}
+        _ => {}
     }
-}
-
-fn is_root_crl(list: &[u8]) -> bool {
-    matches!(recognise(list), Some(Recognised::Document(items, _)) if items.contains(&Item::RootCrl))
 }
 
 /// Whether an ARK is there and is none of AMD's.
