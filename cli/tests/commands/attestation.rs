@@ -288,7 +288,7 @@ fn an_hcl_report_cannot_forge_or_hide_a_line() {
 }
 
 #[cfg(feature = "software-tee")]
-mod software {
+pub(crate) mod software {
     use contrast_attestation::{Issuer as _, PolicyHash, ReportData, Tee, software::SoftwareTee};
     use contrast_manifest::{
         InsecureReferenceValue, ManifestDocument, ReferenceValues, SnpReferenceValue,
@@ -298,8 +298,8 @@ mod software {
     use super::*;
     use crate::generate::APPLICATION;
 
-    #[test]
-    fn software_evidence_meets_the_manifest_that_pins_it_and_no_other_nonce() {
+    /// A directory with a software TEE and a manifest that pins it.
+    pub(crate) fn insecure_deployment() -> Context {
         let context = Context::new();
         context.file("application.yml", APPLICATION);
         let (code, _, stderr) = outcome(&context, &["insecure-tee", "init", "tee"]);
@@ -316,6 +316,12 @@ mod software {
         ];
         let (code, _, stderr) = outcome(&context, &generate);
         assert_eq!(code, 0, "{stderr}");
+        context
+    }
+
+    #[test]
+    fn software_evidence_meets_the_manifest_that_pins_it_and_no_other_nonce() {
+        let context = insecure_deployment();
         let manifest = fs::read(context.path("manifest.json")).expect("manifest");
         let manifest = contrast_manifest::Manifest::parse(&manifest).expect("valid");
 

@@ -10,36 +10,16 @@ use contrast_manifest::{
     Manifest, ManifestDocument, ReferenceValues, SnpReferenceValue, VtpmDocument,
 };
 
-use crate::{context::Context, generate::APPLICATION};
+use crate::{
+    attestation::{outcome, software::insecure_deployment},
+    context::Context,
+};
 
 const DATA: ReportData = ReportData([5; 64]);
 
-/// Exit code, standard output and standard error.
-fn outcome(context: &Context, arguments: &[&str]) -> (i32, String, String) {
-    let output = context.output(arguments);
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    let code = output.status.code().expect("no signal");
-    (code, text(output.stdout), text(output.stderr))
-}
-
 /// A directory with a software TEE and a manifest that pins it, for guests with a virtual TPM whose PCR 4 has the software guest's value.
 fn context() -> (Context, VtpmGuest) {
-    let context = Context::new();
-    context.file("application.yml", APPLICATION);
-    let (code, _, stderr) = outcome(&context, &["insecure-tee", "init", "tee"]);
-    assert_eq!(code, 0, "{stderr}");
-    let generate = [
-        "generate",
-        "--reference-values",
-        "insecure-snp",
-        "--insecure-software-tee",
-        "tee",
-        "--skip-initializer",
-        "--skip-service-mesh",
-        "application.yml",
-    ];
-    let (code, _, stderr) = outcome(&context, &generate);
-    assert_eq!(code, 0, "{stderr}");
+    let context = insecure_deployment();
     let bytes = fs::read(context.path("manifest.json")).expect("manifest");
     let mut document = ManifestDocument::from_json(&bytes).expect("manifest");
     let tee = SoftwareTee::open(&context.path("tee")).expect("software TEE");
