@@ -38,7 +38,7 @@ fn directory() -> TempDir {
 }
 
 /// The least that any durable write costs: 4 KiB over the same place, then `fdatasync`.
-#[divan::bench]
+#[divan::bench(sample_count = 1000)]
 fn bare_fsync(bencher: Bencher<'_, '_>) {
     let directory = directory();
     let file = File::create(directory.path().join("file")).expect("creates");
@@ -51,13 +51,13 @@ fn bare_fsync(bencher: Bencher<'_, '_>) {
 }
 
 /// A leader's first entry, nothing but its id.
-#[divan::bench]
+#[divan::bench(sample_count = 1000)]
 fn append_blank_entry(bencher: Bencher<'_, '_>) {
     append(bencher, &EntryPayload::Blank);
 }
 
 /// A transition with a manifest of 4 KiB and two policies of 16 KiB.
-#[divan::bench]
+#[divan::bench(sample_count = 1000)]
 fn append_transition(bencher: Bencher<'_, '_>) {
     let manifest = Bytes::from(vec![b'm'; 4 << 10]);
     let change = Change {

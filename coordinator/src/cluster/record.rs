@@ -185,7 +185,7 @@ impl RecordError {
     }
 }
 
-/// Writes and reads the records of one node of one cluster.
+/// Writes and reads the records of one node of one cluster. The key is wiped by the cryptographic library when this is dropped.
 #[derive(Clone)]
 pub struct RecordKey {
     key: hmac::Key,

@@ -1,12 +1,13 @@
 //! An adversary who can write authentic but old, moved or foreign records, row by row.
 
+use openraft::RaftLogReader;
 use redb::{Database, ReadableDatabase, TableDefinition};
 
 use super::fixture::{NODE, blank, id, journal, key, key_of, three_entries};
 use crate::{
     cluster::{
-        LogStoreError, LoggedMembers, NodeVote, RecordError, RecordFault, RecordName, SnapshotInfo,
-        journal::Journal, record::Kind,
+        LogStore, LogStoreError, LoggedMembers, NodeVote, RecordError, RecordFault, RecordName,
+        SnapshotInfo, TypeConfig, journal::Journal, record::Kind,
     },
     state::tests::fixture::Disk,
 };
@@ -306,16 +307,29 @@ fn entry_that_changes_under_an_open_store_is_refused_and_gives_it_up() {
     let (disk, mut journal) = journal();
     journal.append(three_entries()).expect("appends");
     let record = entry_row(&Disk::holding(disk.bytes()), 2);
-    let all = disk.bytes();
-    let places: Vec<usize> = (0..all.len() - record.len())
-        .filter(|at| all[*at..].starts_with(&record))
-        .collect();
-    assert!(!places.is_empty(), "the record is on the disk");
-    for at in places {
-        disk.flip(at + 20);
-    }
+    let mut changed = record.clone();
+    changed[20] ^= 1;
+    assert!(disk.replace(&record, &changed) > 0);
+    refuses_entry_2_and_gives_up(&mut journal, &RecordFault::Mac);
+}
+
+#[test]
+fn old_entry_that_is_put_under_an_open_store_is_refused_and_gives_it_up() {
+    let (disk, mut journal) = journal();
+    journal
+        .append(vec![blank(1, 1), blank(1, 2)])
+        .expect("appends");
+    let old = entry_row(&Disk::holding(disk.bytes()), 2);
+    journal.truncate_after(Some(id(1, 1))).expect("truncates");
+    journal.append(vec![blank(2, 2)]).expect("appends");
+    let new = entry_row(&Disk::holding(disk.bytes()), 2);
+    assert!(disk.replace(&new, &old) > 0);
+    refuses_entry_2_and_gives_up(&mut journal, &RecordFault::Stale);
+}
+
+fn refuses_entry_2_and_gives_up(journal: &mut Journal, fault: &RecordFault) {
     let error = journal.entries(0, 9).expect_err("refused");
-    let expected = RecordError::new(RecordName::entry(2), RecordFault::Mac);
+    let expected = RecordError::new(RecordName::entry(2), fault.clone());
     assert!(
         matches!(&error, LogStoreError::Record(error) if *error == expected),
         "{error}"
@@ -324,6 +338,25 @@ fn entry_that_changes_under_an_open_store_is_refused_and_gives_it_up() {
         .save_vote(&NodeVote::new(9, 9))
         .expect_err("given up");
     assert!(matches!(error, LogStoreError::GivenUp), "{error}");
+}
+
+#[tokio::test]
+async fn openraft_gets_the_typed_error_inside_an_io_error() {
+    let (disk, mut journal) = journal();
+    journal.append(three_entries()).expect("appends");
+    drop(journal);
+    let mut log = LogStore::open(&disk, key()).expect("opens");
+    let record = entry_row(&Disk::holding(disk.bytes()), 2);
+    let mut changed = record.clone();
+    changed[20] ^= 1;
+    assert!(disk.replace(&record, &changed) > 0);
+    let error = RaftLogReader::<TypeConfig>::try_get_log_entries(&mut log, ..)
+        .await
+        .expect_err("refused");
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    let cause = error.into_inner().expect("a cause");
+    let cause: Box<LogStoreError> = cause.downcast().expect("a store error");
+    assert!(cause.is_evidence_of_damage(), "{cause}");
 }
 
 #[test]

@@ -188,9 +188,17 @@ impl Disk {
         self.contents().room = operations;
     }
 
-    /// Changes a byte behind the back of whoever uses the disk.
-    pub(crate) fn flip(&self, at: usize) {
-        self.contents().bytes[at] ^= 0x40;
+    /// Replaces bytes wherever they are, behind the back of whoever uses the disk. Returns how often.
+    pub(crate) fn replace(&self, old: &[u8], new: &[u8]) -> usize {
+        assert_eq!(old.len(), new.len());
+        let bytes = &mut self.contents().bytes;
+        let places: Vec<usize> = (0..bytes.len() - old.len())
+            .filter(|at| bytes[*at..].starts_with(old))
+            .collect();
+        for at in &places {
+            bytes[*at..*at + old.len()].copy_from_slice(new);
+        }
+        places.len()
     }
 
     /// Starts a new log and returns the old one.
