@@ -11,7 +11,8 @@ pub enum LogStoreError {
     Record(#[from] RecordError),
     /// The database is damaged, or no Raft store.
     #[error(
-        "the database of the Raft store is not usable: {reason}. The disk was damaged or tampered with: do not resume from it, let this replica rejoin under a fresh identity with a new store"
+        "the database of the Raft store is not usable: {reason}. The disk was damaged or tampered with: do not \
+         resume from it, let this replica rejoin under a fresh identity with a new store"
     )]
     Database {
         /// What is wrong with it.

@@ -18,8 +18,8 @@ fn refusal(key: &RecordKey, name: RecordName, record: &[u8]) -> RecordFault {
 
 #[test]
 fn record_equals_a_vector_computed_elsewhere() {
-    // Python: hmac.new(bytes(range(64)), b"contrast raft record v1" + b"\x09"*32 + (42).to_bytes(8,"big") + record, "sha256"),
-    // for the only key that derive_tests.rs does not fix, so it is put in here as a MAC over the same layout.
+    // Python: hmac.new(bytes(range(64)), b"contrast raft record v1" + b"\x09"*32 + (42).to_bytes(8, "big") + record, "sha256")
+    // where record is the 19 bytes below.
     let mac_key =
         aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &(0..64).collect::<Vec<u8>>());
     let key = RecordKey::with_mac_key(mac_key, ClusterId([9; 32]), NODE);
