@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`config`], [`app`] | options; binds all ports first, then serves, drains on a signal |
 //! | [`state`] | the state as an immutable snapshot, its only writer, the signed history on disk |
+//! | [`cluster`] | authenticated Raft storage for a replicated history; not in use yet |
 //! | `issue` | verified evidence and manifest to certificate and secret; pure, without I/O |
 //! | `api` | gRPC: user API and mesh API; requests to domain types and back |
 //! | `ops` | probes and metrics, on a runtime of their own |
@@ -22,6 +23,7 @@
 
 mod api;
 pub mod app;
+pub mod cluster;
 pub mod config;
 mod issue;
 mod ops;

@@ -220,7 +220,13 @@ impl Guard {
         };
         self.commit(store, &link, &manifest, &policies, Some(founding))?;
         let first = link.transition;
-        let history = History::found(first, &manifest, policies, seed_shares, root_certificate);
+        let history = History::found(
+            first,
+            manifest.bytes(),
+            policies,
+            seed_shares,
+            root_certificate,
+        );
         let verifier = manifest.verifier();
         Ok(self.activate(Active {
             history: Arc::new(history),
@@ -266,11 +272,11 @@ impl Guard {
         let mesh_ca = MeshCa::generate(self.entropy(), &keys.root, self.clock.now())?;
         let link = sign(&manifest, latest, &mesh_ca, &keys)?;
         self.commit(store, &link, &manifest, &policies, None)?;
-        let history = Arc::new(
-            active
-                .history
-                .extended(link.transition, &manifest, &policies),
-        );
+        let history = Arc::new(active.history.extended(
+            link.transition,
+            manifest.bytes(),
+            &policies,
+        ));
         let verifier = manifest.verifier().with_chains_of(&active.verifier);
         Ok(self.activate(Active {
             history,
@@ -308,11 +314,11 @@ impl Guard {
         });
         let policies = BTreeMap::new();
         self.commit(store, &link, &manifest, &policies, founding)?;
-        let history = Arc::new(
-            sealed
-                .history
-                .extended(link.transition, &manifest, &policies),
-        );
+        let history = Arc::new(sealed.history.extended(
+            link.transition,
+            manifest.bytes(),
+            &policies,
+        ));
         let verifier = manifest.verifier();
         Ok(self.activate(Active {
             history,

@@ -114,16 +114,16 @@ impl History {
     /// A history of one transition. `root_certificate` is DER.
     pub(crate) fn found(
         first: Transition,
-        manifest: &Manifest,
+        manifest: &[u8],
         policies: BTreeMap<PolicyHash, Bytes>,
         seed_shares: SeedSharesDocument,
         root_certificate: &[u8],
     ) -> Self {
-        let bytes = Bytes::copy_from_slice(manifest.bytes());
+        let bytes = Bytes::copy_from_slice(manifest);
         Self {
             earlier: Vec::new(),
             head: first.into(),
-            manifests: BTreeMap::from([(manifest.hash(), bytes)]),
+            manifests: BTreeMap::from([(ManifestHash::of(manifest), bytes)]),
             policies,
             seed_shares,
             root_certificate: Bytes::copy_from_slice(root_certificate),
@@ -134,24 +134,41 @@ impl History {
     pub(crate) fn extended(
         &self,
         next: Transition,
-        manifest: &Manifest,
+        manifest: &[u8],
         policies: &BTreeMap<PolicyHash, Bytes>,
     ) -> Self {
         let mut history = self.clone();
-        let before = std::mem::replace(&mut history.head, next.into());
-        history.earlier.push(before);
-        let bytes = || Bytes::copy_from_slice(manifest.bytes());
+        history.extend(next, manifest, policies);
         history
-            .manifests
-            .entry(manifest.hash())
-            .or_insert_with(bytes);
+    }
+
+    /// Adds a transition, which must follow the head, and the manifest that it names.
+    pub(crate) fn extend(
+        &mut self,
+        next: Transition,
+        manifest: &[u8],
+        policies: &BTreeMap<PolicyHash, Bytes>,
+    ) {
+        let before = std::mem::replace(&mut self.head, next.into());
+        self.earlier.push(before);
+        self.manifests
+            .entry(ManifestHash::of(manifest))
+            .or_insert_with(|| Bytes::copy_from_slice(manifest));
         for (hash, document) in policies {
-            history
-                .policies
+            self.policies
                 .entry(*hash)
                 .or_insert_with(|| document.clone());
         }
-        history
+    }
+
+    /// Replaces what was written with the first transition, after a recovery that found it damaged.
+    pub(crate) fn replace_founding(
+        &mut self,
+        seed_shares: SeedSharesDocument,
+        root_certificate: Bytes,
+    ) {
+        self.seed_shares = seed_shares;
+        self.root_certificate = root_certificate;
     }
 
     /// Checks the records of a store and puts them in order. Signatures are not checked: that takes the seed.
@@ -159,6 +176,26 @@ impl History {
     /// # Errors
     /// When a record is missing, damaged or superfluous, or this version refuses the latest manifest.
     pub(crate) fn read(records: Records) -> Result<(Self, Manifest), HistoryError> {
+        let history = Self::read_links(records)?;
+        let name = history.head.transition.manifest_hash;
+        let bytes = history.manifests.get(&name).map(AsRef::as_ref);
+        let manifest = Manifest::parse(bytes.unwrap_or_default())
+            .map_err(|source| HistoryError::Manifest { name, source })?;
+        if let Some(name) = manifest
+            .policies()
+            .keys()
+            .find(|hash| !history.policies.contains_key(*hash))
+        {
+            return Err(HistoryError::Missing {
+                kind: "policy",
+                name: name.to_string(),
+            });
+        }
+        Ok((history, manifest))
+    }
+
+    /// As [`History::read`], but whether this version accepts the latest manifest is not looked at.
+    pub(crate) fn read_links(records: Records) -> Result<Self, HistoryError> {
         let Records {
             head,
             transitions,
@@ -198,32 +235,16 @@ impl History {
             name: head.to_string(),
         };
         let head = chain.pop().ok_or_else(missing)?;
-        let name = head.transition.manifest_hash;
-        let manifest = Manifest::parse(manifests.get(&name).map(AsRef::as_ref).unwrap_or_default())
-            .map_err(|source| HistoryError::Manifest { name, source })?;
-        if let Some(name) = manifest
-            .policies()
-            .keys()
-            .find(|hash| !policies.contains_key(*hash))
-        {
-            return Err(HistoryError::Missing {
-                kind: "policy",
-                name: name.to_string(),
-            });
-        }
         let seed_shares =
             SeedSharesDocument::from_json(&seed_shares).map_err(HistoryError::SeedShares)?;
-        Ok((
-            Self {
-                earlier: chain,
-                head,
-                manifests,
-                policies,
-                seed_shares,
-                root_certificate,
-            },
-            manifest,
-        ))
+        Ok(Self {
+            earlier: chain,
+            head,
+            manifests,
+            policies,
+            seed_shares,
+            root_certificate,
+        })
     }
 
     /// Checks every signature under the transition key `spki` (SubjectPublicKeyInfo DER).

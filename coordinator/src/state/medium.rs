@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::FileExt,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use redb::{Builder, Database, StorageBackend};
@@ -33,7 +33,7 @@ pub trait Medium: fmt::Debug + Send {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl Directory {
@@ -52,13 +52,18 @@ impl Directory {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
-                _lock: lock,
+                lock: Arc::new(lock),
             }),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
                 path: path.to_owned(),
             }),
             Err(TryLockError::Error(source)) => Err(io_error("lock", &lock_path)(source)),
         }
+    }
+
+    /// The path, and the lock, which holds as long as anybody has it.
+    pub(crate) fn share(&self) -> (PathBuf, Arc<File>) {
+        (self.path.clone(), Arc::clone(&self.lock))
     }
 
     /// Makes the file under another name and renames it when it is complete, so that a file with the final name was
@@ -96,7 +101,7 @@ impl Medium for Directory {
     }
 }
 
-fn builder() -> Builder {
+pub(crate) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
     builder
@@ -160,7 +165,7 @@ type Block = [u8; BLOCK_BYTES as usize];
 
 /// A file that is read, and blocks in memory that take what is written.
 #[derive(Debug)]
-struct CopyOnWrite {
+pub(crate) struct CopyOnWrite {
     file: File,
     written: Mutex<Written>,
 }
@@ -185,7 +190,7 @@ impl fmt::Debug for Written {
 }
 
 impl CopyOnWrite {
-    fn new(file: File, length: u64) -> Self {
+    pub(crate) fn new(file: File, length: u64) -> Self {
         let written = Written {
             length,
             from_file: length,

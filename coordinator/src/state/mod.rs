@@ -18,14 +18,16 @@ mod transition;
 mod update;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::{KeysError, StateError};
 pub use guard::{Guard, Observer, Step, UpdateRequest};
 pub use history::{History, HistoryError, Link};
+pub(crate) use medium::{CopyOnWrite, builder};
 pub use medium::{Directory, Medium};
 pub use phase::{Active, Keys, Phase, Sealed};
 pub use recovery::RecoveryRequest;
 pub use store::{Commit, Founding, Records, Store, StoreError};
 pub use transition::{Transition, TransitionFormatError, TransitionHash};
+pub(crate) use update::named;
 pub use update::{Approval, ApprovalError, PoliciesError};

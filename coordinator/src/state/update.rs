@@ -119,10 +119,7 @@ pub(crate) fn check_policies(
     manifest: &Manifest,
     documents: Vec<Bytes>,
 ) -> Result<BTreeMap<PolicyHash, Bytes>, PoliciesError> {
-    let policies: BTreeMap<PolicyHash, Bytes> = documents
-        .into_iter()
-        .map(|document| (policy_hash(&document), document))
-        .collect();
+    let policies = named(documents);
     let wanted = manifest.policies();
     let missing: Vec<PolicyHash> = wanted
         .keys()
@@ -146,6 +143,14 @@ pub(crate) fn same_seed_share_owners(a: &Manifest, b: &Manifest) -> bool {
         manifest.seedshare_owners().iter().cloned().collect()
     };
     owners(a) == owners(b) && a.seedshare_threshold() == b.seedshare_threshold()
+}
+
+/// Initdata documents by their names.
+pub(crate) fn named(documents: Vec<Bytes>) -> BTreeMap<PolicyHash, Bytes> {
+    documents
+        .into_iter()
+        .map(|document| (policy_hash(&document), document))
+        .collect()
 }
 
 /// SHA-256 of an initdata document.

@@ -15,6 +15,8 @@ const TRANSIT_KEY_BYTES: usize = 32;
 const WORKLOAD_SECRETS: &str = "POD STATE SECRET";
 const TRANSITION_SIGNING: &str = "TRANSACTION SIGNING SECRET";
 const ROOT_CA: &str = "ROOT CA SEED";
+/// This implementation's own: no other has such records. A change of the records' format takes a label of its own, too.
+const STORE_RECORDS: &str = "CONTRAST RAFT STORE RECORD MAC V1";
 
 /// A key could not be derived.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +103,16 @@ impl Derivation {
         Ok(key)
     }
 
+    /// Key of the MACs on the records of a Coordinator's Raft store: HKDF-SHA256 of the seed and the salt with the info
+    /// `CONTRAST RAFT STORE RECORD MAC V1`, 64 bytes, which is the block of SHA-256 and so used by HMAC-SHA256 as it is
+    /// (RFC 2104, section 3).
+    ///
+    /// # Errors
+    /// Only when the cryptographic library fails.
+    pub fn store_record_key(&self) -> Result<StoreRecordKey, DeriveError> {
+        Ok(StoreRecordKey(*self.expand_seed(STORE_RECORDS)?))
+    }
+
     fn expand_seed(&self, info: &str) -> Result<Zeroizing<[u8; OUTPUT_BYTES]>, DeriveError> {
         expand(self.seed.expose(), &self.salt, info)
     }
@@ -170,6 +182,23 @@ impl TransitKey {
 impl fmt::Debug for TransitKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TransitKey(hidden)")
+    }
+}
+
+/// Key of the MACs on the records of a Coordinator's Raft store, 64 bytes. Wiped when dropped, hidden from `Debug`.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct StoreRecordKey([u8; OUTPUT_BYTES]);
+
+impl StoreRecordKey {
+    /// The secret bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for StoreRecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreRecordKey(hidden)")
     }
 }
 

@@ -34,6 +34,15 @@ fn transit_key_agrees_with_its_vector() {
 }
 
 #[test]
+fn store_record_key_agrees_with_its_vector() {
+    let key = derivation().store_record_key().expect("derives");
+    assert_eq!(
+        hex::encode(key.expose()),
+        "2924095efe4b06cb2d8766583fc2d7da40384675069754acfcd6143925e8e7d8c0339ff2eb2374d8694cbd7587d02d1732e739ab90efb97a183fd2ca5f89234f"
+    );
+}
+
+#[test]
 fn signing_keys_agree_with_their_vectors() {
     let fingerprint = |key: SigningKey| hex::encode(digest(&SHA256, key.public_key_spki()));
     assert_eq!(
@@ -82,4 +91,6 @@ fn debug_shows_nothing() {
     assert_eq!(format!("{secret:?}"), "WorkloadSecret(hidden)");
     let key = derivation.transit_key(1, "x").expect("derives");
     assert_eq!(format!("{key:?}"), "TransitKey(hidden)");
+    let key = derivation.store_record_key().expect("derives");
+    assert_eq!(format!("{key:?}"), "StoreRecordKey(hidden)");
 }

@@ -153,7 +153,7 @@ pub(super) fn active(guard: &Guard) -> Arc<Active> {
 
 /// An operation that changed the disk.
 #[derive(Debug, Clone)]
-pub(super) enum Operation {
+pub(crate) enum Operation {
     Write(u64, Vec<u8>),
     SetLength(u64),
     Sync,
@@ -169,10 +169,10 @@ struct Contents {
 
 /// A disk in memory; clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Disk(Arc<Mutex<Contents>>);
+pub(crate) struct Disk(Arc<Mutex<Contents>>);
 
 impl Disk {
-    pub(super) fn holding(bytes: Vec<u8>) -> Self {
+    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(Contents {
             bytes,
             ..Contents::default()
@@ -183,16 +183,29 @@ impl Disk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.contents().bytes.clone()
     }
 
-    pub(super) fn full_after(&self, operations: Option<usize>) {
+    pub(crate) fn full_after(&self, operations: Option<usize>) {
         self.contents().room = operations;
     }
 
+    /// Replaces bytes wherever they are, behind the back of whoever uses the disk. Returns how often.
+    pub(crate) fn replace(&self, old: &[u8], new: &[u8]) -> usize {
+        assert_eq!(old.len(), new.len());
+        let bytes = &mut self.contents().bytes;
+        let places: Vec<usize> = (0..bytes.len() - old.len())
+            .filter(|at| bytes[*at..].starts_with(old))
+            .collect();
+        for at in &places {
+            bytes[*at..*at + old.len()].copy_from_slice(new);
+        }
+        places.len()
+    }
+
     /// Starts a new log and returns the old one.
-    pub(super) fn take_log(&self) -> Vec<Operation> {
+    pub(crate) fn take_log(&self) -> Vec<Operation> {
         std::mem::take(&mut self.contents().log)
     }
 
@@ -209,7 +222,7 @@ impl Disk {
     }
 }
 
-pub(super) fn apply(bytes: &mut Vec<u8>, operation: &Operation) {
+pub(crate) fn apply(bytes: &mut Vec<u8>, operation: &Operation) {
     match operation {
         Operation::Write(offset, data) => {
             let offset = usize::try_from(*offset).expect("small");

@@ -1,4 +1,4 @@
 mod damage;
 mod disk;
-mod fixture;
+pub(crate) mod fixture;
 mod rules;

@@ -416,7 +416,7 @@ async fn signature_of_another_key_is_told_from_a_wrong_seed() {
         .expect("signs");
     let history = set
         .history()
-        .extended(forged, set.manifest(), &Default::default());
+        .extended(forged, set.manifest().bytes(), &Default::default());
     let spki = set.keys().transition_key.public_key_spki();
     let error = history.verify(spki).expect_err("forged");
     assert!(matches!(error, HistoryError::Forged { name } if name == history.head().hash));

@@ -1,0 +1,134 @@
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use openraft::{
+    LogState, OptionalSend, RaftLogReader,
+    storage::{IOFlushed, RaftLogStorage},
+};
+
+use super::{
+    ClusterTypes, EntryId, LogEntry, LogMedium, LogStoreError, NodeVote, RecordKey,
+    journal::Journal,
+};
+
+/// A journal that log store, its readers and the state machine share.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedJournal(Arc<Mutex<Journal>>);
+
+impl SharedJournal {
+    /// A panic inside leaves the journal given up or unchanged, so a poisoned lock is no further danger.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Journal> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// openraft's log storage: votes and entries of one node on an untrusted disk.
+///
+/// Every write is durable when its method returns, in the order of calls, so a vote is always durable before the entries of its
+/// term; openraft hears of the flush of an append before the append returns. The exception is the committed marker, which becomes
+/// durable with the next write. Methods block their thread for the time of one flush: a slow disk delays the Raft task itself, so
+/// the election timeout has to be well above a flush. In return a simulation without threads runs the same code.
+///
+/// An error of the disk is final: openraft stops, and whatever would touch the disk fails with [`LogStoreError::GivenUp`].
+#[derive(Debug, Clone)]
+pub struct LogStore(SharedJournal);
+
+impl LogStore {
+    /// Makes the store of a node with a fresh identity.
+    ///
+    /// # Errors
+    /// When there is a store already ([`LogStoreError::Exists`]), or it cannot be written.
+    pub fn create(medium: &dyn LogMedium, key: RecordKey) -> Result<Self, LogStoreError> {
+        Ok(Self::of(Journal::create(medium, key)?))
+    }
+
+    /// Opens the store of a node that resumes its identity. Every record is checked.
+    ///
+    /// # Errors
+    /// When there is no store ([`LogStoreError::Absent`]), or any record in it is not the last one that this node wrote there. The
+    /// medium is then unchanged.
+    pub fn open(medium: &dyn LogMedium, key: RecordKey) -> Result<Self, LogStoreError> {
+        Ok(Self::of(Journal::open(medium, key)?))
+    }
+
+    fn of(journal: Journal) -> Self {
+        Self(SharedJournal(Arc::new(Mutex::new(journal))))
+    }
+
+    pub(crate) fn journal(&self) -> SharedJournal {
+        self.0.clone()
+    }
+}
+
+impl<C: ClusterTypes> RaftLogReader<C> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<LogEntry>, io::Error> {
+        let from = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(index) => index.saturating_add(1),
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
+        };
+        Ok(self.0.lock().entries(from, to)?)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<NodeVote>, io::Error> {
+        Ok(self.0.lock().vote())
+    }
+}
+
+impl<C: ClusterTypes> RaftLogStorage<C> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<C>, io::Error> {
+        let journal = self.0.lock();
+        Ok(LogState {
+            last_purged_log_id: journal.purged(),
+            last_log_id: journal.last(),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &NodeVote) -> Result<(), io::Error> {
+        Ok(self.0.lock().save_vote(vote)?)
+    }
+
+    async fn save_committed(&mut self, committed: Option<EntryId>) -> Result<(), io::Error> {
+        Ok(self.0.lock().save_committed(committed)?)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<EntryId>, io::Error> {
+        Ok(self.0.lock().committed())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<C>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = LogEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        self.0.lock().append(entries.into_iter().collect())?;
+        callback.io_completed(Ok(()));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<EntryId>) -> Result<(), io::Error> {
+        Ok(self.0.lock().truncate_after(last_log_id)?)
+    }
+
+    async fn purge(&mut self, log_id: EntryId) -> Result<(), io::Error> {
+        Ok(self.0.lock().purge(log_id)?)
+    }
+}

@@ -1,0 +1,131 @@
+use std::{
+    fmt,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use redb::Database;
+
+use super::{LogStoreError, journal};
+use crate::state::{CopyOnWrite, Directory, builder};
+
+const FILE: &str = "raft.redb";
+const NEW_FILE: &str = "raft.redb.new";
+
+/// Reads a database and says whether it may be used.
+pub type Check<'a> = dyn Fn(&Database) -> Result<(), LogStoreError> + 'a;
+
+/// Where a Raft store's database is.
+pub trait LogMedium: fmt::Debug + Send {
+    /// Makes the database, which `write` fills. It is durable and complete when this returns.
+    ///
+    /// # Errors
+    /// When there is one already, or it cannot be made.
+    fn create(&self, write: &Check<'_>) -> Result<Database, LogStoreError>;
+
+    /// Opens the database if `check` accepts it.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged, or `check` refuses it; the medium is then unchanged.
+    fn open(&self, check: &Check<'_>) -> Result<Database, LogStoreError>;
+}
+
+/// The file `raft.redb` in a Coordinator's directory.
+#[derive(Debug)]
+pub struct LogFile {
+    directory: PathBuf,
+    _lock: Arc<File>,
+}
+
+impl LogFile {
+    /// The file in `directory`, whose lock it shares.
+    pub fn new(directory: &Directory) -> Self {
+        let (directory, lock) = directory.share();
+        Self {
+            directory,
+            _lock: lock,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(FILE)
+    }
+}
+
+impl LogMedium for LogFile {
+    /// Made under another name and renamed when it is complete, so that a file with the final name was complete once.
+    fn create(&self, write: &Check<'_>) -> Result<Database, LogStoreError> {
+        let path = self.path();
+        if exists(&path)? {
+            return Err(LogStoreError::Exists { path });
+        }
+        let new = self.directory.join(NEW_FILE);
+        match fs::remove_file(&new) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(file_error("remove", &new)(source));
+            }
+            _ => {}
+        }
+        let database = builder().create(&new).map_err(LogStoreError::from_redb)?;
+        write(&database)?;
+        database.close().map_err(LogStoreError::from_redb)?;
+        sync(&new)?;
+        fs::rename(&new, &path).map_err(file_error("create", &path))?;
+        sync(&self.directory)?;
+        builder().open(&path).map_err(LogStoreError::from_redb)
+    }
+
+    fn open(&self, check: &Check<'_>) -> Result<Database, LogStoreError> {
+        let path = self.path();
+        if !exists(&path)? {
+            return Err(LogStoreError::Absent { path });
+        }
+        inspect(&path, check)?;
+        builder().open(&path).map_err(LogStoreError::from_redb)
+    }
+}
+
+/// Reads the whole store without changing the file: redb repairs a file that it opens after a crash, and a file that cannot be
+/// trusted must stay as it is for whoever investigates.
+fn inspect(path: &Path, check: &Check<'_>) -> Result<(), LogStoreError> {
+    let damaged = |reason: &str| LogStoreError::Database {
+        reason: format!("{}: {reason}", path.display()),
+    };
+    let file = File::open(path).map_err(file_error("open", path))?;
+    let metadata = file.metadata().map_err(file_error("open", path))?;
+    if !metadata.is_file() {
+        return Err(damaged("expected a regular file"));
+    }
+    if metadata.len() == 0 {
+        return Err(damaged("expected a database, found an empty file"));
+    }
+    let overlay = CopyOnWrite::new(file, metadata.len());
+    journal::guarded(|| {
+        let database = builder()
+            .set_check_integrity_on_open(true)
+            .create_with_backend(overlay)
+            .map_err(LogStoreError::from_redb)?;
+        check(&database)
+    })
+}
+
+fn exists(path: &Path) -> Result<bool, LogStoreError> {
+    fs::exists(path).map_err(file_error("look for", path))
+}
+
+fn sync(path: &Path) -> Result<(), LogStoreError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(file_error("sync", path))
+}
+
+fn file_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> LogStoreError {
+    let path = path.to_owned();
+    move |source| LogStoreError::File {
+        action,
+        path: path.clone(),
+        source,
+    }
+}
