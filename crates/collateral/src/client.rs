@@ -15,7 +15,7 @@ use crate::{
     Bundle, Document, Endpoints, FetchError, Item, Transport, Validity,
     fetch::Fetcher,
     flight::{Flights, Turn},
-    memory::Memory,
+    memory::{Memory, Origin},
     store::Store,
 };
 
@@ -280,7 +280,9 @@ impl Collateral {
             Ok(document) => {
                 self.fetched.fetch_add(1, Ordering::Relaxed);
                 let document = Arc::new(document);
-                let kept = self.memory.learn(item, Arc::clone(&document), Some(now));
+                let kept = self
+                    .memory
+                    .learn(item, Arc::clone(&document), Origin::Vendor, now);
                 if Arc::ptr_eq(&kept, &document) {
                     self.keep(item, &document);
                 }
@@ -293,9 +295,15 @@ impl Collateral {
                     true => self.limits.after_absence,
                     false => self.limits.after_failure,
                 };
-                tracing::warn!(%error, retry_after_s = pause.as_secs(), "no collateral");
+                match error.absent {
+                    // Anybody can name a chip that does not exist; the peer is told.
+                    true => tracing::debug!(%error, "no collateral"),
+                    false => {
+                        tracing::warn!(%error, retry_after_s = pause.as_secs(), "no collateral")
+                    }
+                }
                 let error = Arc::new(error);
-                self.memory.fail(item, Arc::clone(&error), now + pause);
+                self.memory.fail(item, Arc::clone(&error), now..now + pause);
                 Err(Unavailable::Fetch(error))
             }
         }
@@ -354,7 +362,7 @@ impl Collateral {
         let best = candidates
             .max_by_key(|document| (document.validity.contains(now), document.validity.from))?;
         Some(match best.validity.contains(now) {
-            true => self.memory.learn(item, best, None),
+            true => self.memory.learn(item, best, Origin::Disk, now),
             false => best,
         })
     }

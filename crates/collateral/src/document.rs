@@ -1,7 +1,10 @@
 use std::time::SystemTime;
 
+use contrast_attestation::snp::vendor_chain;
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::Item;
 
 /// One publication. Its signature was not checked; that it is the thing it was taken for was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +99,24 @@ impl Document {
                 serde_json::to_string(&file).unwrap_or_default() + "\n"
             }
         }
+    }
+}
+
+/// Whether AMD signed what is taken for `item`, as far as that can be told from it alone. A certificate that was forged would
+/// otherwise be kept until its end, which is years away; Intel's documents are replaced every day.
+pub(crate) fn is_of_vendor(item: &Item, content: &Content) -> bool {
+    match (item, content) {
+        (Item::Vcek { product, .. }, Content::Certificate(vcek)) => {
+            vendor_chain(*product).signed_vcek(vcek)
+        }
+        (Item::SnpCrl { product, .. }, Content::Crl { list, .. }) => {
+            vendor_chain(*product).signed_crl(list)
+        }
+        (Item::SnpChain { product, .. }, Content::Chain { ask, ark }) => {
+            let chain = vendor_chain(*product);
+            ark == chain.ark && chain.signed_ask(ask)
+        }
+        _ => true,
     }
 }
 

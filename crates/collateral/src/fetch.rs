@@ -14,6 +14,7 @@ use ureq::{
 
 use crate::{
     Content, Document, Endpoints, Item, Limits,
+    document::is_of_vendor,
     recognise::{Recognised, recognise},
 };
 
@@ -193,7 +194,7 @@ impl Fetcher {
         match answer.status {
             200 => document(item, &answer).ok_or_else(|| Attempt {
                 cause: format!(
-                    "the answer, {} bytes, is not that document",
+                    "the answer, {} bytes, is not that document, or AMD did not sign it",
                     answer.body.len()
                 ),
                 absent: false,
@@ -214,7 +215,7 @@ fn document(item: &Item, answer: &Answer) -> Option<Document> {
     let Some(Recognised::Document(items, mut document)) = recognise(&answer.body) else {
         return None;
     };
-    if !items.contains(item) {
+    if !items.contains(item) || !is_of_vendor(item, &document.content) {
         return None;
     }
     match (&mut document.content, &answer.issuer_chain) {

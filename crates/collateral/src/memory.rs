@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -38,11 +39,20 @@ struct Known {
     refresh_at: SystemTime,
 }
 
+/// Where a document comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Just fetched.
+    Vendor,
+    /// Fetched by an earlier process, or collected elsewhere, some time ago.
+    Disk,
+}
+
 #[derive(Debug)]
 struct Failure {
     error: Arc<FetchError>,
-    /// Until when nobody tries again.
-    until: SystemTime,
+    /// When nobody tries again.
+    pause: Range<SystemTime>,
 }
 
 impl Memory {
@@ -60,26 +70,33 @@ impl Memory {
     pub(crate) fn failure(&self, item: &Item, now: SystemTime) -> Option<Arc<FetchError>> {
         let slots = self.lock();
         let failure = slots.slots.get(item)?.failure.as_ref()?;
-        (now < failure.until).then(|| Arc::clone(&failure.error))
+        // A clock that was put back ends the pause; one that was ahead must not prolong it.
+        failure
+            .pause
+            .contains(&now)
+            .then(|| Arc::clone(&failure.error))
     }
 
-    /// Keeps a document that was learned at `fetched` (none: it was on disk), unless the one that is known was issued later.
+    /// Keeps a document that was fetched at `now` or was on disk then, unless the one that is known was issued later and is valid.
     /// Returns the one that is kept.
     pub(crate) fn learn(
         &self,
         item: &Item,
         document: Arc<Document>,
-        fetched: Option<SystemTime>,
+        origin: Origin,
+        now: SystemTime,
     ) -> Arc<Document> {
         let mut slots = self.lock();
         let slot = slots.slot(item);
-        if fetched.is_some() {
+        if origin == Origin::Vendor {
             slot.failure = None;
         }
+        let fetched = (origin == Origin::Vendor).then_some(now);
         let mut refresh_at = refresh_at(item, &document, fetched);
         let mut kept = document;
         if let Some(known) = slot.document.take()
             && kept.validity.from < known.document.validity.from
+            && known.document.validity.contains(now)
         {
             // The vendor, or somebody in between, went back in time. Ask again later.
             refresh_at = refresh_at.max(known.refresh_at);
@@ -92,9 +109,9 @@ impl Memory {
         kept
     }
 
-    /// Remembers that a fetch failed; nobody tries again before `until`.
-    pub(crate) fn fail(&self, item: &Item, error: Arc<FetchError>, until: SystemTime) {
-        self.lock().slot(item).failure = Some(Failure { error, until });
+    /// Remembers that a fetch failed; nobody tries again during `pause`.
+    pub(crate) fn fail(&self, item: &Item, error: Arc<FetchError>, pause: Range<SystemTime>) {
+        self.lock().slot(item).failure = Some(Failure { error, pause });
     }
 
     /// Remembers that `item` is needed, known or not.
@@ -107,7 +124,7 @@ impl Memory {
         let slots = self.lock();
         let due = |slot: &Slot| {
             let failure = slot.failure.as_ref();
-            let paused = failure.is_some_and(|failure| now < failure.until);
+            let paused = failure.is_some_and(|failure| failure.pause.contains(&now));
             let is_old = |known: &Known| known.refresh_at <= now;
             !paused && slot.document.as_ref().map_or(slot.is_wanted, is_old)
         };
@@ -140,10 +157,14 @@ impl Memory {
 }
 
 impl Slots {
-    /// The slot of `item`, most recently used; the least recently used one goes when there are too many.
+    /// The slot of `item`, most recently used. When there are too many, the least recently used one goes; one without a document
+    /// first, because a stranger can name items that do not exist.
     fn slot(&mut self, item: &Item) -> &mut Slot {
         if self.slots.len() >= CAPACITY && !self.slots.contains_key(item) {
-            let oldest = self.slots.iter().min_by_key(|(_, slot)| slot.last_used);
+            let oldest = self
+                .slots
+                .iter()
+                .min_by_key(|(_, slot)| (slot.document.is_some(), slot.last_used));
             if let Some(oldest) = oldest.map(|(item, _)| item.clone()) {
                 self.slots.remove(&oldest);
             }
@@ -191,10 +212,10 @@ mod tests {
     #[test]
     fn news_are_refreshed_after_a_day_or_half_way() {
         let memory = Memory::default();
-        memory.learn(&Item::RootCrl, document(1, 31), Some(at(10)));
+        memory.learn(&Item::RootCrl, document(1, 31), Origin::Vendor, at(10));
         assert_eq!(memory.due(at(10)), []);
         assert_eq!(memory.due(at(11)), [Item::RootCrl]);
-        memory.learn(&Item::RootCrl, document(2, 13), Some(at(12)));
+        memory.learn(&Item::RootCrl, document(2, 13), Origin::Vendor, at(12));
         assert_eq!(memory.due(at(12)), []);
         assert_eq!(memory.due(at(12) + DAY / 2), [Item::RootCrl]);
     }
@@ -202,23 +223,50 @@ mod tests {
     #[test]
     fn a_document_of_unknown_age_is_as_old_as_it_says() {
         let memory = Memory::default();
-        memory.learn(&Item::RootCrl, document(1, 31), None);
+        memory.learn(&Item::RootCrl, document(1, 31), Origin::Disk, at(1));
         assert_eq!(memory.due(at(2)), [Item::RootCrl]);
     }
 
     #[test]
     fn an_older_document_never_replaces_a_newer_one() {
         let memory = Memory::default();
-        memory.learn(&Item::QeIdentity, document(5, 35), Some(at(6)));
-        let kept = memory.learn(&Item::QeIdentity, document(4, 34), Some(at(7)));
+        memory.learn(&Item::QeIdentity, document(5, 35), Origin::Vendor, at(6));
+        let kept = memory.learn(&Item::QeIdentity, document(4, 34), Origin::Vendor, at(7));
         assert_eq!(kept.validity.from, at(5));
         assert_eq!(memory.document(&Item::QeIdentity), Some(kept));
     }
 
     #[test]
+    fn a_document_from_the_future_gives_way_to_one_that_is_valid() {
+        let memory = Memory::default();
+        memory.learn(&Item::QeIdentity, document(90, 99), Origin::Vendor, at(6));
+        for origin in [Origin::Disk, Origin::Vendor] {
+            let kept = memory.learn(&Item::QeIdentity, document(5, 35), origin, at(7));
+            assert_eq!(kept.validity.from, at(5));
+        }
+    }
+
+    #[test]
+    fn names_without_a_document_go_first() {
+        let memory = Memory::default();
+        let issuer = PckIssuer::Platform;
+        memory.learn(
+            &Item::PckCrl { issuer },
+            document(1, 2),
+            Origin::Vendor,
+            at(1),
+        );
+        for number in 0..=CAPACITY as u64 {
+            let [_, _, fmspc @ ..] = number.to_be_bytes();
+            memory.want(&Item::TcbInfo { fmspc });
+        }
+        assert!(memory.document(&Item::PckCrl { issuer }).is_some());
+    }
+
+    #[test]
     fn failures_pause_and_documents_stay() {
         let memory = Memory::default();
-        memory.learn(&Item::RootCrl, document(1, 31), Some(at(1)));
+        memory.learn(&Item::RootCrl, document(1, 31), Origin::Vendor, at(1));
         let error = Arc::new(FetchError {
             item: Item::RootCrl,
             url: String::new(),
@@ -227,11 +275,12 @@ mod tests {
             elapsed: Duration::ZERO,
             absent: false,
         });
-        memory.fail(&Item::RootCrl, Arc::clone(&error), at(4));
+        memory.fail(&Item::RootCrl, Arc::clone(&error), at(2)..at(4));
         assert_eq!(memory.due(at(3)), []);
         assert_eq!(memory.due(at(4)), [Item::RootCrl]);
         assert_eq!(memory.failure(&Item::RootCrl, at(3)), Some(error));
         assert_eq!(memory.failure(&Item::RootCrl, at(4)), None);
+        assert_eq!(memory.failure(&Item::RootCrl, at(1)), None, "put back");
         assert!(memory.document(&Item::RootCrl).is_some());
     }
 
@@ -240,7 +289,7 @@ mod tests {
         let memory = Memory::default();
         memory.want(&Item::RootCrl);
         assert_eq!(memory.due(at(1)), [Item::RootCrl]);
-        memory.learn(&Item::RootCrl, document(1, 31), Some(at(1)));
+        memory.learn(&Item::RootCrl, document(1, 31), Origin::Vendor, at(1));
         assert_eq!(memory.due(at(1)), []);
     }
 
@@ -252,11 +301,16 @@ mod tests {
             Item::TcbInfo { fmspc }
         };
         for number in 0..CAPACITY {
-            memory.learn(&item(number as u64), document(1, 2), Some(at(1)));
+            memory.learn(&item(number as u64), document(1, 2), Origin::Vendor, at(1));
         }
         assert!(memory.document(&item(0)).is_some());
         let issuer = PckIssuer::Platform;
-        memory.learn(&Item::PckCrl { issuer }, document(1, 2), Some(at(1)));
+        memory.learn(
+            &Item::PckCrl { issuer },
+            document(1, 2),
+            Origin::Vendor,
+            at(1),
+        );
         assert!(memory.document(&item(0)).is_some(), "used last");
         assert!(memory.document(&item(1)).is_none(), "oldest");
     }

@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 
 use crate::{
     Document, Item,
+    document::is_of_vendor,
     recognise::{Recognised, recognise},
 };
 
@@ -31,7 +32,10 @@ impl Store {
     pub(crate) fn read(&self, item: &Item) -> Option<Document> {
         let bytes = fs::read(self.directory.join(item.file_name())).ok()?;
         match recognise(&bytes)? {
-            Recognised::Document(items, document) => items.contains(item).then_some(document),
+            Recognised::Document(items, document) => {
+                let is_it = items.contains(item) && is_of_vendor(item, &document.content);
+                is_it.then_some(document)
+            }
             Recognised::TcbSigningChain(_) | Recognised::PckChain => None,
         }
     }

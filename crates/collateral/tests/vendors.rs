@@ -370,6 +370,44 @@ fn an_answer_that_is_something_else_is_not_taken() {
 }
 
 #[test]
+fn a_certificate_that_amd_did_not_sign_is_neither_taken_nor_found_on_disk() {
+    let Some((report, vcek, kds)) = milan() else {
+        return;
+    };
+    let (evidence, disk) = (
+        Evidence::Snp(report),
+        tempfile::tempdir().expect("a directory"),
+    );
+    let fetching = asking(&kds.base).with_cache(disk.path()).expect("opens");
+    fetching.complete(&evidence, june_2023());
+    let files = std::fs::read_dir(disk.path()).expect("lists").flatten();
+    let files: Vec<_> = files.map(|file| file.path()).collect();
+    let [file] = files.as_slice() else {
+        panic!("{files:?}");
+    };
+    let mut forged = vcek;
+    *forged.last_mut().expect("a signature") ^= 1;
+    let asked = kds.requests();
+    let path = asked
+        .iter()
+        .find(|path| path.contains("Milan") && path.contains("blSPL"))
+        .expect("asked");
+    let liar = Vendor::serving([(path.clone(), page(forged.clone()))]);
+    std::fs::write(file, forged).expect("writes");
+    let lied_to = asking(&liar.base).with_cache(disk.path()).expect("opens");
+    let Completion {
+        evidence, remarks, ..
+    } = lied_to.complete(&evidence, june_2023());
+    let lie = "or AMD did not sign it";
+    assert!(
+        remarks.iter().any(|remark| remark.contains(lie)),
+        "{remarks:?}"
+    );
+    assert!(!is_authentic(&evidence));
+    assert_eq!(lied_to.statistics(june_2023()).known, 0);
+}
+
+#[test]
 fn documents_are_renewed_in_the_background_and_never_by_older_ones() {
     let disk = tempfile::tempdir().expect("a directory");
     let first = of_qe_identity(page(qe_identity(10)));

@@ -2,6 +2,8 @@
 
 use crate::{Root, appraisal::SnpProduct};
 
+use super::certificate::{SignedCertificate, SignedCrl};
+
 /// SHA-256 of the DER of the certificate ARK-Milan, serial 010000, valid 2020-10-22 to 2045-10-22.
 ///
 /// AMD serves it at `https://kdsintf.amd.com/vcek/v1/Milan/cert_chain`. The value was computed from a copy of that answer
@@ -86,11 +88,41 @@ pub fn vendor_chain(product: SnpProduct) -> VendorChain {
     }
 }
 
+impl VendorChain {
+    /// Whether this ASK signed a VCEK (DER). Says nothing about its validity or whose it is.
+    pub fn signed_vcek(&self, der: &[u8]) -> bool {
+        is_signed(der, self.ask)
+    }
+
+    /// Whether this ARK signed an ASK or ASVK (DER).
+    pub fn signed_ask(&self, der: &[u8]) -> bool {
+        is_signed(der, self.ark)
+    }
+
+    /// Whether this ARK signed a revocation list (DER).
+    pub fn signed_crl(&self, der: &[u8]) -> bool {
+        match (SignedCrl::parse(der), SignedCertificate::parse(self.ark)) {
+            (Ok(crl), Ok(ark)) => crl.is_signed_by(&ark).is_ok(),
+            _ => false,
+        }
+    }
+}
+
+fn is_signed(der: &[u8], issuer: &[u8]) -> bool {
+    match (
+        SignedCertificate::parse(der),
+        SignedCertificate::parse(issuer),
+    ) {
+        (Ok(certificate), Ok(issuer)) => certificate.is_signed_by(&issuer).is_ok(),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::digest::{SHA256, digest};
 
-    use super::{super::certificate::SignedCertificate, *};
+    use super::*;
 
     #[test]
     fn the_embedded_chains_lead_to_the_pinned_roots() {
