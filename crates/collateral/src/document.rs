@@ -1,6 +1,6 @@
 use std::time::SystemTime;
 
-use contrast_attestation::snp::vendor_chain;
+use contrast_attestation::{snp::vendor_chain, tdx::root_signed_crl};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -102,8 +102,8 @@ impl Document {
     }
 }
 
-/// Whether AMD signed what is taken for `item`, as far as that can be told from it alone. A certificate that was forged would
-/// otherwise be kept until its end, which is years away; Intel's documents are replaced every day.
+/// Whether the vendor signed what is taken for `item`, as far as that can be told from it alone. What was forged would otherwise be
+/// kept until there is something newer, which for certificates takes years. Intel's other documents are replaced soon.
 pub(crate) fn is_of_vendor(item: &Item, content: &Content) -> bool {
     match (item, content) {
         (Item::Vcek { product, .. }, Content::Certificate(vcek)) => {
@@ -116,6 +116,7 @@ pub(crate) fn is_of_vendor(item: &Item, content: &Content) -> bool {
             let chain = vendor_chain(*product);
             ark == chain.ark && chain.signed_ask(ask)
         }
+        (Item::RootCrl, Content::Crl { list, .. }) => root_signed_crl(list),
         _ => true,
     }
 }

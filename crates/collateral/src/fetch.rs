@@ -194,7 +194,7 @@ impl Fetcher {
         match answer.status {
             200 => document(item, &answer).ok_or_else(|| Attempt {
                 cause: format!(
-                    "the answer, {} bytes, is not that document, or AMD did not sign it",
+                    "the answer, {} bytes, is not that document, or its vendor did not sign it",
                     answer.body.len()
                 ),
                 absent: false,

@@ -398,13 +398,29 @@ fn a_certificate_that_amd_did_not_sign_is_neither_taken_nor_found_on_disk() {
     let Completion {
         evidence, remarks, ..
     } = lied_to.complete(&evidence, june_2023());
-    let lie = "or AMD did not sign it";
+    let lie = "or its vendor did not sign it";
     assert!(
         remarks.iter().any(|remark| remark.contains(lie)),
         "{remarks:?}"
     );
     assert!(!is_authentic(&evidence));
     assert_eq!(lied_to.statistics(june_2023()).known, 0);
+}
+
+#[test]
+fn a_root_crl_that_intels_root_did_not_sign_is_not_taken() {
+    let Some(mut list) = real("tdx/rootcrl.der") else {
+        return;
+    };
+    let get = |list: Vec<u8>| {
+        let path = "/sgx/certification/v4/rootcacrl".to_owned();
+        let pcs = Vendor::serving([(path, page(list))]);
+        asking(&pcs.base).get(&Item::RootCrl, june_2023())
+    };
+    assert!(get(list.clone()).is_ok());
+    *list.last_mut().expect("a signature") ^= 1;
+    let error = get(list).expect_err("forged").to_string();
+    assert!(error.contains("its vendor did not sign it"), "{error}");
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub use cache::PlatformCache;
 pub use details::{
     CollateralKey, PckDetails, PckIssuer, QuoteDetails, QuoteFormatError, TdDetails15,
 };
+pub use root::signed_crl as root_signed_crl;
 
 /// Chain (PEM, signer first) of the key that signed Intel's TCB info and QE identities from 2018 to 2025. PCS sends it in an
 /// HTTP header, which collected answers often lack; it is verified like one that came along.

@@ -1,7 +1,8 @@
 use std::time::SystemTime;
 
-use der::{DateTime, Decode as _};
-use x509_cert::Certificate;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use der::{DateTime, Decode as _, Encode as _};
+use x509_cert::{Certificate, certificate::Rfc5280, crl::CertificateList};
 
 use crate::{CheckList, Root, TdxEvidence};
 
@@ -14,9 +15,29 @@ const INTEL_SGX_ROOT_CA_SHA256: [u8; 32] = [
     0x0e, 0x74, 0x24, 0x96, 0x43, 0x99, 0xe8, 0x85, 0xa7, 0xcb, 0xb8, 0xcc, 0xfa, 0xb6, 0x74, 0xd3,
 ];
 
+/// That certificate. It counts, like every other, only for its hash.
+const INTEL_SGX_ROOT_CA: &str = include_str!("vendor/intel_sgx_root_ca.pem");
+
 /// Whether a certificate (DER) is Intel's root.
 pub(super) fn is_intels(der: &[u8]) -> bool {
     sha256(der) == INTEL_SGX_ROOT_CA_SHA256
+}
+
+/// Whether Intel's root signed a revocation list (DER). Says nothing about its validity.
+pub fn signed_crl(list: &[u8]) -> bool {
+    let chain = certificates(INTEL_SGX_ROOT_CA);
+    let root = chain.iter().find(|der| is_intels(der));
+    let Some(Ok(root)) = root.map(|der| Certificate::from_der(der)) else {
+        return false;
+    };
+    let Ok(list) = CertificateList::<Rfc5280>::from_der(list) else {
+        return false;
+    };
+    let key = root.tbs_certificate().subject_public_key_info();
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.subject_public_key.raw_bytes());
+    // A list in DER is the same after it was read and written.
+    let signed = list.tbs_cert_list.to_der();
+    signed.is_ok_and(|signed| key.verify(&signed, list.signature.raw_bytes()).is_ok())
 }
 
 /// SHA-256 of the DER of the only root that counts.
