@@ -21,7 +21,7 @@ use contrast_attestation::{
 use contrast_clock::{SystemWallClock, WallClock as _};
 use contrast_collateral::{
     Bundle, BundleError, Collateral, EndpointError, Endpoints, HttpTransport, Item, Limits,
-    Options, OptionsError, SnpSigner, Validity,
+    Options, OptionsError, SnpSigner, Unavailable, Validity,
 };
 use etcetera::BaseStrategy as _;
 use serde::Serialize;
@@ -80,6 +80,7 @@ pub struct FetchArgs {
 
     /// How many seconds to try for each document
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
 
     /// Shape of the result.
@@ -317,8 +318,12 @@ fn fetch(args: &FetchArgs, output: &Output) -> Result<(), Failure> {
         let collateral = &collateral;
         let fetch = |item| scope.spawn(move || collateral.fetch(item, now).err());
         let fetches: Vec<_> = items.iter().map(fetch).collect();
-        let outcomes = fetches.into_iter().filter_map(|fetch| fetch.join().ok()?);
-        outcomes.map(|error| error.to_string()).collect()
+        let outcomes = fetches.into_iter().zip(&items);
+        let failures = outcomes.filter_map(|(fetch, item)| {
+            let lost = Some(Unavailable::Lost { item: item.clone() });
+            fetch.join().unwrap_or(lost)
+        });
+        failures.map(|error| error.to_string()).collect()
     });
     for evidence in &evidence {
         failures.extend(collateral.complete(evidence, now).remarks);

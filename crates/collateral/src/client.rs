@@ -243,20 +243,22 @@ impl Collateral {
         {
             return Ok(Found::valid(Arc::clone(document)));
         }
-        match (self.fetch_once(item, now, effort), known) {
-            (Ok(document), _) => Ok(Found::valid(document)),
-            (Err(error), Some(document)) => {
-                let stale = Some(match error {
-                    Unavailable::Offline { item } => Unavailable::Outdated {
-                        item,
-                        validity: document.validity,
-                    },
-                    error => error,
-                });
-                Ok(Found { document, stale })
-            }
-            (Err(error), None) => Err(error),
-        }
+        let error = match self.fetch_once(item, now, effort) {
+            Ok(document) => return Ok(Found::valid(document)),
+            Err(error) => error,
+        };
+        // What was fetched and is not valid is known now, too.
+        let Some(document) = known.or_else(|| self.memory.document(item)) else {
+            return Err(error);
+        };
+        let stale = Some(match error {
+            Unavailable::Offline { item } => Unavailable::Outdated {
+                item,
+                validity: document.validity,
+            },
+            error => error,
+        });
+        Ok(Found { document, stale })
     }
 
     /// Fetches `item` even if it is known.
@@ -287,26 +289,42 @@ impl Collateral {
                     self.keep(item, &document);
                 }
                 tracing::debug!(%item, "fetched collateral");
+                if !kept.validity.contains(now) {
+                    let error = FetchError {
+                        item: item.clone(),
+                        url: fetcher.endpoints.url(item),
+                        cause: format!(
+                            "the answer is valid from {} to {}",
+                            moment(kept.validity.from),
+                            moment(kept.validity.until)
+                        ),
+                        attempts: 1,
+                        elapsed: Duration::ZERO,
+                        absent: false,
+                    };
+                    return Err(self.failed(item, error, now));
+                }
                 Ok(kept)
             }
-            Err(error) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                let pause = match error.absent {
-                    true => self.limits.after_absence,
-                    false => self.limits.after_failure,
-                };
-                match error.absent {
-                    // Anybody can name a chip that does not exist; the peer is told.
-                    true => tracing::debug!(%error, "no collateral"),
-                    false => {
-                        tracing::warn!(%error, retry_after_s = pause.as_secs(), "no collateral")
-                    }
-                }
-                let error = Arc::new(error);
-                self.memory.fail(item, Arc::clone(&error), now..now + pause);
-                Err(Unavailable::Fetch(error))
-            }
+            Err(error) => Err(self.failed(item, error, now)),
         }
+    }
+
+    /// Counts a failure; nobody tries again for a while.
+    fn failed(&self, item: &Item, error: FetchError, now: SystemTime) -> Unavailable {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let pause = match error.absent {
+            true => self.limits.after_absence,
+            false => self.limits.after_failure,
+        };
+        match error.absent {
+            // Anybody can name a chip that does not exist; the peer is told.
+            true => tracing::debug!(%error, "no collateral"),
+            false => tracing::warn!(%error, retry_after_s = pause.as_secs(), "no collateral"),
+        }
+        let error = Arc::new(error);
+        self.memory.fail(item, Arc::clone(&error), now..now + pause);
+        Unavailable::Fetch(error)
     }
 
     /// What is to be fetched in the background at `now`: documents that were used once and whose time has come, and those that
@@ -399,6 +417,10 @@ impl Collateral {
         let Effort::Fetch(until) = effort else {
             return Err(Unavailable::Later { item: item.clone() });
         };
+        if until <= Instant::now() {
+            // Nothing was tried, so nothing failed.
+            return Err(Unavailable::Lost { item: item.clone() });
+        }
         match self.flights.join(item, self.limits.concurrent) {
             Turn::Lead(landing) => landing.land(self.fetch_until(item, now, until)),
             Turn::Follow(flight) => flight.wait(item, until),

@@ -30,7 +30,7 @@ pub struct Completion {
     pub evidence: Evidence,
     /// What is still missing, and why.
     pub remarks: Vec<String>,
-    /// What only the evidence itself knew, so that nobody here can tell whether there is news.
+    /// What only the evidence itself knew, or nobody, so that it cannot be told whether there is news.
     pub unseen: Vec<Item>,
 }
 
@@ -100,6 +100,9 @@ impl Search<'_> {
         }
         let found = self.find(&lacking);
         let is_missing = found.iter().any(Option::is_none);
+        let missing = lacking.iter().zip(&found);
+        let missing = missing.filter(|(_, content)| content.is_none());
+        self.unseen.extend(missing.map(|(item, _)| item.clone()));
         let found = lacking.into_iter().zip(found);
         contents.extend(found.filter_map(|(item, content)| Some((item, content?))));
         (contents, is_missing)
@@ -140,10 +143,13 @@ impl Search<'_> {
             .product()
             .or_else(|| endorsement.as_ref().map(|key| key.product));
         let mut completed = evidence.clone();
+        let is_of_chip = |key: &Endorsement| {
+            let id = key.hardware_id.as_ref();
+            id.is_none_or(|id| report.chip_id.starts_with(id))
+        };
         let fits = |key: &Endorsement| {
-            key.hardware_id
-                .as_ref()
-                .is_none_or(|id| report.chip_id.starts_with(id))
+            // A chip whose identity is masked may have any VCEK, as far as the report tells.
+            (report.chip_id == [0; 64] || is_of_chip(key))
                 && key.tcb == report.reported_tcb.components(key.product)
                 && certificate_holds(&evidence.vek, self.now)
         };
@@ -155,11 +161,13 @@ impl Search<'_> {
                 }
                 stated?
             }
-            (SnpSigner::Vcek, None) => {
-                let (product, vek) = self.vcek(&report, stated)?;
-                completed.vek = vek;
-                product
-            }
+            (SnpSigner::Vcek, None) => match self.vcek(&report, stated) {
+                Some((product, vek)) => {
+                    completed.vek = vek;
+                    product
+                }
+                None => stated?,
+            },
         };
         let lacks_chain = completed.ask.is_empty() || completed.ark.is_empty();
         if lacks_chain && signer == SnpSigner::Vcek {

@@ -4,7 +4,10 @@ use dcap_qvl::{
     quote::{Quote, TDReport10},
 };
 
-use super::{provider::AwsLc, root};
+use der::Decode as _;
+use x509_cert::Certificate;
+
+use super::provider::AwsLc;
 
 /// A quote's fields for people. Nothing here is verified; names are those of "Intel TDX DCAP Quoting Library API", appendix A.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +94,7 @@ pub struct CollateralKey {
     pub fmspc: [u8; 6],
     /// The issuer of its PCK certificate.
     pub pck_issuer: PckIssuer,
-    /// Whether the chain in the quote ends in Intel's root certificate.
+    /// Whether the PCK certificate names one of Intel's CAs as its issuer: every quote does that is verified under Intel's root.
     pub is_intels: bool,
 }
 
@@ -106,7 +109,11 @@ impl CollateralKey {
                 PckCa::Processor => PckIssuer::Processor,
                 PckCa::Platform => PckIssuer::Platform,
             },
-            is_intels: chain.last().is_some_and(|root| root::is_intels(root)),
+            // The rest of the chain is the attester's to arrange, in the quote or beside it.
+            is_intels: Certificate::from_der(pck).is_ok_and(|pck| {
+                let issuer = pck.tbs_certificate().issuer().to_string();
+                issuer.contains("Intel SGX PCK")
+            }),
         })
     }
 }

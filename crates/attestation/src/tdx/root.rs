@@ -19,7 +19,7 @@ const INTEL_SGX_ROOT_CA_SHA256: [u8; 32] = [
 const INTEL_SGX_ROOT_CA: &str = include_str!("vendor/intel_sgx_root_ca.pem");
 
 /// Whether a certificate (DER) is Intel's root.
-pub(super) fn is_intels(der: &[u8]) -> bool {
+fn is_intels(der: &[u8]) -> bool {
     sha256(der) == INTEL_SGX_ROOT_CA_SHA256
 }
 
