@@ -52,10 +52,7 @@ fn evidence_tree(evidence: &Evidence) -> Option<Value> {
     match evidence {
         Evidence::Snp(evidence) => {
             let report = Report::parse(&evidence.report).ok()?;
-            let product = report.product().or_else(|| {
-                snp::Endorsement::read(&evidence.vek).map(|endorsement| endorsement.product)
-            });
-            let mut tree = report_tree(&report, product);
+            let mut tree = report_tree(&report, snp::claimed_product(evidence));
             tree["certificates"] = json!({
                 "vek": size(&evidence.vek),
                 "ask": size(&evidence.ask),

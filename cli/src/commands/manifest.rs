@@ -189,12 +189,7 @@ fn fill(
     match &hardware {
         Evidence::Snp(evidence) => {
             let report = Report::parse(&evidence.report).map_err(|_| FillError::Product)?;
-            let product = report
-                .product()
-                .or_else(|| {
-                    snp::Endorsement::read(&evidence.vek).map(|endorsement| endorsement.product)
-                })
-                .ok_or(FillError::Product)?;
+            let product = snp::claimed_product(evidence).ok_or(FillError::Product)?;
             let observed = observed_snp(&report, product);
             let fits = |value: &SnpReferenceValue| {
                 let is_products =

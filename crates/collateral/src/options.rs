@@ -72,9 +72,4 @@ impl Options {
             None => collateral,
         })
     }
-
-    /// Whether anything was asked for.
-    pub fn is_given(&self) -> bool {
-        *self != Self::default()
-    }
 }

@@ -88,7 +88,7 @@ pub(crate) fn authenticate(
 }
 
 /// The product that unverified evidence shows, by the report's CPUID or else by the certificate.
-pub(crate) fn claimed_product(evidence: &SnpEvidence) -> Option<SnpProduct> {
+pub fn claimed_product(evidence: &SnpEvidence) -> Option<SnpProduct> {
     let report = Report::parse(&evidence.report).ok()?;
     report
         .product()
