@@ -27,4 +27,5 @@ pub mod cluster;
 pub mod config;
 mod issue;
 mod ops;
+pub mod replica;
 pub mod state;

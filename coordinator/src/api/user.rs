@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
+use contrast_proto::user as wire_status;
 use contrast_proto::user::{
-    GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest, RecoverRequest,
-    RecoverResponse, SeedShares, SetManifestRequest, SetManifestResponse, user_api_server::UserApi,
+    GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest, GetStatusRequest,
+    RecoverRequest, RecoverResponse, SeedShares, SetManifestRequest, SetManifestResponse,
+    user_api_server::UserApi,
 };
 use tonic::{Request, Response, Status};
 
@@ -56,6 +58,13 @@ impl UserApi for UserService {
             })
         };
         answer(&self.metrics, "Recover", work).await
+    }
+
+    async fn get_status(
+        &self,
+        _request: Request<GetStatusRequest>,
+    ) -> Result<Response<wire_status::Status>, Status> {
+        Err(Status::unimplemented("this Coordinator is not replicated"))
     }
 
     async fn get_seed_shares(
