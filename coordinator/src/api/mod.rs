@@ -8,6 +8,7 @@ mod verifier;
 mod wire;
 
 pub(crate) use mesh::MeshService;
+pub(crate) use status::owner_failure;
 pub(crate) use user::UserService;
 pub(crate) use verifier::ActiveManifestVerifier;
 
