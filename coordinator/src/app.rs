@@ -1,6 +1,8 @@
 //! The service as a value: [`Bound::bind`] takes every port and opens the history before anything runs, [`Bound::run`]
 //! serves until it is told to stop or a part fails.
 
+mod runtime;
+
 use std::{
     fs,
     future::Future,
@@ -23,6 +25,7 @@ use contrast_telemetry::{
     readiness::{Pending, Readiness},
     tasks::{TaskError, Tasks},
 };
+use runtime::ReplicaRuntime;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -32,9 +35,11 @@ use crate::{
         ActiveManifestVerifier, MESH_REQUEST_BYTES_MAX, MESH_REQUESTS_MAX, MeshService,
         USER_REQUEST_BYTES_MAX, USER_REQUESTS_MAX, UserService,
     },
+    cluster::{LogFile, LogMedium},
     config::Config,
     ops::{self, Metrics, Probes, refresh},
-    state::{Directory, Guard, Medium, Observer, StateError},
+    replica::{Alone, Hosted, Parts, Replica, message::Place},
+    state::{Directory, Medium, Observer, StateError},
 };
 
 /// Longest time for one request, from its first byte on.
@@ -85,6 +90,9 @@ pub enum AppError {
     /// There is no TLS key.
     #[error("cannot make the key for attested TLS")]
     Identity(#[source] IdentityError),
+    /// Replication has no threads.
+    #[error("cannot start the threads of replication")]
+    Runtime(#[source] io::Error),
     /// A part failed while serving.
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -99,6 +107,8 @@ pub struct Surroundings {
     pub collateral: Collateral,
     /// Where the history is.
     pub medium: Box<dyn Medium>,
+    /// Where the log of replication is.
+    pub log: Box<dyn LogMedium>,
     /// Wall clock.
     pub clock: Arc<dyn WallClock>,
     /// Randomness for keys.
@@ -121,7 +131,9 @@ impl Surroundings {
             );
         }
         let medium = Directory::claim(&config.data_dir).map_err(StateError::from)?;
+        let log = LogFile::new(&medium);
         Ok(Self {
+            log: Box::new(log),
             issuer,
             collateral: config.collateral.open()?,
             medium: Box::new(medium),
@@ -151,7 +163,8 @@ pub struct Bound {
     ops: StdTcpListener,
     addresses: Addresses,
     drain_deadline: Duration,
-    guard: Arc<Guard>,
+    replica: Hosted,
+    runtime: ReplicaRuntime,
     issuer: CompletingIssuer,
     identity: Arc<Identity>,
     clock: Arc<dyn WallClock>,
@@ -196,12 +209,23 @@ impl Bound {
             issuer,
             collateral,
             medium,
+            log,
             clock,
             entropy,
             observer,
         } = surroundings;
         let identity = Identity::generate(clock.now()).map_err(AppError::Identity)?;
-        let guard = Guard::open(medium, Arc::clone(&clock), entropy, observer)?;
+        let runtime = ReplicaRuntime::start()?;
+        let parts = Parts {
+            peers: Arc::new(Alone(Place::new("alone:7778"))),
+            history: medium,
+            log,
+            clock: Arc::clone(&clock),
+            entropy,
+            observer,
+            timing: config.timing(),
+        };
+        let replica = Hosted::new(Replica::open(parts)?, runtime.handle()?);
         let issuer = CompletingIssuer {
             issuer,
             collateral: Arc::new(collateral),
@@ -217,7 +241,7 @@ impl Bound {
             user_api = %addresses.user_api,
             mesh_api = %addresses.mesh_api,
             ops = %addresses.ops,
-            state = guard.snapshot().name(),
+            state = replica.guard().snapshot().name(),
             "coordinator is serving"
         );
         Ok(Self {
@@ -226,7 +250,8 @@ impl Bound {
             ops: ops.into_std().map_err(AppError::LocalAddress)?,
             addresses,
             drain_deadline: config.drain_deadline,
-            guard,
+            replica,
+            runtime,
             issuer,
             identity: Arc::new(identity),
             clock,
@@ -241,9 +266,9 @@ impl Bound {
         self.addresses
     }
 
-    /// The state, for tests and benches.
-    pub fn guard(&self) -> &Arc<Guard> {
-        &self.guard
+    /// The replica, for tests and benches.
+    pub fn replica(&self) -> &Hosted {
+        &self.replica
     }
 
     /// Serves until `shutdown` is ready, then lets requests finish until the drain deadline.
@@ -255,7 +280,7 @@ impl Bound {
         let (stop_ops, ops_stop) = drain::channel();
         let mut ops = Tasks::default();
         let probes = Probes {
-            guard: Arc::clone(&self.guard),
+            replica: self.replica.clone(),
             metrics: Arc::clone(&self.metrics),
             collateral: Arc::clone(&self.issuer.collateral),
             startup: self.startup.clone(),
@@ -278,17 +303,17 @@ impl Bound {
         };
         let mesh_tls = ServerConfig {
             verifier: Some(Arc::new(ActiveManifestVerifier {
-                guard: Arc::clone(&self.guard),
+                guard: Arc::clone(self.replica.guard()),
                 collateral: Arc::clone(&collateral),
             })),
             ..tls.clone()
         };
         let user = UserService {
-            guard: Arc::clone(&self.guard),
+            replica: self.replica.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         let mesh = MeshService {
-            guard: self.guard,
+            replica: self.replica.clone(),
             collateral,
             metrics: Arc::clone(&self.metrics),
         };
@@ -298,7 +323,14 @@ impl Bound {
         );
         apis.spawn(
             "mesh API",
-            serve_mesh(self.mesh_api, mesh_tls, mesh, watcher),
+            serve_mesh(self.mesh_api, mesh_tls, mesh, watcher.clone()),
+        );
+        let drain_replica = watcher;
+        let drained = async move { drain_replica.draining().await };
+        let runtime = self.runtime.handle()?;
+        apis.spawn(
+            "replica",
+            runtime::take_part(self.replica.clone(), runtime, drained),
         );
         drop(self.ports_pending);
 
@@ -307,6 +339,8 @@ impl Bound {
             ended = ops.join() => ended,
             () = shutdown => {
                 tracing::info!(deadline_s = self.drain_deadline.as_secs(), "draining");
+                // While it still serves: others take over before connections are cut.
+                self.replica.leave(self.drain_deadline / 2).await;
                 trigger.drain();
                 match apis.join_within(self.drain_deadline).await {
                     Err(error @ TaskError::Deadline { .. }) => {

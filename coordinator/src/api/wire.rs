@@ -13,9 +13,7 @@ use crate::{
         peers::EvidenceSummary,
         status::{ActiveStatus, ClusterStatus, MemberStatus, Status},
     },
-    state::{
-        Active, Approval, Link, RecoveryRequest, StateError, TransitionHash, UpdateRequest,
-    },
+    state::{Active, Approval, Link, RecoveryRequest, StateError, TransitionHash, UpdateRequest},
 };
 
 /// Largest policy document, in bytes (4 MiB).
@@ -115,7 +113,8 @@ pub(crate) fn set_manifest_response(
     receipt: SetReceipt,
 ) -> Result<wire::SetManifestResponse, StateError> {
     let shares = receipt.seed_shares.as_deref();
-    let shares = shares.map(SeedSharesDocument::from_json).transpose()?;
+    let shares = shares.map(|json| SeedSharesDocument::from_json(json.as_bytes()));
+    let shares = shares.transpose()?;
     Ok(wire::SetManifestResponse {
         root_ca: receipt.root_ca,
         mesh_ca: receipt.mesh_ca,

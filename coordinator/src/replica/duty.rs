@@ -139,7 +139,9 @@ impl<C: ClusterTypes> Replica<C> {
                 false => self.ask_to_be_admitted(life).await,
             }
             let due = watch.looked_around.elapsed() >= self.timing.discovery;
-            let lonely = life.confirmed_ago().is_none_or(|ago| ago > self.timing.silence);
+            let lonely = life
+                .confirmed_ago()
+                .is_none_or(|ago| ago > self.timing.silence);
             if due && lonely {
                 watch.looked_around = C::now();
                 if let Some(ended) = self.look_after_own_end(life, &mut watch).await {
@@ -164,19 +166,40 @@ impl<C: ClusterTypes> Replica<C> {
     /// One membership change, if this replica leads and there is one to make.
     pub(super) async fn tend(&self, life: &Life<C>) {
         let _changing = life.changing.lock().await;
-        let Some(step) = life.observe(&self.timing).and_then(|observed| observed.next()) else {
+        let Some(step) = life
+            .observe(&self.timing)
+            .and_then(|observed| observed.next())
+        else {
             return;
         };
         let (change, what) = match step {
-            Step::Voters(voters) => (ChangeMembers::ReplaceAllVoters(voters.clone()), format!("voters become {voters:?}")),
-            Step::Remove(nodes) => (ChangeMembers::RemoveNodes(nodes.clone()), format!("{nodes:?} are removed")),
+            Step::Voters(voters) => (
+                ChangeMembers::ReplaceAllVoters(voters.clone()),
+                format!("voters become {voters:?}"),
+            ),
+            Step::Remove(nodes) => (
+                ChangeMembers::RemoveNodes(nodes.clone()),
+                format!("{nodes:?} are removed"),
+            ),
         };
         // Voters of before stay as learners: a step of its own removes them.
-        let changed = C::timeout(self.timing.change, life.raft.change_membership(change, true)).await;
+        let changed = C::timeout(
+            self.timing.change,
+            life.raft.change_membership(change, true),
+        )
+        .await;
         match changed {
-            Ok(Ok(_)) => tracing::info!(event = "membership_changed", what, "changed the membership"),
-            Ok(Err(error)) => tracing::warn!(event = "membership_unchanged", what, %error, "could not change the membership"),
-            Err(_) => tracing::warn!(event = "membership_unchanged", what, "a membership change is still under way"),
+            Ok(Ok(_)) => {
+                tracing::info!(event = "membership_changed", what, "changed the membership")
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(event = "membership_unchanged", what, %error, "could not change the membership")
+            }
+            Err(_) => tracing::warn!(
+                event = "membership_unchanged",
+                what,
+                "a membership change is still under way"
+            ),
         }
     }
 
@@ -192,7 +215,10 @@ impl<C: ClusterTypes> Replica<C> {
                 place: life.place.clone(),
             };
             let trust = Trust::CoordinatorOf(Arc::clone(&trusted));
-            let answer = self.peers.call(place, question, trust, self.timing.call).await;
+            let answer = self
+                .peers
+                .call(place, question, trust, self.timing.call)
+                .await;
             match answer {
                 Ok(Reply::Done) => return,
                 Ok(_) => {}
@@ -214,7 +240,10 @@ impl<C: ClusterTypes> Replica<C> {
             };
             // Only a Coordinator of our own manifest is believed: an identity must not end because a stranger says so.
             let trust = Trust::CoordinatorOf(Arc::clone(&trusted));
-            let answer = self.peers.call(place.clone(), question, trust, self.timing.call).await;
+            let answer = self
+                .peers
+                .call(place.clone(), question, trust, self.timing.call)
+                .await;
             let Ok(Reply::Welcome(Welcome {
                 boot,
                 standing: Standing::Member(report),
@@ -264,7 +293,10 @@ impl<C: ClusterTypes> Replica<C> {
                 public_key: public_key.clone(),
             };
             let trust = Trust::CoordinatorOf(Arc::clone(&trusted));
-            let answer = self.peers.call(member.place, question, trust, self.timing.call).await;
+            let answer = self
+                .peers
+                .call(member.place, question, trust, self.timing.call)
+                .await;
             if let Ok(Reply::Key(Some(key))) = answer {
                 match self.guard.add_key(key) {
                     Ok(()) => return,
@@ -316,7 +348,11 @@ impl<C: ClusterTypes> Replica<C> {
             }
             C::sleep(self.timing.heartbeat).await;
         }
-        tracing::info!(event = "left", left = left || !life.is_member(), "stops taking part in the cluster");
+        tracing::info!(
+            event = "left",
+            left = left || !life.is_member(),
+            "stops taking part in the cluster"
+        );
     }
 
     async fn hand_over(&self, life: &Arc<Life<C>>) {
@@ -353,7 +389,10 @@ impl<C: ClusterTypes> Replica<C> {
             node: life.node,
         };
         let trust = Trust::CoordinatorOf(trusted);
-        let answer = self.peers.call(leader, question, trust, self.timing.call).await;
+        let answer = self
+            .peers
+            .call(leader, question, trust, self.timing.call)
+            .await;
         if let Err(error) = &answer {
             tracing::debug!(%error, "still a member");
         }
@@ -365,7 +404,14 @@ impl<C: ClusterTypes> Replica<C> {
         let metrics = life.metrics();
         let (state, term, leader) = (metrics.state, metrics.current_term, metrics.current_leader);
         if (state, term, leader) != (watch.state, watch.term, watch.leader) {
-            tracing::info!(event = "election", ?state, term, leader, node = life.node, "role or leader changed");
+            tracing::info!(
+                event = "election",
+                ?state,
+                term,
+                leader,
+                node = life.node,
+                "role or leader changed"
+            );
             (watch.state, watch.term, watch.leader) = (state, term, leader);
         }
         let members = life.members();

@@ -1,10 +1,13 @@
 //! How a replica gets into a cluster: it founds one, joins one, or brings one back with an owner's seed share.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
 
 use contrast_manifest::Manifest;
 use futures::{StreamExt, stream::FuturesUnordered};
-use openraft::{Raft, type_config::TypeConfigExt};
+use openraft::Raft;
 
 use super::{
     Replica, draw,
@@ -15,7 +18,7 @@ use super::{
 };
 use crate::{
     cluster::{
-        Answer, Change, ClusterId, ClusterTypes, EntryId, LogStore, Node, NodeId, RecordKey, Sink,
+        Answer, Change, ClusterId, ClusterTypes, LogStore, Members, Node, NodeId, RecordKey, Sink,
         StateMachine, read_earlier,
     },
     state::{
@@ -38,16 +41,27 @@ pub(super) struct Survey {
 impl Survey {
     /// The state of the largest cluster that was seen, for people.
     pub(super) fn quorum(&self) -> String {
-        let largest = self.members.iter().max_by_key(|(_, report)| report.members.len());
+        let largest = self
+            .members
+            .iter()
+            .max_by_key(|(_, report)| report.members.len());
         match (largest, self.refusals.first()) {
             (Some((_, report)), _) => {
-                let voters: Vec<_> = report.members.iter().filter(|member| member.voter).collect();
+                let voters: Vec<_> = report
+                    .members
+                    .iter()
+                    .filter(|member| member.voter)
+                    .collect();
                 let answer = self
                     .members
                     .iter()
                     .filter(|(_, other)| other.cluster == report.cluster)
                     .filter(|(_, other)| voters.iter().any(|voter| voter.node == other.node));
-                format!("no quorum: {} of {} members answer", answer.count(), voters.len())
+                format!(
+                    "no quorum: {} of {} members answer",
+                    answer.count(),
+                    voters.len()
+                )
             }
             (None, Some(refusal)) => refusal.to_string(),
             (None, None) => "no quorum: 0 members answer".to_owned(),
@@ -76,9 +90,9 @@ impl<C: ClusterTypes> Replica<C> {
                     boot: self.boot,
                     head,
                 };
-                let call = self
-                    .peers
-                    .call(place.clone(), question, Trust::Anyone, self.timing.call);
+                let call =
+                    self.peers
+                        .call(place.clone(), question, Trust::Anyone, self.timing.call);
                 (place, call.await)
             })
             .collect();
@@ -103,7 +117,9 @@ impl<C: ClusterTypes> Replica<C> {
     pub(super) async fn found(&self, request: UpdateRequest) -> Result<SetReceipt, StateError> {
         let _entering = self.entering.lock().await;
         if self.life().is_some() {
-            return Err(StateError::Undecided("this replica just joined a cluster".to_owned()));
+            return Err(StateError::Undecided(
+                "this replica just joined a cluster".to_owned(),
+            ));
         }
         let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
         let (deployment, manifest, proposal) = proposal::found(request, entropy, now)?;
@@ -111,7 +127,9 @@ impl<C: ClusterTypes> Replica<C> {
         let survey = self.survey(None).await;
         if let Some((place, _)) = survey.members.first() {
             return Err(StateError::NotAdmitted {
-                reason: format!("there is a cluster at {place}, which this replica is about to join"),
+                reason: format!(
+                    "there is a cluster at {place}, which this replica is about to join"
+                ),
             });
         }
         if let Some(refusal) = survey.refusals.first() {
@@ -162,7 +180,8 @@ impl<C: ClusterTypes> Replica<C> {
         if let Some(known) = request.known {
             history.check_contains(known)?;
         }
-        self.ask_survivors(survivor.as_deref(), &history, &request).await?;
+        self.ask_survivors(survivor.as_deref(), &history, &request)
+            .await?;
 
         let manifest = history.latest_manifest()?;
         let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
@@ -218,7 +237,10 @@ impl<C: ClusterTypes> Replica<C> {
         let earlier = match read_earlier(&**log, &key) {
             Ok(earlier) => earlier,
             Err(error) => {
-                tracing::warn!(event = "log_unusable", "the log of the last life is of no use: {error}");
+                tracing::warn!(
+                    event = "log_unusable",
+                    "the log of the last life is of no use: {error}"
+                );
                 None
             }
         };
@@ -300,7 +322,11 @@ impl<C: ClusterTypes> Replica<C> {
     }
 
     /// Asks a member for what it takes, and begins as a learner.
-    pub(super) async fn join(&self, place: &Place, report: &MemberReport) -> Result<(), StateError> {
+    pub(super) async fn join(
+        &self,
+        place: &Place,
+        report: &MemberReport,
+    ) -> Result<(), StateError> {
         let _entering = self.entering.lock().await;
         if self.life().is_some() {
             return Ok(());
@@ -315,7 +341,9 @@ impl<C: ClusterTypes> Replica<C> {
                 .call(place, Request::FetchSecrets, trust, self.timing.call)
         };
         let target = report.leader.clone().unwrap_or_else(|| place.clone());
-        let answer = ask(target).await.map_err(|error| refused(error.to_string()))?;
+        let answer = ask(target)
+            .await
+            .map_err(|error| refused(error.to_string()))?;
         let Reply::Secrets(secrets) = answer else {
             return Err(refused(format!("{place} answered another question")));
         };
@@ -356,8 +384,7 @@ impl<C: ClusterTypes> Replica<C> {
         cluster: Result<ClusterId, contrast_clock::EntropyError>,
         beginning: Beginning<'_>,
     ) -> Result<Arc<Life<C>>, StateError> {
-        let cluster =
-            cluster.map_err(|error| StateError::Keys(KeysError::Entropy(error)))?;
+        let cluster = cluster.map_err(|error| StateError::Keys(KeysError::Entropy(error)))?;
         let node: NodeId = draw(self.guard.entropy())?;
         let place = self.peers.own_place();
         let at = Node::new(place.as_str());
@@ -365,17 +392,21 @@ impl<C: ClusterTypes> Replica<C> {
         let key = RecordKey::new(&record_key, cluster, node);
         let transition_key = deployment.transition_key().public_key_spki();
         let sink: Arc<dyn Sink> = Arc::<crate::state::Guard>::clone(&self.guard);
-        let (log, machine) = {
+        let log = {
             let medium = self.log.lock().unwrap_or_else(PoisonError::into_inner);
             medium.set_aside()?;
             match &beginning {
                 Beginning::Recovered(history) => {
-                    LogStore::create_with_snapshot(&**medium, key, (node, at.clone()), history)?
+                    let members =
+                        Members::new(vec![[node].into()], BTreeMap::from([(node, at.clone())]));
+                    let members =
+                        members.map_err(|error| StateError::Stopped(error.to_string()))?;
+                    LogStore::create_with_snapshot(&**medium, key, members, history)?
                 }
                 Beginning::Alone | Beginning::Learner => LogStore::create(&**medium, key)?,
-            };
-            todo!()
+            }
         };
+        let machine = StateMachine::with_sink(&log, transition_key, sink);
         let stopped = |error: &dyn std::fmt::Display| StateError::Stopped(error.to_string());
         let config = self.timing.raft().map_err(|error| stopped(&error))?;
         let network = Network {
@@ -384,14 +415,17 @@ impl<C: ClusterTypes> Replica<C> {
             cluster,
             node,
         };
-        let machine: StateMachine = machine;
-        let log: LogStore = log;
-        let _ = (transition_key, sink);
-        let raft = Raft::new(node, Arc::new(config), network, log.clone(), machine.clone())
-            .await
-            .map_err(|error| stopped(&error))?;
+        let raft = Raft::new(
+            node,
+            Arc::new(config),
+            network,
+            log.clone(),
+            machine.clone(),
+        )
+        .await
+        .map_err(|error| stopped(&error))?;
         if matches!(beginning, Beginning::Alone) {
-            let members = std::collections::BTreeMap::from([(node, at)]);
+            let members = BTreeMap::from([(node, at)]);
             raft.initialize(members)
                 .await
                 .map_err(|error| stopped(&error))?;
@@ -404,7 +438,9 @@ impl<C: ClusterTypes> Replica<C> {
     /// Commits the first change of a cluster of one.
     async fn first_change(&self, life: &Life<C>, change: Change) -> Result<(), StateError> {
         let leads = life.raft.wait(Some(self.timing.change));
-        let leads = leads.current_leader(life.node, "the only voter leads").await;
+        let leads = leads
+            .current_leader(life.node, "the only voter leads")
+            .await;
         leads.map_err(|error| StateError::Stopped(error.to_string()))?;
         let written = life.raft.client_write(change).await;
         let written = written.map_err(|error| StateError::Stopped(error.to_string()))?;

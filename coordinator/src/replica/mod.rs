@@ -20,6 +20,7 @@
 //! - A transition is proposed only when a majority of the voters has its mesh CA key.
 //! - A cluster without a quorum changes nothing; owners recover it, and the recovered one is another cluster.
 
+mod alone;
 mod duty;
 mod enter;
 mod hosted;
@@ -43,6 +44,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use contrast_clock::{Entropy, WallClock};
 
+pub use alone::Alone;
 pub use duty::Ended;
 pub use hosted::Hosted;
 use life::Life;
@@ -143,6 +145,11 @@ impl<C: ClusterTypes> Replica<C> {
         self.guard.trusted()
     }
 
+    /// Whether this replica neither takes part in a cluster nor knows of another replica that does.
+    pub fn is_alone(&self) -> bool {
+        self.life().is_none() && !self.outside().members_seen
+    }
+
     fn life(&self) -> Option<Arc<Life<C>>> {
         self.life.load_full()
     }
@@ -158,7 +165,11 @@ impl<C: ClusterTypes> Replica<C> {
     fn note_outside(&self, reason: String, members_seen: bool) {
         let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
         if outside.reason != reason {
-            tracing::info!(event = "waiting", reason, "this replica is not in a cluster");
+            tracing::info!(
+                event = "waiting",
+                reason,
+                "this replica is not in a cluster"
+            );
         }
         *outside = Outside {
             reason,

@@ -13,9 +13,7 @@ use openraft::{
 };
 
 use super::{
-    message::{
-        AppendReply, Ballot, Place, RaftCall, RaftMessage, RaftReply, Reply, Request,
-    },
+    message::{AppendReply, Ballot, Place, RaftCall, RaftMessage, RaftReply, Reply, Request},
     peers::{CallError, Peers, Trust},
 };
 use crate::{
@@ -192,7 +190,9 @@ impl<C: ClusterTypes> RaftNetworkV2<C> for Link {
         };
         match self.ask(message, option.hard_ttl()).await? {
             RaftReply::Transfer { accepted: true } => Ok(Ok(())),
-            RaftReply::Transfer { accepted: false } => Err(unreachable("it does not stand for election").into()),
+            RaftReply::Transfer { accepted: false } => {
+                Err(unreachable("it does not stand for election").into())
+            }
             _ => Err(self.other_answer()),
         }
     }

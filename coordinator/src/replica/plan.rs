@@ -95,7 +95,10 @@ impl Observed {
     }
 
     fn rank(&self, node: NodeId) -> u8 {
-        let alive = self.members.get(&node).is_some_and(|seen| self.is_alive(seen));
+        let alive = self
+            .members
+            .get(&node)
+            .is_some_and(|seen| self.is_alive(seen));
         match (node == self.leader, self.voters.contains(&node), alive) {
             (true, _, _) => 0,
             (_, true, true) => 1,

@@ -76,7 +76,8 @@ impl<C: ClusterTypes> Replica<C> {
         match (&error, self.life()) {
             (StateError::NoManifest | StateError::RecoveryNeeded, Some(_)) => {
                 StateError::NotAdmitted {
-                    reason: "it receives the history from the other replicas at this moment".to_owned(),
+                    reason: "it receives the history from the other replicas at this moment"
+                        .to_owned(),
                 }
             }
             (StateError::NoManifest | StateError::RecoveryNeeded, None) if outside.members_seen => {
@@ -117,13 +118,19 @@ impl<C: ClusterTypes> Replica<C> {
         let (index, settled) = match life.leader_elsewhere() {
             None => self.read_index(life, life.node).await?,
             Some(leader) => {
-                let trusted = self.guard.trusted().ok_or("no manifest says whom to believe")?;
+                let trusted = self
+                    .guard
+                    .trusted()
+                    .ok_or("no manifest says whom to believe")?;
                 let question = Request::Confirm {
                     cluster: life.cluster,
                     node: life.node,
                 };
                 let trust = Trust::CoordinatorOf(trusted);
-                let answer = self.peers.call(leader, question, trust, self.timing.read).await;
+                let answer = self
+                    .peers
+                    .call(leader, question, trust, self.timing.read)
+                    .await;
                 match answer.map_err(|error| error.to_string())? {
                     Reply::ReadIndex { index, settled } => (index, settled),
                     _ => return Err("the leader answered another question".to_owned()),
@@ -131,14 +138,20 @@ impl<C: ClusterTypes> Replica<C> {
             }
         };
         let applied = life.raft.wait(Some(self.timing.read));
-        let applied = applied.applied_index_at_least(Some(index), "read index").await;
+        let applied = applied
+            .applied_index_at_least(Some(index), "read index")
+            .await;
         applied.map_err(|error| error.to_string())?;
         Ok(settled)
     }
 
     /// What the leader answers: the index up to which a state must be applied to be confirmed now, and whether nothing is left to
     /// change about `node`.
-    pub(super) async fn read_index(&self, life: &Life<C>, node: u64) -> Result<(u64, bool), String> {
+    pub(super) async fn read_index(
+        &self,
+        life: &Life<C>,
+        node: u64,
+    ) -> Result<(u64, bool), String> {
         let linearizer = life.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
         let linearizer = linearizer.map_err(|error| error.to_string())?;
         let observed = life.observe(&self.timing);

@@ -105,26 +105,29 @@ impl<C: ClusterTypes> Replica<C> {
 
     fn welcome(&self, head: Option<TransitionHash>) -> Welcome {
         let snapshot = self.guard.snapshot();
-        let report = self.life().filter(|life| life.is_member()).and_then(|life| {
-            let history = snapshot.history()?;
-            let contains = |head| history.check_contains(head).is_ok();
-            let confirmed = life.confirmed_ago();
-            let leader = match life.is_leader() {
-                true => Some(life.place.clone()),
-                false => life.leader_elsewhere(),
-            };
-            Some(MemberReport {
-                cluster: life.cluster,
-                node: life.node,
-                members: life.members(),
-                leader,
-                confirmed: confirmed.is_some_and(|ago| ago <= self.timing.silence),
-                manifest: history.latest_manifest_bytes(),
-                head: history.head().hash,
-                applied: life.applied(),
-                contains_head: head.is_none_or(contains),
-            })
-        });
+        let report = self
+            .life()
+            .filter(|life| life.is_member())
+            .and_then(|life| {
+                let history = snapshot.history()?;
+                let contains = |head| history.check_contains(head).is_ok();
+                let confirmed = life.confirmed_ago();
+                let leader = match life.is_leader() {
+                    true => Some(life.place.clone()),
+                    false => life.leader_elsewhere(),
+                };
+                Some(MemberReport {
+                    cluster: life.cluster,
+                    node: life.node,
+                    members: life.members(),
+                    leader,
+                    confirmed: confirmed.is_some_and(|ago| ago <= self.timing.silence),
+                    manifest: history.latest_manifest_bytes(),
+                    head: history.head().hash,
+                    applied: life.applied(),
+                    contains_head: head.is_none_or(contains),
+                })
+            });
         let standing = match (report, &*snapshot) {
             (Some(report), _) => Standing::Member(report),
             _ if self.founding.load(Ordering::SeqCst) => Standing::Founding,
@@ -205,7 +208,10 @@ impl<C: ClusterTypes> Replica<C> {
             }
             None => {}
         }
-        let added = life.raft.add_learner(node, Node::new(place.as_str()), false).await;
+        let added = life
+            .raft
+            .add_learner(node, Node::new(place.as_str()), false)
+            .await;
         added.map_err(|error| PeerFailure::Unavailable(error.to_string()))?;
         tracing::info!(event = "learner_added", node, %place, "admitted a replica as a learner");
         Ok(Reply::Done)

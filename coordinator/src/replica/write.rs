@@ -9,7 +9,7 @@ use openraft::{
 use super::{
     Replica,
     life::Life,
-    message::{Request, Reply, SetReceipt},
+    message::{Reply, Request, SetReceipt},
     peers::{CallError, PeerFailure, Trust},
 };
 use crate::{
@@ -79,7 +79,11 @@ impl<C: ClusterTypes> Replica<C> {
             update,
         };
         let trust = Trust::CoordinatorOf(trusted);
-        match self.peers.call(leader, question, trust, self.timing.change).await {
+        match self
+            .peers
+            .call(leader, question, trust, self.timing.change)
+            .await
+        {
             Ok(Reply::Set(receipt)) => Attempt::Decided(Ok(receipt)),
             Ok(_) => Attempt::Again("the leader answered another question".to_owned()),
             Err(CallError::Failed {

@@ -54,9 +54,8 @@ impl Deployment {
 
     /// Whether this is the very same seed; takes the same time whatever differs.
     pub(crate) fn has_seed(&self, seed: &Seed, salt: &Salt) -> bool {
-        let equal = |a: &[u8], b: &[u8]| {
-            aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok()
-        };
+        let equal =
+            |a: &[u8], b: &[u8]| aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok();
         equal(self.seed.expose(), seed.expose()) & equal(self.salt.as_bytes(), salt.as_bytes())
     }
 

@@ -1,4 +1,5 @@
 use crate::{cluster::LogStoreError, replica::peers::OwnerFailure};
+use contrast_clock::EntropyError;
 use contrast_manifest::ManifestError;
 use contrast_pki::{CertificateError, DeriveError, KeyError, SeedError, shares::SharesError};
 
@@ -44,7 +45,9 @@ pub enum StateError {
         head: TransitionHash,
     },
     /// Two replicas are asked to begin at the same time.
-    #[error("replica {place} is being set up or recovered at this moment; try again, this replica will then join it")]
+    #[error(
+        "replica {place} is being set up or recovered at this moment; try again, this replica will then join it"
+    )]
     BeginsElsewhere {
         /// The other replica.
         place: String,
@@ -74,7 +77,9 @@ pub enum StateError {
         bound: Duration,
     },
     /// Whether the change took effect is unknown.
-    #[error("whether the manifest was set is unknown: {0}; repeat the same request, it takes effect at most once")]
+    #[error(
+        "whether the manifest was set is unknown: {0}; repeat the same request, it takes effect at most once"
+    )]
     Undecided(String),
     /// Another replica refused.
     #[error("{}", .0.message)]
@@ -137,6 +142,9 @@ pub enum KeysError {
     /// Seed or salt.
     #[error(transparent)]
     Seed(#[from] SeedError),
+    /// Identities.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
     /// Derivation.
     #[error(transparent)]
     Derive(#[from] DeriveError),

@@ -9,9 +9,7 @@ use contrast_clock::{Entropy, WallClock};
 
 use super::{
     Active, Approval, Deployment, History, Keys, Medium, Phase, Sealed, StateError, Store,
-    TransitionHash,
-    deployment::Keyring,
-    phase::Held,
+    TransitionHash, deployment::Keyring, phase::Held,
 };
 use crate::{
     cluster::{Sink, View},
@@ -188,7 +186,9 @@ impl Guard {
     pub(crate) fn add_key(&self, key: MeshCaKey) -> Result<(), StateError> {
         let mut writer = self.writer();
         let phase = self.snapshot();
-        let needed = phase.history().map(|history| &history.head().transition.mesh_ca_public_key);
+        let needed = phase
+            .history()
+            .map(|history| &history.head().transition.mesh_ca_public_key);
         let added = writer.ring.add(key, needed.map(AsRef::as_ref));
         added.map_err(StateError::Keys)?;
         if let Phase::Held(held) = &*phase {
@@ -251,7 +251,8 @@ impl Guard {
             return;
         };
         let current = self.snapshot();
-        if matches!(&*current, Phase::Active(active) if active.transition() == history.head().hash) {
+        if matches!(&*current, Phase::Active(active) if active.transition() == history.head().hash)
+        {
             return;
         }
         let phase = match self.activate(writer, &deployment, history, &current) {
@@ -332,11 +333,13 @@ fn announce(active: &Active, before: &Phase) {
 #[non_exhaustive]
 pub enum Unserved {
     /// The key of the latest mesh CA is elsewhere.
-    #[error("the mesh CA key of the latest transition is not here yet; asking the other replicas for it")]
+    #[error(
+        "the mesh CA key of the latest transition is not here yet; asking the other replicas for it"
+    )]
     MissingKey(Bytes),
     /// This version cannot work with the latest manifest.
-    #[error("{}", contrast_telemetry::causes(.0))]
-    Manifest(#[source] super::HistoryError),
+    #[error(transparent)]
+    Manifest(super::HistoryError),
     /// Keys.
     #[error("{0}")]
     Keys(String),

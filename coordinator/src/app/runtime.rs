@@ -1,0 +1,61 @@
+use std::{future::Future, io};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::AppError;
+use crate::replica::{Ended, Hosted};
+
+/// Threads of replication: one may be at the disk while the other answers.
+const THREADS: usize = 2;
+
+/// Threads for replication alone, so that busy APIs do not delay heartbeats. They end when this is dropped.
+#[derive(Debug)]
+pub(super) struct ReplicaRuntime(Option<Runtime>);
+
+impl ReplicaRuntime {
+    pub(super) fn start() -> Result<Self, AppError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("replica")
+            .enable_all()
+            .build();
+        Ok(Self(Some(runtime.map_err(AppError::Runtime)?)))
+    }
+
+    /// Where to start what belongs to replication.
+    ///
+    /// # Errors
+    /// Never while this exists.
+    pub(super) fn handle(&self) -> Result<Handle, AppError> {
+        let gone = || AppError::Runtime(io::Error::other("the runtime of replication is gone"));
+        self.0
+            .as_ref()
+            .map(|runtime| runtime.handle().clone())
+            .ok_or_else(gone)
+    }
+}
+
+impl Drop for ReplicaRuntime {
+    fn drop(&mut self) {
+        // Dropping a runtime waits for its threads, which is forbidden where tasks run.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Takes part in a cluster on `runtime` until `drain` is ready; an identity that is over is an error, so that the process ends.
+pub(super) async fn take_part(
+    replica: Hosted,
+    runtime: Handle,
+    drain: impl Future<Output = ()>,
+) -> Result<(), Ended> {
+    let running = runtime.spawn(std::sync::Arc::clone(replica.replica()).run());
+    tokio::select! {
+        ended = running => match ended {
+            Ok(ended) => Err(ended),
+            Err(error) => Err(Ended::Stopped(error.to_string())),
+        },
+        () = drain => Ok(()),
+    }
+}
