@@ -87,6 +87,7 @@ pub struct StateMachine {
     journal: SharedJournal,
     /// SubjectPublicKeyInfo DER.
     transition_key: Bytes,
+    pub(crate) sink: Option<Arc<dyn super::Sink>>,
 }
 
 impl StateMachine {
@@ -97,6 +98,7 @@ impl StateMachine {
             view: Arc::default(),
             journal: log.journal(),
             transition_key: Bytes::copy_from_slice(transition_key),
+            sink: None,
         }
     }
 
@@ -260,6 +262,7 @@ impl<C: ClusterTypes> RaftStateMachine<C> for StateMachine {
             answers.extend(responder.map(|responder| (responder, answer)));
         }
         self.view.store(Arc::new(view));
+        if let Some(sink) = &self.sink { let _ = sink.applied(&self.view()); }
         for (responder, answer) in answers {
             responder.send(answer);
         }
@@ -281,6 +284,7 @@ impl<C: ClusterTypes> RaftStateMachine<C> for StateMachine {
         let view = self.read(meta, &snapshot.0)?;
         self.journal.lock().save_snapshot(meta, &snapshot.0)?;
         self.view.store(Arc::new(view));
+        if let Some(sink) = &self.sink { let _ = sink.applied(&self.view()); }
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cluster::{ClusterId, ClusterTypes},
-    state::{Phase, Unserved, proposal},
+    state::{Phase, StateError, Unserved, proposal},
 };
 
 /// The identity of this process is over: the process has to end, and the next one draws a fresh identity.
@@ -94,8 +94,9 @@ impl<C: ClusterTypes> Replica<C> {
         let reason = match candidate {
             Some((place, report)) => match self.join(place, report).await {
                 Ok(()) => return,
-                Err(error) if report.confirmed => error.to_string(),
-                Err(_) => survey.quorum(),
+                Err(_) if !survey.has_quorum() => survey.quorum(),
+                Err(StateError::NotAdmitted { reason }) => reason,
+                Err(error) => error.to_string(),
             },
             None => survey.quorum(),
         };

@@ -1,7 +1,7 @@
 //! How a replica gets into a cluster: it founds one, joins one, or brings one back with an owner's seed share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
@@ -39,29 +39,34 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// The state of the largest cluster that was seen, for people.
-    pub(super) fn quorum(&self) -> String {
+    /// Voters of the largest cluster that was seen, and how many of them answer.
+    fn answering(&self) -> Option<(usize, usize)> {
         let largest = self
             .members
             .iter()
             .max_by_key(|(_, report)| report.members.len());
-        match (largest, self.refusals.first()) {
-            (Some((_, report)), _) => {
-                let voters: Vec<_> = report
-                    .members
-                    .iter()
-                    .filter(|member| member.voter)
-                    .collect();
-                let answer = self
-                    .members
-                    .iter()
-                    .filter(|(_, other)| other.cluster == report.cluster)
-                    .filter(|(_, other)| voters.iter().any(|voter| voter.node == other.node));
-                format!(
-                    "no quorum: {} of {} members answer",
-                    answer.count(),
-                    voters.len()
-                )
+        let (_, report) = largest?;
+        let voters = report.members.iter().filter(|member| member.voter);
+        let voters: BTreeSet<NodeId> = voters.map(|member| member.node).collect();
+        let same = self
+            .members
+            .iter()
+            .filter(|(_, other)| other.cluster == report.cluster);
+        let answer: BTreeSet<NodeId> = same.map(|(_, other)| other.node).collect();
+        Some((voters.intersection(&answer).count(), voters.len()))
+    }
+
+    /// Whether a majority of voters answers.
+    pub(super) fn has_quorum(&self) -> bool {
+        self.answering()
+            .is_some_and(|(answer, voters)| answer > voters / 2)
+    }
+
+    /// What keeps a replica outside, for people.
+    pub(super) fn quorum(&self) -> String {
+        match (self.answering(), self.refusals.first()) {
+            (Some((answer, voters)), _) => {
+                format!("no quorum: {answer} of {voters} members answer")
             }
             (None, Some(refusal)) => refusal.to_string(),
             (None, None) => "no quorum: 0 members answer".to_owned(),

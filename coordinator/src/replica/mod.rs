@@ -194,3 +194,6 @@ fn draw(entropy: &dyn Entropy) -> Result<u64, StateError> {
     drawn.map_err(|error| StateError::Keys(KeysError::Entropy(error)))?;
     Ok(u64::from_be_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests;

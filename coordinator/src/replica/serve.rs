@@ -59,6 +59,7 @@ impl<C: ClusterTypes> Replica<C> {
             Request::Confirm { cluster, node } => {
                 same(cluster, &life)?;
                 self.leads(&life)?;
+                named(node, &life)?;
                 let answer = self.read_index(&life, node).await;
                 let (index, settled) = answer.map_err(PeerFailure::Unavailable)?;
                 Ok(Reply::ReadIndex { index, settled })
@@ -230,8 +231,8 @@ impl<C: ClusterTypes> Replica<C> {
         }
         // Who was removed may still stand for election; it counts for nothing.
         let stands = matches!(message, RaftMessage::Vote(_) | RaftMessage::PreVote(_));
-        if stands && !life.members().iter().any(|member| member.node == from) {
-            return Err(PeerFailure::OtherIdentity);
+        if stands {
+            named(from, life)?;
         }
         let raft = &life.raft;
         let failed = |error: &dyn std::fmt::Display| PeerFailure::Unavailable(error.to_string());
@@ -285,6 +286,14 @@ impl<C: ClusterTypes> Replica<C> {
 
 fn same<C: ClusterTypes>(cluster: ClusterId, life: &Life<C>) -> Result<(), PeerFailure> {
     match cluster == life.cluster {
+        true => Ok(()),
+        false => Err(PeerFailure::OtherIdentity),
+    }
+}
+
+/// Refuses an identity that the membership does not name.
+fn named<C: ClusterTypes>(node: NodeId, life: &Life<C>) -> Result<(), PeerFailure> {
+    match life.members().iter().any(|member| member.node == node) {
         true => Ok(()),
         false => Err(PeerFailure::OtherIdentity),
     }

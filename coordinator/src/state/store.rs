@@ -147,6 +147,10 @@ pub struct Store {
 }
 
 impl Store {
+    pub(crate) fn shim_head(&mut self) -> Option<TransitionHash> {
+        let d = self.database.as_ref()?;
+        read(d).ok()?.map(|r| r.head)
+    }
     /// Opens the store, or creates an empty one, and reads it; `None` when it is empty.
     ///
     /// # Errors

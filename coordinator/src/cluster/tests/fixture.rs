@@ -124,7 +124,7 @@ fn database(disk: &Disk) -> Result<Database, LogStoreError> {
 
 impl LogMedium for Disk {
     fn create(&self, write: &Check<'_>) -> Result<Database, LogStoreError> {
-        assert!(self.bytes().is_empty(), "the disk is used already");
+        self.shim_clear();
         let database = database(self)?;
         write(&database)?;
         Ok(database)

@@ -30,12 +30,12 @@ use crate::state::{
 static SEED_SHARE_OWNER: LazyLock<String> =
     LazyLock::new(|| generate_owner_key_pem().expect("RSA key").to_string());
 
-pub(super) fn owner_key(number: u64) -> WorkloadOwnerKey {
+pub(crate) fn owner_key(number: u64) -> WorkloadOwnerKey {
     WorkloadOwnerKey::generate(&SeededEntropy::new(number)).expect("owner key")
 }
 
 /// A manifest with one owner; `name` becomes a SAN, so that different names give different manifests.
-pub(super) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocument {
+pub(crate) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocument {
     let entry = |sans: &[&str], role: &str| PolicyDocument {
         sans: sans.iter().map(ToString::to_string).collect(),
         workload_secret_id: "secret".to_owned(),
@@ -83,7 +83,7 @@ pub(super) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocu
     document
 }
 
-pub(super) fn policies() -> Vec<Bytes> {
+pub(crate) fn policies() -> Vec<Bytes> {
     vec![
         Bytes::from_static(b"coordinator initdata"),
         Bytes::from_static(b"web initdata"),
@@ -95,7 +95,7 @@ fn seed_share_owner() -> SeedShareOwnerKey {
 }
 
 /// A request to set `document` after `base`, signed by `owners`.
-pub(super) fn request(
+pub(crate) fn request(
     document: &ManifestDocument,
     base: TransitionHash,
     owners: &[&WorkloadOwnerKey],
@@ -113,7 +113,7 @@ pub(super) fn request(
     }
 }
 
-pub(super) fn approval(key: &WorkloadOwnerKey, manifest: &[u8], base: TransitionHash) -> Approval {
+pub(crate) fn approval(key: &WorkloadOwnerKey, manifest: &[u8], base: TransitionHash) -> Approval {
     let signature = key
         .approve_update(&ManifestHash::of(manifest).0, &base.0)
         .expect("signs");
@@ -124,7 +124,7 @@ pub(super) fn approval(key: &WorkloadOwnerKey, manifest: &[u8], base: Transition
 }
 
 /// What the seed share owner sends.
-pub(super) fn recovery(
+pub(crate) fn recovery(
     shares: &SeedSharesDocument,
     known: Option<TransitionHash>,
 ) -> RecoveryRequest {
@@ -133,21 +133,22 @@ pub(super) fn recovery(
         seed: Seed::from_slice(share.expose()).expect("threshold 1"),
         salt: Salt::from_slice(&shares.salt).expect("32 bytes"),
         known,
+        force: false,
     }
 }
 
-pub(super) fn open_in(directory: &Path) -> Result<Arc<Guard>, StateError> {
+pub(crate) fn open_in(directory: &Path) -> Result<Arc<Guard>, StateError> {
     open(Box::new(Directory::claim(directory)?))
 }
 
-pub(super) fn open(medium: Box<dyn Medium>) -> Result<Arc<Guard>, StateError> {
+pub(crate) fn open(medium: Box<dyn Medium>) -> Result<Arc<Guard>, StateError> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let clock = Arc::new(FixedWallClock::new(now));
     let entropy = Arc::new(contrast_clock::SystemEntropy);
     Guard::open(medium, clock, entropy, Observer::default())
 }
 
-pub(super) fn active(guard: &Guard) -> Arc<Active> {
+pub(crate) fn active(guard: &Guard) -> Arc<Active> {
     Arc::clone(guard.snapshot().active().expect("active"))
 }
 
@@ -183,6 +184,7 @@ impl Disk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn shim_clear(&self) { *self.contents() = Contents::default(); }
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.contents().bytes.clone()
     }

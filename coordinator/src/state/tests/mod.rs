@@ -1,4 +1,1 @@
-mod damage;
-mod disk;
 pub(crate) mod fixture;
-mod rules;
