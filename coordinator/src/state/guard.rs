@@ -2,7 +2,6 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use contrast_attestation::PolicyHash;
 use contrast_clock::{Entropy, WallClock};
 use contrast_manifest::{Manifest, ManifestHash};
 use contrast_pki::{
@@ -15,8 +14,8 @@ use tokio::{
 };
 
 use super::{
-    Active, Approval, Commit, Founding, History, Keys, Link, Medium, Phase, RecoveryRequest,
-    Sealed, StateError, Store, Transition, TransitionHash,
+    Active, Approval, History, Keys, Medium, Phase, RecoveryRequest, Sealed, StateError, Store,
+    Transition, TransitionHash,
     recovery::{self, Unsealed},
     update,
 };
@@ -211,22 +210,15 @@ impl Guard {
             derivation,
         });
         let mesh_ca = MeshCa::generate(self.entropy(), &keys.root, now)?;
-        let link = sign(&manifest, TransitionHash::NONE, &mesh_ca, &keys)?;
-        let shares_json = seed_shares.to_json()?;
-        let root_certificate = keys.root.certificate_der();
-        let founding = Founding {
-            seed_shares: &shares_json,
-            root_certificate,
-        };
-        self.commit(store, &link, &manifest, &policies, Some(founding))?;
-        let first = link.transition;
+        let first = sign(&manifest, TransitionHash::NONE, &mesh_ca, &keys)?;
         let history = History::found(
             first,
             manifest.bytes(),
             policies,
             seed_shares,
-            root_certificate,
+            keys.root.certificate_der(),
         );
+        store.follow(&history, &self.observer)?;
         let verifier = manifest.verifier();
         Ok(self.activate(Active {
             history: Arc::new(history),
@@ -270,16 +262,12 @@ impl Guard {
         let policies = update::check_policies(&manifest, policies)?;
         let keys = Arc::clone(&active.keys);
         let mesh_ca = MeshCa::generate(self.entropy(), &keys.root, self.clock.now())?;
-        let link = sign(&manifest, latest, &mesh_ca, &keys)?;
-        self.commit(store, &link, &manifest, &policies, None)?;
-        let history = Arc::new(active.history.extended(
-            link.transition,
-            manifest.bytes(),
-            &policies,
-        ));
+        let next = sign(&manifest, latest, &mesh_ca, &keys)?;
+        let history = active.history.extended(next, manifest.bytes(), &policies);
+        store.follow(&history, &self.observer)?;
         let verifier = manifest.verifier().with_chains_of(&active.verifier);
         Ok(self.activate(Active {
-            history,
+            history: Arc::new(history),
             manifest,
             verifier,
             keys,
@@ -305,45 +293,23 @@ impl Guard {
         } = recovery::unseal(sealed, request, now)?;
         let mesh_ca = MeshCa::generate(self.entropy(), &keys.root, now)?;
         let manifest = sealed.manifest.clone();
-        let link = sign(&manifest, sealed.history.head().hash, &mesh_ca, &keys)?;
-        let shares_json = sealed.history.seed_shares().to_json()?;
-        let root_certificate = keys.root.certificate_der();
-        let founding = root_replaced.then_some(Founding {
-            seed_shares: &shares_json,
-            root_certificate,
-        });
-        let policies = BTreeMap::new();
-        self.commit(store, &link, &manifest, &policies, founding)?;
-        let history = Arc::new(sealed.history.extended(
-            link.transition,
-            manifest.bytes(),
-            &policies,
-        ));
+        let next = sign(&manifest, sealed.history.head().hash, &mesh_ca, &keys)?;
+        let mut history = (*sealed.history).clone();
+        history.extend(next, manifest.bytes(), &BTreeMap::new());
+        if root_replaced {
+            let seed_shares = history.seed_shares().clone();
+            let root = Bytes::copy_from_slice(keys.root.certificate_der());
+            history.replace_founding(seed_shares, root);
+        }
+        store.follow(&history, &self.observer)?;
         let verifier = manifest.verifier();
         Ok(self.activate(Active {
-            history,
+            history: Arc::new(history),
             manifest,
             verifier,
             keys,
             mesh_ca,
         }))
-    }
-
-    fn commit(
-        &self,
-        store: &mut Store,
-        link: &Link,
-        manifest: &Manifest,
-        policies: &BTreeMap<PolicyHash, Bytes>,
-        founding: Option<Founding<'_>>,
-    ) -> Result<(), StateError> {
-        let commit = Commit {
-            link,
-            manifest,
-            policies,
-            founding,
-        };
-        Ok(store.append(&commit, &self.observer)?)
     }
 
     fn activate(&self, active: Active) -> Arc<Active> {
@@ -385,7 +351,12 @@ fn sign(
     previous: TransitionHash,
     mesh_ca: &MeshCa,
     keys: &Keys,
-) -> Result<Link, StateError> {
+) -> Result<Transition, StateError> {
     let mesh_ca = mesh_ca.public_key_spki();
-    Ok(Transition::sign(manifest.hash(), previous, mesh_ca, &keys.transition_key)?.into())
+    Ok(Transition::sign(
+        manifest.hash(),
+        previous,
+        mesh_ca,
+        &keys.transition_key,
+    )?)
 }

@@ -22,8 +22,8 @@ use contrast_pki::{
 use redb::{Database, StorageBackend};
 
 use crate::state::{
-    Active, Approval, Directory, Guard, Medium, Observer, RecoveryRequest, StateError, StoreError,
-    TransitionHash, UpdateRequest, store, update::policy_hash,
+    Active, Approval, Directory, Fill, Guard, Medium, Observer, RecoveryRequest, StateError,
+    StoreError, TransitionHash, UpdateRequest, store, update::policy_hash,
 };
 
 /// RSA-4096 takes seconds to generate; one key serves all tests.
@@ -165,6 +165,8 @@ struct Contents {
     log: Vec<Operation>,
     /// Operations left before the disk is full; `None`: it never is.
     room: Option<usize>,
+    /// What was set aside last.
+    aside: Option<Vec<u8>>,
 }
 
 /// A disk in memory; clones are the same disk.
@@ -185,6 +187,16 @@ impl Disk {
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.contents().bytes.clone()
+    }
+
+    /// Puts the disk into another state, behind the back of whoever uses it.
+    pub(crate) fn restore(&self, bytes: Vec<u8>) {
+        self.contents().bytes = bytes;
+    }
+
+    /// What was set aside last.
+    pub(crate) fn aside(&self) -> Option<Vec<u8>> {
+        self.contents().aside.clone()
     }
 
     pub(crate) fn full_after(&self, operations: Option<usize>) {
@@ -269,5 +281,19 @@ impl Medium for Disk {
             store::initialise(&database)?;
         }
         Ok(database)
+    }
+
+    fn set_aside(&self, fill: &Fill<'_>) -> Result<Database, StoreError> {
+        let new = Self::default();
+        fill(&Medium::open(&new)?)?;
+        let mut contents = self.contents();
+        let old = std::mem::replace(&mut contents.bytes, new.bytes());
+        contents.aside = Some(old);
+        drop(contents);
+        Medium::open(self)
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        None
     }
 }

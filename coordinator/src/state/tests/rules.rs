@@ -426,3 +426,32 @@ async fn signature_of_another_key_is_told_from_a_wrong_seed() {
     assert!(matches!(error, HistoryError::WrongSeed));
     assert_eq!(policies().len(), set.history().policies().len());
 }
+
+#[tokio::test]
+async fn recovery_replaces_a_damaged_root_certificate_in_memory_and_on_disk() {
+    let disk = Disk::default();
+    let guard = open(Box::new(disk.clone())).expect("opens");
+    let first = request(&document("a", &[]), TransitionHash::NONE, &[]);
+    let before = guard.set_manifest(first).await.expect("sets");
+    let root = before.keys().root().certificate_der().to_vec();
+    let shares = before.history().seed_shares().clone();
+    drop(guard);
+    let mut damaged = root.clone();
+    damaged[30] ^= 1;
+    assert!(disk.replace(&root, &damaged) > 0);
+
+    let guard = open(Box::new(disk.clone())).expect("opens");
+    let after = guard
+        .recover(recovery(&shares, None))
+        .await
+        .expect("recovers");
+    let renewed = after.keys().root().certificate_der().to_vec();
+    assert_ne!(renewed, damaged);
+    assert_eq!(after.history().root_certificate(), renewed);
+    drop(guard);
+    let guard = open(Box::new(disk)).expect("opens");
+    let Phase::Sealed(sealed) = &*guard.snapshot() else {
+        panic!("sealed")
+    };
+    assert_eq!(sealed.history().root_certificate(), renewed);
+}
