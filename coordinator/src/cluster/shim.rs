@@ -19,21 +19,7 @@ impl LogStore {
   pub fn changes_after(&self, _: u64) -> Result<Vec<Change>, LogStoreError> { Ok(Vec::new()) } }
 impl LogStoreError { pub fn is_full(&self) -> bool { false } }
 impl dyn LogMedium { pub fn set_aside(&self) -> Result<(), LogStoreError> { Ok(()) } }
-impl Store { pub(crate) fn follow(&mut self, h: &History, o: &Observer) -> Result<(), StoreError> {
-   let head = self.shim_head();
-   let links: Vec<_> = h.links().cloned().collect();
-   let start = links.iter().position(|l| Some(l.hash) == head).map_or(0, |p| p+1);
-   for l in &links[start..] {
-     let m = h.manifests().into_iter().find(|m| contrast_manifest::ManifestHash::of(m) == l.transition.manifest_hash).unwrap();
-     let m = contrast_manifest::Manifest::parse(&m).unwrap();
-     let p = crate::state::named(h.policies());
-     let json = h.seed_shares().to_json().unwrap();
-     let f = Founding { seed_shares: &json, root_certificate: h.root_certificate() };
-     self.append(&Commit { link: l, manifest: &m, policies: &p, founding: Some(f) }, o)?;
-   } Ok(()) } }
 impl History { 
- pub(crate) fn latest_manifest(&self) -> Result<contrast_manifest::Manifest, HistoryError> { Ok(contrast_manifest::Manifest::parse(&self.latest_manifest_bytes()).unwrap()) }
- pub(crate) fn latest_manifest_bytes(&self) -> bytes::Bytes { self.manifests().into_iter().find(|m| contrast_manifest::ManifestHash::of(m) == self.head().transition.manifest_hash).unwrap() }
  pub(crate) fn continued_by(&self, _: &Earlier, _: &[u8]) -> History { self.clone() }
  pub(crate) fn continued_by_changes(&self, _: &[Change], _: &[u8]) -> History { self.clone() }
 }

@@ -457,7 +457,7 @@ impl<C: ClusterTypes> Replica<C> {
     }
 
     /// Ends the identity that this replica has, if any.
-    pub(super) async fn give_up(&self) {
+    pub(crate) async fn give_up(&self) {
         if let Some(life) = self.life.swap(None) {
             tracing::info!(event = "identity_dropped", node = life.node, cluster = %life.cluster, "dropped an identity");
             if let Err(error) = life.raft.shutdown().await {

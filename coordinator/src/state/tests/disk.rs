@@ -54,7 +54,7 @@ async fn full_disk_keeps_the_old_manifest_and_the_next_try_succeeds() {
             .set_manifest(other)
             .await
             .expect("there is room again");
-        drop(guard);
+        guard.close().await;
         let guard = open(Box::new(disk)).expect("opens again");
         let Phase::Sealed(sealed) = &*guard.snapshot() else {
             panic!("sealed")

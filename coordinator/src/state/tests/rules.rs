@@ -372,7 +372,7 @@ async fn rejects_an_old_disk_that_the_host_put_back() {
         .await
         .expect("sets");
     let shares = first.history().seed_shares().clone();
-    drop(guard);
+    guard.close().await;
     let old_disk = fs::read(&file).expect("reads");
 
     let guard = open_in(directory.path()).expect("opens");
@@ -381,7 +381,7 @@ async fn rejects_an_old_disk_that_the_host_put_back() {
         .await
         .expect("recovers")
         .transition();
-    drop(guard);
+    guard.close().await;
     fs::write(&file, old_disk).expect("the host rolls back");
 
     let guard = open_in(directory.path()).expect("an old disk is consistent in itself");
@@ -425,4 +425,33 @@ async fn signature_of_another_key_is_told_from_a_wrong_seed() {
         .expect_err("wrong seed");
     assert!(matches!(error, HistoryError::WrongSeed));
     assert_eq!(policies().len(), set.history().policies().len());
+}
+
+#[tokio::test]
+async fn recovery_replaces_a_damaged_root_certificate_in_memory_and_on_disk() {
+    let disk = Disk::default();
+    let guard = open(Box::new(disk.clone())).expect("opens");
+    let first = request(&document("a", &[]), TransitionHash::NONE, &[]);
+    let before = guard.set_manifest(first).await.expect("sets");
+    let root = before.keys().root().certificate_der().to_vec();
+    let shares = before.history().seed_shares().clone();
+    guard.close().await;
+    let mut damaged = root.clone();
+    damaged[30] ^= 1;
+    assert!(disk.replace(&root, &damaged) > 0);
+
+    let guard = open(Box::new(disk.clone())).expect("opens");
+    let after = guard
+        .recover(recovery(&shares, None))
+        .await
+        .expect("recovers");
+    let renewed = after.keys().root().certificate_der().to_vec();
+    assert_ne!(renewed, damaged);
+    assert_eq!(after.history().root_certificate(), renewed);
+    guard.close().await;
+    let guard = open(Box::new(disk)).expect("opens");
+    let Phase::Sealed(sealed) = &*guard.snapshot() else {
+        panic!("sealed")
+    };
+    assert_eq!(sealed.history().root_certificate(), renewed);
 }
