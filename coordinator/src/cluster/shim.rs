@@ -23,4 +23,4 @@ impl History {
  pub(crate) fn continued_by(&self, _: &Earlier, _: &[u8]) -> History { self.clone() }
  pub(crate) fn continued_by_changes(&self, _: &[Change], _: &[u8]) -> History { self.clone() }
 }
-impl Guard { pub(crate) fn check_room(&self, _: &UpdateRequest) -> Result<(), StateError> { Ok(()) } }
+

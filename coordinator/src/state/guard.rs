@@ -8,13 +8,16 @@ use bytes::Bytes;
 use contrast_clock::{Entropy, WallClock};
 
 use super::{
-    Active, Approval, Deployment, History, Keys, Medium, Phase, Sealed, StateError, Store,
+    Active, Approval, Deployment, History, Keys, Medium, Phase, Sealed, StateError, Store, StoreError,
     TransitionHash, deployment::Keyring, phase::Held,
 };
 use crate::{
     cluster::{Sink, View},
     replica::{message::MeshCaKey, peers::Trusted},
 };
+
+/// Bytes that must be free beside a change, for votes, members and snapshots.
+const ROOM_LEFT: u64 = 8 << 20;
 
 /// A point in the course of a change. Tests end the process there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +175,7 @@ impl Guard {
     pub(crate) fn forget(&self) {
         let mut writer = self.writer();
         if !matches!(&**self.phase.load(), Phase::Active(_) | Phase::Held(_)) {
+            writer.behind = None;
             writer.deployment = None;
             writer.keys = None;
             writer.ring = Keyring::default();
@@ -215,7 +219,11 @@ impl Guard {
         let mut writer = self.writer();
         match writer.behind.take() {
             None => Ok(()),
-            Some(history) => self.write(&mut writer, &history),
+            Some(history) => {
+                self.write(&mut writer, &history)?;
+                self.refresh(&mut writer, &history);
+                Ok(())
+            }
         }
     }
 
@@ -225,6 +233,21 @@ impl Guard {
     /// When it cannot be written.
     pub(crate) fn keep(&self, history: &Arc<History>) -> Result<(), StateError> {
         self.write(&mut self.writer(), history)
+    }
+
+    /// Refuses a change for which the disk has no room: once it is proposed, a full disk would end this replica.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`].
+    pub(crate) fn check_room(&self, request: &UpdateRequest) -> Result<(), StateError> {
+        let policies: usize = request.policies.iter().map(Bytes::len).sum();
+        let size = u64::try_from(request.manifest.len() + policies).unwrap_or(u64::MAX);
+        // Once in the log, once in the history, and pages that are replaced, not overwritten.
+        let needed = size.saturating_mul(4).saturating_add(ROOM_LEFT);
+        match self.writer().store.free_bytes() {
+            Some(free) if free < needed => Err(StoreError::NoRoom { free, needed }.into()),
+            _ => Ok(()),
+        }
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -358,7 +381,10 @@ impl Sink for Guard {
         };
         let mut writer = self.writer();
         let written = self.write(&mut writer, history);
-        self.refresh(&mut writer, history);
+        // Where there was nothing, nothing is served before it is on the disk: a founder that dies has no other copy.
+        if written.is_ok() || !matches!(&**self.phase.load(), Phase::Empty) {
+            self.refresh(&mut writer, history);
+        }
         written.map_err(io::Error::other)
     }
 }

@@ -72,6 +72,17 @@ pub enum StoreError {
         "the history could not be written because the disk is full; the manifest from before stays active"
     )]
     Full(#[source] Box<redb::Error>),
+    /// Too little space for a change.
+    #[error(
+        "the disk has {free} bytes left, the change needs {needed}; the manifest from before stays active. Make room on the \
+         Coordinator's volume"
+    )]
+    NoRoom {
+        /// Free bytes.
+        free: u64,
+        /// Bytes that must be free.
+        needed: u64,
+    },
     /// Reading or writing failed.
     #[error("the history could not be read or written; the manifest from before stays active")]
     Database(#[source] Box<redb::Error>),

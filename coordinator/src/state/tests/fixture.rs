@@ -142,6 +142,7 @@ pub(crate) fn recovery(
 }
 
 /// A replica that is alone.
+#[derive(Debug)]
 pub(crate) struct Lone(Arc<Replica<TypeConfig>>);
 
 impl Lone {
@@ -173,6 +174,12 @@ impl Lone {
     /// Ends it, and lets go of its disk.
     pub(crate) async fn close(self) {
         self.0.give_up().await;
+        let guard = Arc::downgrade(self.0.guard());
+        drop(self.0);
+        // Raft's tasks end on their own time.
+        while guard.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 

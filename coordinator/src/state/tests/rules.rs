@@ -259,7 +259,9 @@ async fn recovery_keeps_the_root_and_makes_a_new_mesh_ca() {
     let first = request(&document("a", &[&owner]), NONE, &[]);
     let before = {
         let guard = open_in(directory.path()).expect("opens");
-        guard.set_manifest(first.clone()).await.expect("sets")
+        let set = guard.set_manifest(first.clone()).await.expect("sets");
+        guard.close().await;
+        set
     };
     let guard = open_in(directory.path()).expect("opens again");
     let Phase::Sealed(sealed) = &*guard.snapshot() else {
@@ -322,6 +324,7 @@ async fn rejects_recovery_with_a_wrong_seed_or_salt() {
             .set_manifest(request(&document("a", &[]), NONE, &[]))
             .await
             .expect("sets");
+        guard.close().await;
         set.history().seed_shares().clone()
     };
     let guard = open_in(directory.path()).expect("opens again");
@@ -356,6 +359,7 @@ async fn rejects_recovery_without_a_history() {
         seed: Seed::generate(&entropy).expect("seed"),
         salt: Salt::generate(&entropy).expect("salt"),
         known: None,
+        force: false,
     };
     let error = guard.recover(request).await.expect_err("nothing there");
     assert!(matches!(error, StateError::NothingToRecover));
@@ -417,7 +421,7 @@ async fn signature_of_another_key_is_told_from_a_wrong_seed() {
     let history = set
         .history()
         .extended(forged, set.manifest().bytes(), &Default::default());
-    let spki = set.keys().transition_key.public_key_spki();
+    let spki = set.keys().deployment().transition_key().public_key_spki();
     let error = history.verify(spki).expect_err("forged");
     assert!(matches!(error, HistoryError::Forged { name } if name == history.head().hash));
     let error = history
