@@ -18,7 +18,7 @@
 //! - After a failed write the store refuses everything: what is on the disk is unknown then, and only a restart reads it again.
 //! - Nothing secret is written: neither seed nor record key nor the mesh CA's private key has a field in any record.
 
-mod codec;
+pub(crate) mod codec;
 mod error;
 mod journal;
 mod log_store;
