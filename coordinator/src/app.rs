@@ -25,7 +25,7 @@ use contrast_telemetry::{
     readiness::{Pending, Readiness},
     tasks::{TaskError, Tasks},
 };
-use runtime::ReplicaRuntime;
+use runtime::{PeerApi, ReplicaRuntime};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -38,7 +38,8 @@ use crate::{
     cluster::{LogFile, LogMedium},
     config::Config,
     ops::{self, Metrics, Probes, refresh},
-    replica::{Alone, Hosted, Parts, Replica, message::Place},
+    peer::{self, PeerClient},
+    replica::{Alone, Hosted, Parts, Replica, message::Place, peers::Peers},
     state::{Directory, Medium, Observer, StateError},
 };
 
@@ -93,6 +94,9 @@ pub enum AppError {
     /// Replication has no threads.
     #[error("cannot start the threads of replication")]
     Runtime(#[source] io::Error),
+    /// Others cannot reach this replica as configured.
+    #[error(transparent)]
+    Peers(#[from] peer::OptionsError),
     /// A part failed while serving.
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -151,6 +155,9 @@ pub struct Addresses {
     pub user_api: SocketAddr,
     /// Mesh API.
     pub mesh_api: SocketAddr,
+    /// Peer API; only with peers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_api: Option<SocketAddr>,
     /// Probes and metrics.
     pub ops: SocketAddr,
 }
@@ -160,6 +167,7 @@ pub struct Addresses {
 pub struct Bound {
     user_api: TcpListener,
     mesh_api: TcpListener,
+    peer_api: Option<PeerApi>,
     ops: StdTcpListener,
     addresses: Addresses,
     drain_deadline: Duration,
@@ -198,11 +206,23 @@ impl Bound {
         );
         let user_api = listen(user).await?;
         let mesh_api = listen(mesh).await?;
+        let peer_api = match config.peers.peers.0.is_empty() {
+            true => None,
+            false => Some(
+                listen((
+                    "peer API",
+                    config.peers.peer_api_address,
+                    "CONTRAST_PEER_API_ADDRESS",
+                ))
+                .await?,
+            ),
+        };
         let ops = listen(ops).await?;
         let local = |listener: &TcpListener| listener.local_addr().map_err(AppError::LocalAddress);
         let addresses = Addresses {
             user_api: local(&user_api)?,
             mesh_api: local(&mesh_api)?,
+            peer_api: peer_api.as_ref().map(local).transpose()?,
             ops: local(&ops)?,
         };
         let Surroundings {
@@ -215,9 +235,23 @@ impl Bound {
             observer,
         } = surroundings;
         let identity = Identity::generate(clock.now()).map_err(AppError::Identity)?;
+        let issuer = CompletingIssuer {
+            issuer,
+            collateral: Arc::new(collateral),
+            clock: Arc::clone(&clock),
+        };
         let runtime = ReplicaRuntime::start()?;
+        let local = peer::Local::new(issuer.clone()).map_err(AppError::Identity)?;
+        let peers: Arc<dyn Peers> = match addresses.peer_api {
+            None => Arc::new(Alone(Place::new("alone"))),
+            Some(bound) => {
+                let own = config.peers.own_place(bound)?;
+                let discovery = config.peers.discovery();
+                Arc::new(PeerClient::new(local.clone(), own, discovery))
+            }
+        };
         let parts = Parts {
-            peers: Arc::new(Alone(Place::new("alone:7778"))),
+            peers,
             history: medium,
             log,
             clock: Arc::clone(&clock),
@@ -226,11 +260,7 @@ impl Bound {
             timing: config.timing(),
         };
         let replica = Hosted::new(Replica::open(parts)?, runtime.handle()?);
-        let issuer = CompletingIssuer {
-            issuer,
-            collateral: Arc::new(collateral),
-            clock: Arc::clone(&clock),
-        };
+        let peer_api = peer_api.map(|listener| PeerApi { listener, local });
         if let Some(path) = &config.address_file {
             write_addresses(path, &addresses).map_err(|source| AppError::AddressFile {
                 path: path.clone(),
@@ -240,6 +270,7 @@ impl Bound {
         tracing::info!(
             user_api = %addresses.user_api,
             mesh_api = %addresses.mesh_api,
+            peer_api = ?addresses.peer_api,
             ops = %addresses.ops,
             state = replica.guard().snapshot().name(),
             "coordinator is serving"
@@ -247,6 +278,7 @@ impl Bound {
         Ok(Self {
             user_api,
             mesh_api,
+            peer_api,
             ops: ops.into_std().map_err(AppError::LocalAddress)?,
             addresses,
             drain_deadline: config.drain_deadline,
@@ -325,13 +357,14 @@ impl Bound {
             "mesh API",
             serve_mesh(self.mesh_api, mesh_tls, mesh, watcher.clone()),
         );
-        let drain_replica = watcher;
-        let drained = async move { drain_replica.draining().await };
         let runtime = self.runtime.handle()?;
-        apis.spawn(
-            "replica",
-            runtime::take_part(self.replica.clone(), runtime, drained),
-        );
+        if let Some(api) = self.peer_api {
+            let serving = api.serve(self.replica.clone(), runtime.clone(), watcher.clone());
+            apis.spawn("peer API", serving);
+        }
+        let drained = async move { watcher.draining().await };
+        let living = runtime::take_part(self.replica.clone(), runtime, drained);
+        apis.spawn("replica", living);
         drop(self.ports_pending);
 
         let outcome = tokio::select! {

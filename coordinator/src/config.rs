@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use contrast_attestation::{IssuerConfig, Tee};
 use contrast_telemetry::logging;
 
-use crate::replica::Timing;
+use crate::{peer, replica::Timing};
 
 /// Attests every pod of a deployment against its manifest.
 #[derive(Debug, Clone, clap::Parser)]
@@ -28,6 +28,10 @@ pub struct Config {
         value_name = "IP:PORT"
     )]
     pub mesh_api_address: SocketAddr,
+
+    /// The other replicas.
+    #[command(flatten)]
+    pub peers: peer::Options,
 
     /// Address of probes and metrics (HTTP).
     #[arg(

@@ -133,7 +133,9 @@ fn classify_state(error: &StateError) -> (Code, &'static str) {
             (Code::FailedPrecondition, "HISTORY_ROLLED_BACK")
         }
         StateError::History(_) => (Code::DataLoss, "HISTORY_CORRUPT"),
-        StateError::Store(StoreError::Full(_) | StoreError::NoRoom { .. }) => (Code::ResourceExhausted, "DISK_FULL"),
+        StateError::Store(StoreError::Full(_) | StoreError::NoRoom { .. }) => {
+            (Code::ResourceExhausted, "DISK_FULL")
+        }
         StateError::Store(_) => (Code::Internal, "STORE_FAILED"),
         StateError::Keys(_) => (Code::Internal, "KEYS_FAILED"),
         StateError::Panicked => (Code::Internal, "PANICKED"),

@@ -1,9 +1,21 @@
-use std::{future::Future, io};
+use std::{future::Future, io, sync::Arc};
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use contrast_telemetry::drain::Watcher;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Handle, Runtime},
+};
 
 use super::AppError;
-use crate::replica::{Ended, Hosted};
+use crate::{
+    cluster::ClusterTypes,
+    peer::{self, Answer, Handler, Local},
+    replica::{
+        Ended, Hosted, Replica,
+        message::Request,
+        peers::{Caller, Trusted},
+    },
+};
 
 /// Threads of replication: one may be at the disk while the other answers.
 const THREADS: usize = 2;
@@ -44,13 +56,60 @@ impl Drop for ReplicaRuntime {
     }
 }
 
+/// The peer API, bound but not served yet.
+#[derive(Debug)]
+pub(super) struct PeerApi {
+    pub(super) listener: TcpListener,
+    pub(super) local: Local,
+}
+
+/// The peer API could not be served.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PeerApiError {
+    #[error("the listener cannot be used by the threads of replication")]
+    Listener(#[from] io::Error),
+    #[error(transparent)]
+    Serve(#[from] tonic::transport::Error),
+    #[error("the threads of replication are gone")]
+    Gone(#[from] tokio::task::JoinError),
+}
+
+impl PeerApi {
+    /// Serves on `runtime` until `drain`.
+    pub(super) async fn serve(
+        self,
+        replica: Hosted,
+        runtime: Handle,
+        drain: Watcher,
+    ) -> Result<(), PeerApiError> {
+        let listener = self.listener.into_std()?;
+        let serve = async move {
+            let listener = TcpListener::from_std(listener)?;
+            let handler = Arc::clone(replica.replica());
+            peer::serve(listener, handler, self.local, None, drain).await?;
+            Ok(())
+        };
+        runtime.spawn(serve).await?
+    }
+}
+
+impl<C: ClusterTypes> Handler for Replica<C> {
+    fn trust(&self) -> Option<Arc<Trusted>> {
+        Self::trust(self)
+    }
+
+    fn handle<'a>(&'a self, caller: &'a dyn Caller, request: Request) -> Answer<'a> {
+        Box::pin(Self::handle(self, caller, request))
+    }
+}
+
 /// Takes part in a cluster on `runtime` until `drain` is ready; an identity that is over is an error, so that the process ends.
 pub(super) async fn take_part(
     replica: Hosted,
     runtime: Handle,
     drain: impl Future<Output = ()>,
 ) -> Result<(), Ended> {
-    let running = runtime.spawn(std::sync::Arc::clone(replica.replica()).run());
+    let running = runtime.spawn(Arc::clone(replica.replica()).run());
     tokio::select! {
         ended = running => match ended {
             Ok(ended) => Err(ended),

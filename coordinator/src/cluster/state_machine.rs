@@ -262,7 +262,9 @@ impl<C: ClusterTypes> RaftStateMachine<C> for StateMachine {
             answers.extend(responder.map(|responder| (responder, answer)));
         }
         self.view.store(Arc::new(view));
-        if let Some(sink) = &self.sink { let _ = sink.applied(&self.view()); }
+        if let Some(sink) = &self.sink {
+            let _ = sink.applied(&self.view());
+        }
         for (responder, answer) in answers {
             responder.send(answer);
         }
@@ -284,7 +286,9 @@ impl<C: ClusterTypes> RaftStateMachine<C> for StateMachine {
         let view = self.read(meta, &snapshot.0)?;
         self.journal.lock().save_snapshot(meta, &snapshot.0)?;
         self.view.store(Arc::new(view));
-        if let Some(sink) = &self.sink { let _ = sink.applied(&self.view()); }
+        if let Some(sink) = &self.sink {
+            let _ = sink.applied(&self.view());
+        }
         Ok(())
     }
 

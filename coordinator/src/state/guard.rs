@@ -8,8 +8,8 @@ use bytes::Bytes;
 use contrast_clock::{Entropy, WallClock};
 
 use super::{
-    Active, Approval, Deployment, History, Keys, Medium, Phase, Sealed, StateError, Store, StoreError,
-    TransitionHash, deployment::Keyring, phase::Held,
+    Active, Approval, Deployment, History, Keys, Medium, Phase, Sealed, StateError, Store,
+    StoreError, TransitionHash, deployment::Keyring, phase::Held,
 };
 use crate::{
     cluster::{Sink, View},

@@ -227,7 +227,8 @@ impl Running {
     }
 
     pub(super) async fn serves(&self) {
-        self.until("serves", |replica| replica.serving().is_ok()).await;
+        self.until("serves", |replica| replica.serving().is_ok())
+            .await;
     }
 
     pub(super) async fn until(&self, what: &str, condition: impl Fn(&Node) -> bool) {
@@ -251,7 +252,11 @@ impl Running {
     }
 
     pub(super) async fn head(&self) -> TransitionHash {
-        self.replica.confirmed().await.expect("confirms").transition()
+        self.replica
+            .confirmed()
+            .await
+            .expect("confirms")
+            .transition()
     }
 
     pub(super) fn leads(&self) -> bool {

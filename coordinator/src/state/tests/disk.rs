@@ -74,10 +74,16 @@ async fn full_disk_at_the_first_manifest_founds_nothing() {
         let first = request(&document("a", &[]), NONE, &[]);
         disk.full_after(Some(room));
         let error = guard.set_manifest(first.clone()).await.expect_err("full");
-        assert!(matches!(error, StateError::Store(StoreError::Full(_))), "{error:?}");
+        assert!(
+            matches!(error, StateError::Store(StoreError::Full(_))),
+            "{error:?}"
+        );
         assert!(matches!(&*guard.snapshot(), Phase::Empty));
         disk.full_after(None);
-        guard.set_manifest(first).await.expect("there is room again");
+        guard
+            .set_manifest(first)
+            .await
+            .expect("there is room again");
         guard.close().await;
     }
 }

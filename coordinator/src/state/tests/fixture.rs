@@ -156,7 +156,10 @@ impl Lone {
         Ok(active)
     }
 
-    pub(crate) async fn recover(&self, request: RecoveryRequest) -> Result<Arc<Active>, StateError> {
+    pub(crate) async fn recover(
+        &self,
+        request: RecoveryRequest,
+    ) -> Result<Arc<Active>, StateError> {
         let transition = self.0.recover(request).await?;
         let active = self.0.confirmed().await?;
         assert_eq!(active.transition(), transition);
@@ -248,7 +251,9 @@ impl Disk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn shim_clear(&self) { *self.contents() = Contents::default(); }
+    pub(crate) fn shim_clear(&self) {
+        *self.contents() = Contents::default();
+    }
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.contents().bytes.clone()
     }
