@@ -36,5 +36,3 @@ pub use medium::{Check, LogFile, LogMedium};
 pub use raft_types::*;
 pub use record::{Kind, RecordError, RecordFault, RecordKey, RecordName};
 pub use state_machine::{ChainError, SignedChain, SnapshotBuilder, StateMachine, View};
-mod shim;
-pub use shim::*;

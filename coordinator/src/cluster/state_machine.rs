@@ -87,7 +87,6 @@ pub struct StateMachine {
     journal: SharedJournal,
     /// SubjectPublicKeyInfo DER.
     transition_key: Bytes,
-    pub(crate) sink: Option<Arc<dyn super::Sink>>,
 }
 
 impl StateMachine {
@@ -98,7 +97,6 @@ impl StateMachine {
             view: Arc::default(),
             journal: log.journal(),
             transition_key: Bytes::copy_from_slice(transition_key),
-            sink: None,
         }
     }
 
@@ -262,9 +260,6 @@ impl<C: ClusterTypes> RaftStateMachine<C> for StateMachine {
             answers.extend(responder.map(|responder| (responder, answer)));
         }
         self.view.store(Arc::new(view));
-        if let Some(sink) = &self.sink {
-            let _ = sink.applied(&self.view());
-        }
         for (responder, answer) in answers {
             responder.send(answer);
         }
@@ -286,9 +281,6 @@ impl<C: ClusterTypes> RaftStateMachine<C> for StateMachine {
         let view = self.read(meta, &snapshot.0)?;
         self.journal.lock().save_snapshot(meta, &snapshot.0)?;
         self.view.store(Arc::new(view));
-        if let Some(sink) = &self.sink {
-            let _ = sink.applied(&self.view());
-        }
         Ok(())
     }
 

@@ -124,7 +124,7 @@ fn database(disk: &Disk) -> Result<Database, LogStoreError> {
 
 impl LogMedium for Disk {
     fn create(&self, write: &Check<'_>) -> Result<Database, LogStoreError> {
-        self.shim_clear();
+        assert!(self.bytes().is_empty(), "the disk is used already");
         let database = database(self)?;
         write(&database)?;
         Ok(database)

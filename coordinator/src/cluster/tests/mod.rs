@@ -1,1 +1,9 @@
+mod codec;
+mod damage;
+mod file;
 mod fixture;
+mod power_loss;
+mod raft;
+mod record;
+mod state_machine;
+mod suite;

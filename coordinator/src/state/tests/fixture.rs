@@ -251,9 +251,6 @@ impl Disk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn shim_clear(&self) {
-        *self.contents() = Contents::default();
-    }
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.contents().bytes.clone()
     }
