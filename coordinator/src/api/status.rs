@@ -6,6 +6,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::wire::RequestError;
 use crate::{
+    cluster::LogStoreError,
     issue::{AdmitError, IssueError},
     replica::peers::OwnerFailure,
     state::{ApprovalError, HistoryError, KeysError, StateError, StoreError},
@@ -115,7 +116,7 @@ fn classify_state(error: &StateError) -> (Code, &'static str) {
         StateError::Stopped(_) => (Code::Unavailable, "REPLICATION_STOPPED"),
         // Passed on as it is, before this mapping.
         StateError::Forwarded(failure) => (Code::from_i32(failure.code), "FORWARDED"),
-        StateError::Log(error) if error.is_full() => (Code::ResourceExhausted, "DISK_FULL"),
+        StateError::Log(LogStoreError::Full(_)) => (Code::ResourceExhausted, "DISK_FULL"),
         StateError::Log(_) => (Code::Internal, "STORE_FAILED"),
         StateError::NothingToRecover => (Code::FailedPrecondition, "NOTHING_TO_RECOVER"),
         StateError::AlreadyRecovered => (Code::FailedPrecondition, "ALREADY_RECOVERED"),

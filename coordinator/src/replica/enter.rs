@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     cluster::{
-        Answer, Change, ClusterId, ClusterTypes, LogStore, Members, Node, NodeId, RecordKey, Sink,
-        StateMachine, read_earlier,
+        Answer, Change, ClusterId, ClusterTypes, Earlier, LogStore, Members, Node, NodeId,
+        RecordKey, Sink, StateMachine, read_earlier,
     },
     state::{
         Deployment, History, KeysError, Phase, RecoveryRequest, StateError, TransitionHash,
@@ -288,10 +288,15 @@ impl<C: ClusterTypes> Replica<C> {
         if self.confirm(life).await.is_ok() {
             return Err(StateError::AlreadyRecovered);
         }
-        let changes = life.log.changes_after(life.applied())?;
+        let own = Earlier {
+            cluster: life.cluster,
+            node: life.node,
+            changes: life.log.changes_after(life.applied())?,
+            history: Some(Arc::clone(&history)),
+        };
         let key = deployment.transition_key().public_key_spki();
-        let history = history.continued_by_changes(&changes, key);
-        Ok((deployment, Arc::new(history)))
+        let history = Arc::new(history.continued_by(&own, key));
+        Ok((deployment, history))
     }
 
     /// Whoever lives and remembers the deployment is the one to recover, and whoever knows more than this replica forbids it.
