@@ -363,8 +363,8 @@ impl<C: ClusterTypes> Replica<C> {
         let heir = observed
             .members
             .iter()
-            .filter(|(node, _)| **node != life.node && observed.voters.contains(*node))
-            .find(|(_, seen)| seen.silent_for < self.timing.silence);
+            .filter(|(node, _)| **node != life.node && observed.is_settled(**node))
+            .find(|(node, seen)| observed.votes(**node) && seen.silent_for < self.timing.silence);
         match heir {
             Some((heir, _)) => {
                 if let Err(error) = life.raft.trigger().transfer_leader(*heir).await {

@@ -193,6 +193,8 @@ impl<C: ClusterTypes> Replica<C> {
         let proposal = proposal::renew(&history, &manifest, &deployment, entropy, now)?;
         // The log of the last life is set aside when the next one begins: what only it has must be in the history before.
         self.guard.keep(&history)?;
+        let survived = survivor.is_some();
+        drop(survivor);
         self.give_up().await;
         let trusted = Arc::new(Trusted::of(&manifest, manifest.verifier()));
         self.guard.adopt(Arc::clone(&deployment), Some(trusted));
@@ -214,7 +216,7 @@ impl<C: ClusterTypes> Replica<C> {
         tracing::warn!(
             event = "recovered",
             transition = %proposal.receipt.transition,
-            survivor = survivor.is_some(),
+            survivor = survived,
             "an owner recovered this deployment; it continues in a new cluster"
         );
         Ok(proposal.receipt.transition)

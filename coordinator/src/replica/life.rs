@@ -21,7 +21,7 @@ use super::{
     plan::{Observed, Seen},
     timing::Timing,
 };
-use crate::cluster::{ClusterId, ClusterTypes, LogStore, Node, NodeId, StateMachine};
+use crate::cluster::{ClusterId, ClusterTypes, LogStore, Members, Node, NodeId, StateMachine};
 
 /// A learner that lacks at most this many entries has caught up.
 const LAG_MAX: u64 = 64;
@@ -95,21 +95,19 @@ impl<C: ClusterTypes> Life<C> {
         members.nodes().any(|(node, _)| *node == self.node)
     }
 
-    /// Whether this identity votes.
+    /// Whether this identity votes, and will after a change that is under way.
     pub(super) fn is_voter(&self) -> bool {
         let metrics = self.metrics();
-        let members = metrics.membership_config.membership();
-        members.voter_ids().any(|node| node == self.node)
+        votes(metrics.membership_config.membership(), self.node)
     }
 
     pub(super) fn members(&self) -> Vec<Member> {
         let metrics = self.metrics();
         let members = metrics.membership_config.membership();
-        let voters: BTreeSet<NodeId> = members.voter_ids().collect();
         let member = |(node, at): (&NodeId, &Node)| Member {
             node: *node,
             place: Place::new(&at.addr),
-            voter: voters.contains(node),
+            voter: votes(members, *node),
         };
         members.nodes().map(member).collect()
     }
@@ -186,7 +184,7 @@ impl<C: ClusterTypes> Life<C> {
         };
         Some(Observed {
             leader: self.node,
-            voters: stored.voter_ids().collect(),
+            configs: stored.get_joint_config().clone(),
             members: stored.nodes().map(seen).collect::<BTreeMap<_, _>>(),
             silence: timing.silence,
             grace: timing.dead_member_grace,
@@ -203,6 +201,12 @@ impl<C: ClusterTypes> Life<C> {
             }
         }
     }
+}
+
+/// Whether `node` votes in every set of voters; there are two while a change is under way.
+pub(super) fn votes(members: &Members, node: NodeId) -> bool {
+    let configs = members.get_joint_config();
+    !configs.is_empty() && configs.iter().all(|config| config.contains(&node))
 }
 
 /// No code that could panic runs while one of these locks is held.

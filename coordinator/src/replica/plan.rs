@@ -32,7 +32,8 @@ pub(crate) struct Seen {
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
     pub(crate) leader: NodeId,
-    pub(crate) voters: BTreeSet<NodeId>,
+    /// Voters; two sets while a change is under way, of which a majority of each decides.
+    pub(crate) configs: Vec<BTreeSet<NodeId>>,
     pub(crate) members: BTreeMap<NodeId, Seen>,
     /// Silent for this long: may be replaced.
     pub(crate) silence: Duration,
@@ -53,18 +54,18 @@ impl Observed {
     /// The next change; `None` when nothing is to be done.
     pub(crate) fn next(&self) -> Option<Step> {
         let voters = self.target();
-        if voters != self.voters {
-            let possible = self.commits(&self.voters) && self.commits(&voters);
-            return possible.then_some(Step::Voters(voters));
+        let possible = self.configs.iter().all(|config| self.commits(config));
+        // A change that a leader before began is ended, too.
+        if self.configs.as_slice() != [voters.clone()] {
+            return (possible && self.commits(&voters)).then_some(Step::Voters(voters));
         }
         let removed: BTreeSet<NodeId> = self
             .members
             .keys()
-            .filter(|node| !self.voters.contains(*node) && self.is_gone(**node))
+            .filter(|node| !self.votes(**node) && self.is_gone(**node))
             .copied()
             .collect();
-        let possible = !removed.is_empty() && self.commits(&self.voters);
-        possible.then_some(Step::Remove(removed))
+        (possible && !removed.is_empty()).then_some(Step::Remove(removed))
     }
 
     /// Whether nothing is left to do about `node`: it votes, or is a spare.
@@ -73,20 +74,21 @@ impl Observed {
             return false;
         };
         let spare = seen.caught_up && !self.target().contains(&node);
-        !seen.leaving && (self.voters.contains(&node) || spare)
+        let votes = self.configs.iter().all(|config| config.contains(&node));
+        !seen.leaving && (votes || spare)
     }
 
     fn target(&self) -> BTreeSet<NodeId> {
         let mut wanted: Vec<NodeId> = self
             .members
             .iter()
-            .filter(|(node, seen)| self.voters.contains(*node) || self.is_ready(seen))
+            .filter(|(node, seen)| self.votes(**node) || self.is_ready(seen))
             .filter(|(node, _)| !self.is_gone(**node))
             .map(|(node, _)| *node)
             .collect();
         wanted.sort_by_key(|node| (self.rank(*node), *node));
         let odd = match wanted.len() {
-            0 => return self.voters.clone(),
+            0 => return self.configs.last().cloned().unwrap_or_default(),
             even if even.is_multiple_of(2) => even - 1,
             odd => odd,
         };
@@ -99,12 +101,16 @@ impl Observed {
             .members
             .get(&node)
             .is_some_and(|seen| self.is_alive(seen));
-        match (node == self.leader, self.voters.contains(&node), alive) {
+        match (node == self.leader, self.votes(node), alive) {
             (true, _, _) => 0,
             (_, true, true) => 1,
             (_, false, _) => 2,
             (_, true, false) => 3,
         }
+    }
+
+    pub(crate) fn votes(&self, node: NodeId) -> bool {
+        self.configs.iter().any(|config| config.contains(&node))
     }
 
     fn is_alive(&self, seen: &Seen) -> bool {

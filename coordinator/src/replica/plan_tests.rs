@@ -8,7 +8,7 @@ const GRACE: Duration = Duration::from_secs(300);
 fn cluster(text: &str) -> Observed {
     let mut observed = Observed {
         leader: 0,
-        voters: BTreeSet::new(),
+        configs: vec![BTreeSet::new()],
         members: BTreeMap::new(),
         silence: SILENCE,
         grace: GRACE,
@@ -17,7 +17,7 @@ fn cluster(text: &str) -> Observed {
         let node = index as NodeId;
         let letter = word.chars().next().expect("a letter");
         if letter.is_uppercase() {
-            observed.voters.insert(node);
+            observed.configs[0].insert(node);
         }
         let silent_for = match () {
             () if word.contains('+') => GRACE,
@@ -102,6 +102,20 @@ fn a_leader_that_leaves_gives_way_and_the_last_one_stays() {
 #[test]
 fn begins_no_change_that_cannot_be_committed() {
     assert_eq!(cluster("A B! C! c").next(), None);
+}
+
+#[test]
+fn ends_a_change_that_was_left_half_done() {
+    let mut observed = cluster("A B C! c");
+    observed.configs.push([0, 1, 3].into());
+    assert_eq!(observed.next(), voters(&[0, 1, 3]));
+    assert!(observed.is_settled(1));
+    assert!(!observed.is_settled(3), "does not vote in both yet");
+    let mut first = cluster("A b c");
+    first.configs.push([0, 1, 2].into());
+    assert_eq!(first.next(), voters(&[0, 1, 2]));
+    first.members.get_mut(&0).expect("a member").silent_for = SILENCE;
+    assert_eq!(first.next(), None, "the old majority is gone");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use openraft::{
 
 use super::{
     Replica,
-    life::Life,
+    life::{Life, votes},
     message::Place,
     status::{ActiveStatus, ClusterStatus, MemberStatus, Role, Status},
 };
@@ -48,7 +48,6 @@ impl<C: ClusterTypes> Replica<C> {
         let metrics = life.metrics();
         let now = C::now();
         let members = metrics.membership_config.membership();
-        let voters: Vec<u64> = members.voter_ids().collect();
         let member = |(node, at): (&u64, &crate::cluster::Node)| {
             let place = Place::new(&at.addr);
             let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(node));
@@ -56,7 +55,7 @@ impl<C: ClusterTypes> Replica<C> {
             let matched = metrics.replication.as_ref().and_then(|all| all.get(node));
             MemberStatus {
                 node: *node,
-                voter: voters.contains(node),
+                voter: votes(members, *node),
                 heard_ago: heard.copied().flatten().map(|at| since(*at)),
                 matched: matched.copied().flatten().map(|id| id.index),
                 evidence: self.peers.evidence(&place),

@@ -18,7 +18,7 @@ const CHAIN: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("raft_chain"
 
 fn database(disk: &Disk) -> Database {
     Database::builder()
-        .create_with_backend(disk.clone())
+        .create_with_backend(disk.file())
         .expect("opens")
 }
 

@@ -106,7 +106,7 @@ fn store_that_names_another_cluster_or_node_is_refused() {
     ] {
         let disk = Disk::holding(store.bytes());
         let database = redb::Database::builder()
-            .create_with_backend(disk.clone())
+            .create_with_backend(disk.file())
             .expect("opens");
         let transaction = database.begin_write().expect("begins");
         {

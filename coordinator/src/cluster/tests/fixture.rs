@@ -122,7 +122,7 @@ fn database(disk: &Disk) -> Result<Database, LogStoreError> {
     Database::builder()
         // Every read comes from the disk, so that a test can change it under an open store.
         .set_cache_size(0)
-        .create_with_backend(disk.clone())
+        .create_with_backend(disk.file())
         .map_err(LogStoreError::from_redb)
 }
 
@@ -152,7 +152,7 @@ impl LogMedium for Disk {
     }
 
     fn set_aside(&self) -> Result<(), LogStoreError> {
-        self.restore(Vec::new());
+        self.replace_file(Vec::new());
         Ok(())
     }
 }

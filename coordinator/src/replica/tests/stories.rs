@@ -4,7 +4,7 @@ use hub::{Hub, Running, timing};
 
 use super::hub;
 use crate::{
-    replica::{Ended, Timing},
+    replica::{Ended, Timing, message::Place},
     state::{
         HistoryError, Phase, StateError, TransitionHash,
         tests::fixture::{Disk, document, owner_key, recovery, request},
@@ -250,8 +250,8 @@ async fn recovery_reads_what_only_the_log_of_the_last_life_has() {
 async fn a_stranger_gets_nothing() {
     let hub = Hub::default();
     let (replicas, _) = cluster(&hub, 1).await;
+    hub.make_stranger(&Place::new("x"));
     let stranger = Running::start(&hub, "x");
-    hub.make_stranger(&stranger.place);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(stranger.replica.guard().deployment().is_none());
     assert_eq!(

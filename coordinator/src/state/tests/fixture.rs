@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::Path,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -226,65 +226,20 @@ pub(crate) enum Operation {
 }
 
 #[derive(Debug, Default)]
-struct Contents {
+pub(crate) struct Contents {
     bytes: Vec<u8>,
     log: Vec<Operation>,
     /// Operations left before the disk is full; `None`: it never is.
     room: Option<usize>,
-    /// What was set aside last.
-    aside: Option<Vec<u8>>,
 }
 
-/// A disk in memory; clones are the same disk.
+/// A file in memory.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Disk(Arc<Mutex<Contents>>);
+pub(crate) struct OpenFile(Arc<Mutex<Contents>>);
 
-impl Disk {
-    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(Contents {
-            bytes,
-            ..Contents::default()
-        })))
-    }
-
-    fn contents(&self) -> std::sync::MutexGuard<'_, Contents> {
+impl OpenFile {
+    fn contents(&self) -> MutexGuard<'_, Contents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.contents().bytes.clone()
-    }
-
-    /// Puts the disk into another state, behind the back of whoever uses it.
-    pub(crate) fn restore(&self, bytes: Vec<u8>) {
-        self.contents().bytes = bytes;
-    }
-
-    /// What was set aside last.
-    pub(crate) fn aside(&self) -> Option<Vec<u8>> {
-        self.contents().aside.clone()
-    }
-
-    pub(crate) fn full_after(&self, operations: Option<usize>) {
-        self.contents().room = operations;
-    }
-
-    /// Replaces bytes wherever they are, behind the back of whoever uses the disk. Returns how often.
-    pub(crate) fn replace(&self, old: &[u8], new: &[u8]) -> usize {
-        assert_eq!(old.len(), new.len());
-        let bytes = &mut self.contents().bytes;
-        let places: Vec<usize> = (0..bytes.len() - old.len())
-            .filter(|at| bytes[*at..].starts_with(old))
-            .collect();
-        for at in &places {
-            bytes[*at..*at + old.len()].copy_from_slice(new);
-        }
-        places.len()
-    }
-
-    /// Starts a new log and returns the old one.
-    pub(crate) fn take_log(&self) -> Vec<Operation> {
-        std::mem::take(&mut self.contents().log)
     }
 
     fn change(&self, operation: Operation) -> io::Result<()> {
@@ -300,6 +255,77 @@ impl Disk {
     }
 }
 
+/// A disk in memory with one file, which can be set aside for another one; clones are the same disk. Whoever has opened the file
+/// keeps the one it opened.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk {
+    file: Arc<Mutex<OpenFile>>,
+    /// What was set aside last.
+    aside: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl Disk {
+    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
+        let disk = Self::default();
+        disk.restore(bytes);
+        disk
+    }
+
+    /// The file of now.
+    pub(crate) fn file(&self) -> OpenFile {
+        let file = self.file.lock();
+        file.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.file().contents().bytes.clone()
+    }
+
+    /// Puts the disk into another state, behind the back of whoever uses it.
+    pub(crate) fn restore(&self, bytes: Vec<u8>) {
+        self.file().contents().bytes = bytes;
+    }
+
+    /// Puts another file in the place of the one of now.
+    pub(crate) fn replace_file(&self, bytes: Vec<u8>) {
+        let new = OpenFile::default();
+        new.contents().bytes = bytes;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *file, new);
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        *aside = Some(old.contents().bytes.clone());
+    }
+
+    /// What was set aside last.
+    pub(crate) fn aside(&self) -> Option<Vec<u8>> {
+        let aside = self.aside.lock();
+        aside.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn full_after(&self, operations: Option<usize>) {
+        self.file().contents().room = operations;
+    }
+
+    /// Replaces bytes wherever they are, behind the back of whoever uses the disk. Returns how often.
+    pub(crate) fn replace(&self, old: &[u8], new: &[u8]) -> usize {
+        assert_eq!(old.len(), new.len());
+        let file = self.file();
+        let bytes = &mut file.contents().bytes;
+        let places: Vec<usize> = (0..bytes.len() - old.len())
+            .filter(|at| bytes[*at..].starts_with(old))
+            .collect();
+        for at in &places {
+            bytes[*at..*at + old.len()].copy_from_slice(new);
+        }
+        places.len()
+    }
+
+    /// Starts a new log and returns the old one.
+    pub(crate) fn take_log(&self) -> Vec<Operation> {
+        std::mem::take(&mut self.file().contents().log)
+    }
+}
+
 pub(crate) fn apply(bytes: &mut Vec<u8>, operation: &Operation) {
     match operation {
         Operation::Write(offset, data) => {
@@ -311,7 +337,7 @@ pub(crate) fn apply(bytes: &mut Vec<u8>, operation: &Operation) {
     }
 }
 
-impl StorageBackend for Disk {
+impl StorageBackend for OpenFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.contents().bytes.len() as u64)
     }
@@ -339,9 +365,9 @@ impl StorageBackend for Disk {
 
 impl Medium for Disk {
     fn open(&self) -> Result<Database, StoreError> {
-        let new = self.contents().bytes.is_empty();
+        let new = self.bytes().is_empty();
         let database = Database::builder()
-            .create_with_backend(self.clone())
+            .create_with_backend(self.file())
             .map_err(StoreError::from_redb)?;
         if new {
             store::initialise(&database)?;
@@ -352,10 +378,7 @@ impl Medium for Disk {
     fn set_aside(&self, fill: &Fill<'_>) -> Result<Database, StoreError> {
         let new = Self::default();
         fill(&Medium::open(&new)?)?;
-        let mut contents = self.contents();
-        let old = std::mem::replace(&mut contents.bytes, new.bytes());
-        contents.aside = Some(old);
-        drop(contents);
+        self.replace_file(new.bytes());
         Medium::open(self)
     }
 

@@ -368,7 +368,7 @@ async fn rejects_recovery_without_a_history() {
 #[tokio::test]
 async fn rejects_an_old_disk_that_the_host_put_back() {
     let directory = tempdir().expect("directory");
-    let file = directory.path().join("history.redb");
+    let files = ["history.redb", "raft.redb"].map(|name| directory.path().join(name));
     let owner = owner_key(1);
     let guard = open_in(directory.path()).expect("opens");
     let first = guard
@@ -377,7 +377,7 @@ async fn rejects_an_old_disk_that_the_host_put_back() {
         .expect("sets");
     let shares = first.history().seed_shares().clone();
     guard.close().await;
-    let old_disk = fs::read(&file).expect("reads");
+    let old_disk = files.clone().map(|file| fs::read(file).expect("reads"));
 
     let guard = open_in(directory.path()).expect("opens");
     let second = guard
@@ -386,7 +386,9 @@ async fn rejects_an_old_disk_that_the_host_put_back() {
         .expect("recovers")
         .transition();
     guard.close().await;
-    fs::write(&file, old_disk).expect("the host rolls back");
+    for (file, old) in files.iter().zip(old_disk) {
+        fs::write(file, old).expect("the host rolls back");
+    }
 
     let guard = open_in(directory.path()).expect("an old disk is consistent in itself");
     let error = guard
