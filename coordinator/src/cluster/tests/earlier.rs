@@ -193,7 +193,7 @@ fn refused_change_does_not_end_the_log_and_stays_refused() {
     let rival = change(snapshot.head().hash, "rival");
     // Proposed before its predecessor was in the log; refused then, although it would fit the history that came of it.
     let early = change(ours[1].transition.hash(), "early");
-    let log = [early.clone(), ours[0].clone(), rival, ours[1].clone()];
+    let log = [early, ours[0].clone(), rival, ours[1].clone()];
     let log = earlier(Some(&snapshot), &log);
     let end = ours[1].transition.hash();
     assert_eq!(replay(&log), Some(end));

@@ -3,3 +3,4 @@ mod disk;
 pub(crate) mod fixture;
 mod follow;
 mod rules;
+mod verify;
