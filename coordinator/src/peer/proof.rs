@@ -159,3 +159,6 @@ impl fmt::Debug for Proof {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ impl Route {
         })
     }
 
-    fn carries(self, message: RaftMessage) -> Request {
+    pub(super) fn carries(self, message: RaftMessage) -> Request {
         Request::Raft(RaftCall {
             cluster: self.cluster,
             from: self.from,
