@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod hostile;
 mod replicas;
 mod transport;
 mod trust;

@@ -125,7 +125,7 @@ pub struct Replica {
     pub fake: Arc<Fake>,
     pub local: Local,
     pub drain: Trigger,
-    _tasks: JoinSet<()>,
+    pub tasks: JoinSet<()>,
 }
 
 pub fn local(tee: &SoftwareTee, policy: PolicyHash) -> Local {
@@ -169,7 +169,7 @@ impl Replica {
             fake,
             local,
             drain,
-            _tasks: tasks,
+            tasks,
         }
     }
 

@@ -21,10 +21,6 @@ use contrast_coordinator::{
     state::{Transition, TransitionHash},
 };
 use contrast_manifest::ManifestHash;
-use contrast_proto::peer::{
-    HelloRequest, Membership, NodeVote as WireVote, Route, SnapshotHeader, SnapshotPart,
-    discovery_client::DiscoveryClient, peer_api_client::PeerApiClient, snapshot_part::Part,
-};
 use openraft::{EntryPayload, vote::RaftLeaderId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split},
@@ -32,16 +28,16 @@ use tokio::{
     runtime::Runtime,
     sync::watch,
     task::JoinSet,
+    time::timeout,
 };
-use tonic::{Code, Status, transport::Uri};
-use tonic_types::StatusExt;
+use tonic::{Code, transport::Uri};
 
 use crate::{
     replicas::{
         CLUSTER, Counting, PATIENCE, Replica, ask, assert_confirms, client_over, confirm,
         coordinator, local, of, trusting,
     },
-    support::{COORDINATOR_INITDATA, Deployment, channel},
+    support::Deployment,
 };
 
 const LEADER: u64 = 1;
@@ -325,6 +321,28 @@ async fn replica_that_died_and_came_back_is_dialled_anew() {
     }
 }
 
+#[tokio::test]
+async fn question_under_way_is_answered_before_a_graceful_stop() {
+    let trusted = trusting(&[coordinator()]);
+    let mut server = Replica::start(coordinator(), Some(&trusted)).await;
+    let client = Replica::start(coordinator(), Some(&trusted)).await.client();
+    assert_confirms(&client, &server, &trusted).await;
+    *server.fake.delay.lock().expect("not poisoned") = Duration::from_millis(500);
+    let stop = async {
+        while server.fake.asked().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        server.drain.drain();
+    };
+    tokio::join!(assert_confirms(&client, &server, &trusted), stop);
+    let ended = timeout(PATIENCE, server.tasks.join_next()).await;
+    ended
+        .expect("in time")
+        .expect("one task")
+        .expect("no panic");
+    unreachable(&ask(&client, &server, confirm(1), of(&trusted)).await);
+}
+
 /// A network that can be cut: bytes vanish, connections stay open.
 #[derive(Clone)]
 struct Network {
@@ -390,80 +408,6 @@ async fn half_dead_connection_is_noticed_by_its_pings_and_replaced() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     cut.send(false).expect("the client listens");
     assert_confirms(&client, &server, &trusted).await;
-}
-
-async fn as_coordinator(server: &Replica) -> PeerApiClient<tonic::transport::Channel> {
-    let deployment = Deployment::new();
-    let guest = deployment.guest(COORDINATOR_INITDATA);
-    let verifier = Arc::new(trusting(&[coordinator()]).verifier.clone());
-    let channel = channel(server.address, Some(guest), verifier).await;
-    PeerApiClient::new(channel.expect("connects"))
-}
-
-fn reason(status: &Status) -> String {
-    let info = status.get_details_error_info();
-    info.unwrap_or_else(|| panic!("{status:?}")).reason
-}
-
-#[tokio::test]
-async fn snapshot_that_is_not_what_its_header_says_never_reaches_the_handler() {
-    let trusted = trusting(&[coordinator()]);
-    let server = Replica::start(coordinator(), Some(&trusted)).await;
-    let mut client = as_coordinator(&server).await;
-    let part = |part| SnapshotPart { part: Some(part) };
-    let header = |length| {
-        part(Part::Header(SnapshotHeader {
-            route: Some(Route {
-                cluster: Bytes::from_static(&[3; 32]),
-                from: 1,
-                to: 2,
-            }),
-            vote: Some(WireVote::default()),
-            last: None,
-            members: Some(Membership::default()),
-            length,
-        }))
-    };
-    let chunk = |bytes: usize| part(Part::Chunk(vec![1; bytes].into()));
-    for parts in [
-        vec![],
-        vec![chunk(5)],
-        vec![header(5)],
-        vec![header(5), chunk(4)],
-        vec![header(5), chunk(3), chunk(3)],
-        vec![header(5), header(5), chunk(5)],
-        vec![header(2 << 30)],
-        vec![header(2 << 20), chunk(2 << 20)],
-    ] {
-        let stream = futures::stream::iter(parts);
-        let status = client.install_snapshot(stream).await.expect_err("refused");
-        assert_eq!(reason(&status), "MALFORMED", "{status:?}");
-    }
-    assert!(server.fake.asked().is_empty());
-    let stream = futures::stream::iter([header(5), chunk(2), chunk(3)]);
-    let _ = client.install_snapshot(stream).await;
-    assert_eq!(server.fake.asked(), ["Raft"]);
-}
-
-#[tokio::test]
-async fn oversized_hello_is_not_read() {
-    let trusted = trusting(&[coordinator()]);
-    let server = Replica::start(coordinator(), None).await;
-    let deployment = Deployment::new();
-    let guest = deployment.guest(COORDINATOR_INITDATA);
-    let verifier = Arc::new(trusted.verifier.clone());
-    let channel = channel(server.address, Some(guest), verifier).await;
-    let mut client = DiscoveryClient::new(channel.expect("connects"));
-    let hello = |bytes| HelloRequest {
-        boot: 1,
-        head: vec![1; bytes].into(),
-    };
-    let status = client.hello(hello(5000)).await.expect_err("refused");
-    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
-    let status = client.hello(hello(31)).await.expect_err("refused");
-    assert_eq!(reason(&status), "MALFORMED");
-    client.hello(hello(32)).await.expect("answered");
-    assert_eq!(server.fake.asked(), ["Hello"]);
 }
 
 #[tokio::test]
