@@ -283,6 +283,10 @@ impl<D: Dialer> Pool<D> {
         let tls = connector.connect(uri.clone()).await;
         let tls = tls.map_err(|error| failed(place, &error))?;
         let proof = Proof::new(&self.local, tls.peer().attested.clone());
+        let proof = match trust {
+            Trust::Anyone => proof,
+            Trust::CoordinatorOf(trusted) => proof.accepted_under(trusted.manifest),
+        };
         let link = Link::new(tls, proof);
         let (proof, life) = (Arc::clone(link.proof()), link.life());
         let channel = self.http2(uri, link).await;

@@ -88,6 +88,16 @@ impl Proof {
         }
     }
 
+    /// For a connection that was accepted by a [`CoordinatorVerifier`] of this manifest just now.
+    pub(super) fn accepted_under(self, manifest: ManifestHash) -> Self {
+        self.remember(manifest, Instant::now());
+        self
+    }
+
+    fn remember(&self, manifest: ManifestHash, at: Instant) {
+        *self.lock() = Some(Accepted { manifest, at });
+    }
+
     /// Whether there is any evidence at all.
     pub(super) fn is_attested(&self) -> bool {
         self.attested.is_some()
@@ -146,8 +156,7 @@ impl Caller for Proof {
             self.clock.now(),
         );
         verified.map_err(|error| error.to_string())?;
-        let manifest = trusted.manifest;
-        *self.lock() = Some(Accepted { manifest, at });
+        self.remember(trusted.manifest, at);
         Ok(())
     }
 }
@@ -159,3 +168,6 @@ impl fmt::Debug for Proof {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,25 +189,6 @@ proptest! {
     }
 
     #[test]
-    fn snapshots_arrive_as_they_were_sent(
-        route in a_route(), leader in a_vote(), last in option::of(an_entry_id()), entry in option::of(an_entry_id()),
-        members in some_members(), length in 0_usize..3 * CHUNK_BYTES_MAX,
-    ) {
-        let info = SnapshotInfo { last_log_id: last, last_membership: LoggedMembers::new(entry, members) };
-        let chain: Bytes = (0..length).map(|i| (i % 251) as u8).collect::<Vec<_>>().into();
-        let mut parts = put_snapshot(route, &leader, &info, SignedChain(chain.clone()));
-        let header = snapshot_header(over_the_wire(&parts.next().expect("header"))).expect("reads");
-        let mut arrived = Vec::new();
-        for part in parts {
-            arrived.extend(snapshot_chunk(over_the_wire(&part)).expect("reads"));
-        }
-        prop_assert_eq!(header.length, length);
-        prop_assert!(arrived == chain);
-        let expected = route.carries(RaftMessage::Snapshot { vote: leader, info, chain: SignedChain(chain.clone()) });
-        assert_same(&header.with(SignedChain(arrived.into())), &expected);
-    }
-
-    #[test]
     fn answers_arrive_as_they_were_sent(
         boot in any::<u64>(), id in a_cluster(), node in any::<u64>(), members in vec((any::<u64>(), a_place(), any::<bool>()), 0..5),
         leader in option::of(a_place()), flags in any::<[bool; 2]>(), manifest in bytes(), head in a_transition(),
@@ -280,6 +261,30 @@ proptest! {
             read_everything(&damaged);
             read_everything(&damaged[..position]);
         }
+    }
+}
+
+proptest! {
+    // Of several MiB each.
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn snapshots_arrive_as_they_were_sent(
+        route in a_route(), leader in a_vote(), last in option::of(an_entry_id()), entry in option::of(an_entry_id()),
+        members in some_members(), length in 0_usize..3 * CHUNK_BYTES_MAX,
+    ) {
+        let info = SnapshotInfo { last_log_id: last, last_membership: LoggedMembers::new(entry, members) };
+        let chain: Bytes = (0..length).map(|i| (i % 251) as u8).collect::<Vec<_>>().into();
+        let mut parts = put_snapshot(route, &leader, &info, SignedChain(chain.clone()));
+        let header = snapshot_header(over_the_wire(&parts.next().expect("header"))).expect("reads");
+        let mut arrived = Vec::new();
+        for part in parts {
+            arrived.extend(snapshot_chunk(over_the_wire(&part)).expect("reads"));
+        }
+        prop_assert_eq!(header.length, length);
+        prop_assert!(arrived == chain);
+        let expected = route.carries(RaftMessage::Snapshot { vote: leader, info, chain: SignedChain(chain) });
+        assert_same(&header.with(SignedChain(arrived.into())), &expected);
     }
 }
 
