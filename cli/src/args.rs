@@ -108,6 +108,8 @@ pub enum Command {
     Set(SetArgs),
     /// Attest the Coordinator and check that it enforces exactly this manifest
     Verify(VerifyArgs),
+    /// Show what a Coordinator says about itself and its cluster
+    Status(StatusArgs),
     /// Hand a seed share to a Coordinator that restarted without its seed
     Recover(RecoverArgs),
     /// Show or verify evidence in files, offline
@@ -169,6 +171,11 @@ pub struct GenerateArgs {
     #[arg(short, long)]
     pub disable_updates: bool,
 
+    /// Keep the manifest's Coordinator policies that are not those of the YAML, so that old and new Coordinators trust
+    /// each other during a rolling upgrade
+    #[arg(long)]
+    pub keep_coordinator: bool,
+
     /// Do not inject the Initializer
     #[arg(long)]
     pub skip_initializer: bool,
@@ -188,6 +195,21 @@ pub struct GenerateArgs {
     /// Shape of the result.
     #[command(flatten)]
     pub format: FormatArgs,
+}
+
+/// Where Coordinators may be.
+#[derive(Debug, Clone, Args)]
+pub struct CoordinatorArgs {
+    /// User API of the Coordinator; the port defaults to 1313. May be repeated or comma-separated: the next one is asked when
+    /// one is unavailable
+    #[arg(
+        short,
+        long,
+        value_name = "HOST[:PORT]",
+        required = true,
+        value_delimiter = ','
+    )]
+    pub coordinator: Vec<CoordinatorAddress>,
 }
 
 /// Platforms that reference values exist for.
@@ -221,9 +243,9 @@ pub struct SetArgs {
     #[arg(short, long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
 
-    /// User API of the Coordinator; the port defaults to 1313
-    #[arg(short, long, value_name = "HOST[:PORT]")]
-    pub coordinator: CoordinatorAddress,
+    /// Where Coordinators may be.
+    #[command(flatten)]
+    pub coordinators: CoordinatorArgs,
 
     /// Private key of a workload owner, approves an update; may be repeated [default: workload-owner.pem, if it exists]
     #[arg(long, value_name = "FILE")]
@@ -238,7 +260,7 @@ pub struct SetArgs {
     #[arg(long, value_name = "HASH", requires = "atomic")]
     pub latest_transition: Option<TransitionHash>,
 
-    /// How many seconds to wait for a Coordinator that is not reachable yet
+    /// How many seconds to wait for a Coordinator that is not reachable yet, or has no quorum
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     pub timeout: u64,
 
@@ -258,9 +280,29 @@ pub struct VerifyArgs {
     #[arg(short, long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
 
-    /// User API of the Coordinator; the port defaults to 1313
-    #[arg(short, long, value_name = "HOST[:PORT]")]
-    pub coordinator: CoordinatorAddress,
+    /// Where Coordinators may be.
+    #[command(flatten)]
+    pub coordinators: CoordinatorArgs,
+
+    /// What CPU vendors publish, for evidence that comes without it.
+    #[command(flatten)]
+    pub collateral: contrast_collateral::Options,
+
+    /// Shape of the result.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `contrast status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The manifest whose Coordinators are asked [default: manifest.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// Where Coordinators may be.
+    #[command(flatten)]
+    pub coordinators: CoordinatorArgs,
 
     /// What CPU vendors publish, for evidence that comes without it.
     #[command(flatten)]
@@ -278,9 +320,9 @@ pub struct RecoverArgs {
     #[arg(short, long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
 
-    /// User API of the Coordinator; the port defaults to 1313
-    #[arg(short, long, value_name = "HOST[:PORT]")]
-    pub coordinator: CoordinatorAddress,
+    /// Where Coordinators may be.
+    #[command(flatten)]
+    pub coordinators: CoordinatorArgs,
 
     /// Private key of a seed share owner, RSA PEM [default: seedshare-owner.pem]
     #[arg(long, value_name = "FILE")]

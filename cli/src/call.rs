@@ -12,6 +12,15 @@ const REASON_OWNER_SIGNATURES: &str = "OWNER_SIGNATURES";
 /// Machine-readable reason of a recovery on a history that lacks the transition that the caller knows.
 const REASON_ROLLED_BACK: &str = "HISTORY_ROLLED_BACK";
 
+/// Machine-readable reason of a recovery while a member of the deployment answers that knows more.
+const REASON_SURVIVOR: &str = "SURVIVOR_ANSWERS";
+/// Machine-readable reason of a recovery of a Coordinator that serves.
+const REASON_RECOVERED: &str = "ALREADY_RECOVERED";
+/// Machine-readable reasons of a Coordinator that cannot speak for its cluster now.
+const REASONS_UNCONFIRMED: [&str; 3] = ["NO_QUORUM", "NOT_CONFIRMED", "LEADER_CHANGED"];
+/// Domain of all these reasons.
+const DOMAIN: &str = "coordinator.contrast";
+
 /// A call over an attested connection failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -49,6 +58,7 @@ impl CallError {
         }
         let reason = status
             .get_details_error_info()
+            .filter(|info| info.domain == DOMAIN)
             .map(|info| info.reason)
             .unwrap_or_default();
         Self::Refused {
@@ -94,20 +104,54 @@ impl Diagnose for CallError {
                 vec!["the Coordinator is of another version than this `contrast`".into()]
             }
             Self::Broken { .. } => vec!["run the same command again; repeating it is safe".into()],
-            // The Coordinator's own messages say what to do; only flags of this program are added.
-            Self::Refused { reason, .. } if reason == REASON_OWNER_SIGNATURES => vec![
-                "name the key of each workload owner of the active manifest that has to sign with \
-                 `--workload-owner-key`"
-                    .into(),
-            ],
-            Self::Refused { .. } => Vec::new(),
+            Self::Refused { reason, .. } => hints_for(reason),
         }
     }
 }
 
+/// The Coordinator's own messages say what is wrong; what this program and its flags can do about it is added.
+fn hints_for(reason: &str) -> Vec<String> {
+    let hints: &[&str] = match reason {
+        REASON_OWNER_SIGNATURES => &[
+            "name the key of each workload owner of the active manifest that has to sign with `--workload-owner-key`",
+        ],
+        REASON_ROLLED_BACK => &[
+            "the disk of this Coordinator is older than what you know: recover a replica with a newer disk, which \
+             `--coordinator` names, or have the newest disk put back",
+            "a smaller `--latest-transition` gives up every manifest that was set after it: name one only when all owners \
+             agree that the newer disks are lost for good",
+        ],
+        REASON_SURVIVOR => &[
+            "a Coordinator of this deployment still runs and may know of more: if it can serve again, wait for it; else \
+             recover that one, by naming it with `--coordinator`",
+            "`contrast status` shows what each of them knows",
+            "with `--force` what only the other one knows is lost, and it may go on to answer beside this one: give it only \
+             when the other one can never serve again",
+        ],
+        REASON_RECOVERED => &[
+            "check it with `contrast verify`; Coordinators that still wait join by themselves, as `contrast status` shows",
+        ],
+        reason if REASONS_UNCONFIRMED.contains(&reason) => &[
+            "too few Coordinators reach each other to be sure that nothing newer was set; `contrast status` shows which ones \
+             answer",
+            "run the same command again, which is safe, or name further Coordinators with `--coordinator`",
+        ],
+        _ => &[],
+    };
+    hints.iter().map(|hint| (*hint).to_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use tonic_types::ErrorDetails;
+
     use super::*;
+
+    fn refused(call: &'static str, reason: &str, message: &str) -> CallError {
+        let details = ErrorDetails::with_error_info(reason, DOMAIN, []);
+        let status = Status::with_error_details(Code::FailedPrecondition, message, details);
+        CallError::new(call, status)
+    }
 
     #[test]
     fn status_codes_become_exit_codes() {
@@ -121,10 +165,7 @@ mod tests {
 
     #[test]
     fn machine_readable_reason_is_kept() {
-        let details =
-            tonic_types::ErrorDetails::with_error_info(REASON_NO_MANIFEST, "contrast", []);
-        let status = Status::with_error_details(Code::FailedPrecondition, "none yet", details);
-        let error = CallError::new("return its manifests", status);
+        let error = refused("return its manifests", REASON_NO_MANIFEST, "none yet");
         assert!(error.has_reason(REASON_NO_MANIFEST));
         assert!(!error.is_transient());
         assert_eq!(
@@ -135,9 +176,29 @@ mod tests {
 
     #[test]
     fn rolled_back_history_is_a_negative_verdict() {
-        let details =
-            tonic_types::ErrorDetails::with_error_info(REASON_ROLLED_BACK, "contrast", []);
-        let status = Status::with_error_details(Code::FailedPrecondition, "old", details);
-        assert_eq!(CallError::new("recover", status).exit(), Exit::Negative);
+        let error = refused("recover", REASON_ROLLED_BACK, "old");
+        assert_eq!(error.exit(), Exit::Negative);
+    }
+
+    #[test]
+    fn refused_recoveries_say_what_to_do_instead() {
+        for (reason, word) in [
+            (REASON_ROLLED_BACK, "newer disk"),
+            (REASON_SURVIVOR, "recover that one"),
+            (REASON_RECOVERED, "contrast verify"),
+        ] {
+            let hints = refused("recover", reason, "no").hints().join("\n");
+            assert!(hints.contains(word), "{reason}: {hints}");
+        }
+        assert!(refused("recover", "SOMETHING", "no").hints().is_empty());
+    }
+
+    #[test]
+    fn reasons_of_another_domain_count_for_nothing() {
+        let details = ErrorDetails::with_error_info(REASON_ROLLED_BACK, "example.com", []);
+        let status = Status::with_error_details(Code::FailedPrecondition, "no", details);
+        let error = CallError::new("recover", status);
+        assert!(!error.has_reason(REASON_ROLLED_BACK));
+        assert_eq!(error.exit(), Exit::Unavailable);
     }
 }

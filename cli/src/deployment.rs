@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use contrast_attestation::PolicyHash;
 use contrast_manifest::Manifest;
 use contrast_policy::{INITDATA_ANNOTATION, Initdata as InitdataDocument, InitdataError};
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::{
     diagnostic::Diagnose,
     exit::Exit,
+    transition::sha256,
     workspace::{self, WorkspaceError},
 };
 
@@ -181,15 +183,57 @@ impl Deployment {
         Ok(())
     }
 
-    /// Checks that these are exactly the policies that the manifest names.
+    /// Checks that these are the policies that the manifest names. Of several Coordinator policies one suffices: those of an
+    /// earlier version are no longer in the YAML. Returns the ones that are missing; [`Self::complete`] adds them.
     ///
     /// # Errors
     /// Names each policy that is in one of them only.
-    pub fn require_policies(&self, manifest: &Manifest) -> Result<(), DeploymentError> {
+    pub fn require_policies(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<BTreeSet<PolicyHash>, DeploymentError> {
+        let (present, earlier): (BTreeSet<PolicyHash>, BTreeSet<PolicyHash>) = manifest
+            .coordinators()
+            .iter()
+            .partition(|hash| self.documents.contains_key(hash));
+        let earlier = match present.is_empty() {
+            true => BTreeSet::new(),
+            false => earlier,
+        };
+        self.differences(manifest, &earlier).map(|()| earlier)
+    }
+
+    /// Adds the documents of earlier Coordinators, which are no longer in the YAML, from what a Coordinator returned as its
+    /// history. A document counts for the policy that its hash is, whoever sent it.
+    ///
+    /// # Errors
+    /// Names each policy that is still missing.
+    pub fn complete(
+        &mut self,
+        manifest: &Manifest,
+        published: &[Bytes],
+    ) -> Result<(), DeploymentError> {
+        for document in published {
+            let hash = PolicyHash(sha256(document));
+            if manifest.coordinators().contains(&hash) {
+                self.documents.entry(hash).or_insert_with(|| Initdata {
+                    document: document.to_vec(),
+                    carriers: vec!["the Coordinator's history".into()],
+                });
+            }
+        }
+        self.differences(manifest, &BTreeSet::new())
+    }
+
+    fn differences(
+        &self,
+        manifest: &Manifest,
+        forgiven: &BTreeSet<PolicyHash>,
+    ) -> Result<(), DeploymentError> {
         let missing = manifest
             .policies()
             .iter()
-            .filter(|(hash, _)| !self.documents.contains_key(hash));
+            .filter(|(hash, _)| !self.documents.contains_key(hash) && !forgiven.contains(hash));
         let missing = missing.map(|(hash, entry)| {
             format!(
                 "\nmissing in the YAML: {hash} (SANs: {})",

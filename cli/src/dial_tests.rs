@@ -28,6 +28,10 @@ fn manifest_of(tee: &SoftwareTee) -> Manifest {
     Manifest::parse(document.to_json().as_bytes()).expect("valid")
 }
 
+fn coordinator_of(manifest: &Manifest) -> PolicyHash {
+    *manifest.coordinators().first().expect("one")
+}
+
 fn address_of(socket: SocketAddr) -> CoordinatorAddress {
     CoordinatorAddress {
         host: socket.ip().to_string(),
@@ -64,13 +68,26 @@ async fn dial(issuer: Arc<dyn Issuer>, manifest: &Manifest) -> Result<Session, D
 async fn accepts_the_coordinator_of_the_manifest() {
     let tee = SoftwareTee::generate(clock().now()).expect("software TEE");
     let manifest = manifest_of(&tee);
-    let guest = Arc::new(tee.snp_guest(manifest.coordinator_policy()));
+    let guest = Arc::new(tee.snp_guest(coordinator_of(&manifest)));
     let session = dial(guest, &manifest).await.expect("attested");
     assert!(session.evidence().is_insecure());
-    assert_eq!(
-        session.evidence().policy_hash(),
-        manifest.coordinator_policy()
-    );
+    assert_eq!(session.evidence().policy_hash(), coordinator_of(&manifest));
+}
+
+#[tokio::test]
+async fn accepts_old_and_new_coordinator_during_a_rolling_upgrade() {
+    let tee = SoftwareTee::generate(clock().now()).expect("software TEE");
+    let manifest = manifest_of(&tee);
+    let mut document = ManifestDocument::from_json(manifest.bytes()).expect("document");
+    let old = coordinator_of(&manifest);
+    let mut entry = document.policies[&old.to_string()].clone();
+    entry.sans.push("new".into());
+    document.policies.insert("c1".repeat(32), entry);
+    let manifest = Manifest::parse(document.to_json().as_bytes()).expect("valid");
+    for policy in [old, PolicyHash([0xc1; 32])] {
+        let session = dial(Arc::new(tee.snp_guest(policy)), &manifest).await;
+        assert_eq!(session.expect("attested").evidence().policy_hash(), policy);
+    }
 }
 
 #[tokio::test]
@@ -105,7 +122,7 @@ async fn workload_of_the_same_manifest_is_not_its_coordinator() {
     let workload = manifest
         .policies()
         .keys()
-        .find(|hash| **hash != manifest.coordinator_policy());
+        .find(|hash| **hash != coordinator_of(&manifest));
     let guest = tee.snp_guest(*workload.expect("workload"));
     let error = dial(Arc::new(guest), &manifest).await.expect_err("refused");
     assert!(matches!(error, DialError::Refused { .. }), "{error:?}");
@@ -115,7 +132,7 @@ async fn workload_of_the_same_manifest_is_not_its_coordinator() {
 async fn evidence_of_another_kind_of_tee_says_what_the_manifest_has() {
     let tee = SoftwareTee::generate(clock().now()).expect("software TEE");
     let manifest = manifest_of(&tee);
-    let guest = Arc::new(tee.tdx_guest(manifest.coordinator_policy()));
+    let guest = Arc::new(tee.tdx_guest(coordinator_of(&manifest)));
     let error = dial(guest, &manifest).await.expect_err("refused");
     assert_eq!(error.exit(), Exit::Negative);
     assert!(error.appraisal().is_none());

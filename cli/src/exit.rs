@@ -14,6 +14,8 @@ pub enum Exit {
     Usage,
     /// `attestation verify`: the evidence in the files is not verified. Reserved for generated files that are out of date.
     NotVerified,
+    /// `status`: the Coordinator that was asked answered, and does not serve.
+    NotServing,
     /// The Coordinator could not be reached, or is in a state in which it cannot do what was asked.
     Unavailable,
     /// A bug, or a machine that cannot run `contrast` at all.
@@ -29,6 +31,7 @@ impl Exit {
             Self::Usage => 2,
             Self::NotVerified => 3,
             Self::Unavailable => 4,
+            Self::NotServing => 5,
             Self::Internal => 70,
         }
     }
@@ -48,6 +51,7 @@ Exit codes:
   2   usage error or bad input
   3   evidence in files not verified
   4   Coordinator unreachable, or in a state that does not allow the request
+  5   status: the Coordinator answered and does not serve
   70  internal error";
 
 #[cfg(test)]
@@ -56,8 +60,16 @@ mod tests {
 
     #[test]
     fn help_lists_every_code() {
-        use Exit::{Internal, Negative, NotVerified, Success, Unavailable, Usage};
-        for exit in [Success, Negative, Usage, NotVerified, Unavailable, Internal] {
+        use Exit::{Internal, Negative, NotServing, NotVerified, Success, Unavailable, Usage};
+        for exit in [
+            Success,
+            Negative,
+            Usage,
+            NotVerified,
+            Unavailable,
+            NotServing,
+            Internal,
+        ] {
             let line = format!("\n  {:<3} ", exit.code());
             assert!(HELP.contains(&line), "{exit:?} is missing from:\n{HELP}");
         }

@@ -4,15 +4,16 @@
 //! - [`output`] owns the streams: results on standard output, everything else on standard error. [`diagnostic`] is how
 //!   failures look, [`exit`] what the exit codes mean.
 //! - [`workspace`] knows the files around a deployment, [`deployment`] reads the YAML that `generate` wrote, [`dial`] opens
-//!   attested connections to a Coordinator, [`call`] explains its refusals.
+//!   attested connections to a Coordinator, [`attempts`] chooses which one and how often, [`call`] explains its refusals.
 //! - [`attestation`] reads evidence from files and shows what it says.
-//! - [`verify`] judges what a Coordinator says about itself; [`generate`] turns Kubernetes YAML into a deployment.
+//! - [`status`] shows what a Coordinator says about its cluster; [`verify`] judges its history; [`generate`] turns Kubernetes YAML into a deployment.
 //!
 //! What it never does: send anything to anyone but the Coordinator and the registries that were named, write a secret that
 //! it did not create itself, or leave half a file behind.
 
 pub mod address;
 pub mod args;
+pub mod attempts;
 pub mod attestation;
 pub mod call;
 pub mod certificate;
@@ -24,6 +25,7 @@ pub mod exit;
 pub mod generate;
 pub mod output;
 pub mod owner;
+pub mod status;
 pub mod transition;
 pub mod verify;
 pub mod workspace;

@@ -159,7 +159,7 @@ impl Output {
     /// Shows that something takes time; nothing unless standard error is a terminal. Ends when dropped.
     pub fn spinner(&self, text: &str) -> Spinner {
         if !self.progress {
-            return Spinner(ProgressBar::hidden());
+            return Spinner::hidden();
         }
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
@@ -181,6 +181,11 @@ impl Output {
 pub struct Spinner(ProgressBar);
 
 impl Spinner {
+    /// Shows nothing.
+    pub fn hidden() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
     /// Replaces the text.
     pub fn message(&self, text: &str) {
         self.0.set_message(text.to_owned());

@@ -4,6 +4,9 @@
 //! its policy, the service names of a cluster, and the hardware (a software TEE). `src/bin/demo.rs` is the guided tour,
 //! `stories/` are tests that each tell one story a user would tell. [`application`] is the code that the sample
 //! application's four programs share.
+//!
+//! [`linearizability`] judges what concurrent clients saw of replicated Coordinators.
 
 pub mod application;
 pub mod harness;
+pub mod linearizability;

@@ -50,6 +50,9 @@ impl Render for Outcome {
                 workload.kind, workload.namespace, workload.name, workload.policy
             )?;
         }
+        for policy in &self.kept_coordinators {
+            writeln!(out, "kept Coordinator policy {policy}")?;
+        }
         writeln!(
             out,
             "manifest {}: {}",
@@ -96,6 +99,7 @@ pub(super) fn run(
         create_workload_owner_key,
         create_seedshare_owner_key,
         disable_updates: args.disable_updates,
+        keep_coordinator: args.keep_coordinator,
         skip_initializer: args.skip_initializer,
         skip_service_mesh: args.skip_service_mesh,
         image_replacements: args.image_replacements.clone(),

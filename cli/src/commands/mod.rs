@@ -9,6 +9,7 @@ mod insecure_tee;
 pub mod manifest;
 mod recover;
 mod set;
+mod status;
 mod verify;
 mod version;
 
@@ -34,6 +35,7 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(args, &workspace()?, output),
         Command::Set(args) => block_on(set::run(args, &workspace()?, output)),
         Command::Verify(args) => block_on(verify::run(args, &workspace()?, output)),
+        Command::Status(args) => block_on(status::run(args, &workspace()?, output)),
         Command::Recover(args) => block_on(recover::run(args, &workspace()?, output)),
         Command::Attestation(args) => attestation::run(args, output),
         Command::Collateral(args) => collateral::run(args, output),

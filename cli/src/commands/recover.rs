@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{collateral, read_manifest, warn_if_insecure};
 use crate::{
     args::RecoverArgs,
+    attempts::{AttemptError, Attempts, shown},
     diagnostic::{Diagnose, Failure},
     dial::Session,
     exit::Exit,
@@ -100,29 +101,38 @@ pub(super) async fn run(
     }
 
     let collateral = collateral::open(&args.collateral)?;
-    let spinner = output.spinner(&format!(
-        "attesting the Coordinator at {}",
-        args.coordinator
-    ));
+    let addresses = &args.coordinators.coordinator;
+    let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
-    let mut session = Session::attest(&args.coordinator, &manifest, &collateral, &clock).await?;
-    let shares = match local {
-        Some(shares) => shares,
-        None => {
-            spinner.message("asking for the encrypted seed shares");
-            shares_from_wire(&session.seed_shares().await?)
+    let mut attempts = Attempts::brief(addresses);
+    let (address, response) = loop {
+        let address = attempts.address();
+        let attempt = async {
+            let mut session = Session::attest(address, &manifest, &collateral, &clock).await?;
+            let shares = match &local {
+                Some(shares) => shares.clone(),
+                None => {
+                    spinner.message("asking for the encrypted seed shares");
+                    shares_from_wire(&session.seed_shares().await?)
+                }
+            };
+            spinner.message("handing over the seed share");
+            let share = owner.decrypt(&shares).map_err(Failure::from)?;
+            let request = RecoverRequest {
+                seed_share: share_bytes(share),
+                salt: shares.salt.into(),
+                known_transition: known.map(|hash| hash.0.to_vec()).unwrap_or_default().into(),
+                force: args.force,
+            };
+            // When the answer is lost it may have been the last share that was needed, and the next would be refused.
+            let answer = session.recover(request).await;
+            answer.map_err(AttemptError::once)
+        };
+        match attempt.await {
+            Ok(response) => break (address, response),
+            Err(error) => attempts.next(error, &spinner).await?,
         }
     };
-    spinner.message("handing over the seed share");
-    let share = owner.decrypt(&shares)?;
-    let response = session
-        .recover(RecoverRequest {
-            seed_share: share_bytes(share),
-            salt: shares.salt.into(),
-            known_transition: known.map(|hash| hash.0.to_vec()).unwrap_or_default().into(),
-            force: args.force,
-        })
-        .await?;
     drop(spinner);
 
     let transition = match response.missing_shares {
@@ -134,7 +144,7 @@ pub(super) async fn run(
         None => Vec::new(),
     };
     let recovered = Recovered {
-        coordinator: args.coordinator.to_string(),
+        coordinator: address.to_string(),
         insecure: manifest.accepts_insecure_evidence(),
         serving: response.missing_shares == 0,
         missing_shares: response.missing_shares,

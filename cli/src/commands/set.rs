@@ -7,21 +7,22 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_manifest::Manifest;
-use contrast_proto::user::{GetManifestsResponse, SetManifestRequest, SetManifestResponse};
+use contrast_proto::user::{SetManifestRequest, SetManifestResponse};
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
 
 use super::{collateral, read_manifest, warn_if_insecure};
 use crate::{
     args::SetArgs,
-    call::{CallError, REASON_NO_MANIFEST},
+    attempts::{AttemptError, Attempts, shown},
+    call::REASON_NO_MANIFEST,
     deployment::Deployment,
     diagnostic::{Diagnose, Failure},
-    dial::{DialError, Session},
+    dial::Session,
     exit::Exit,
-    output::{Output, Paint, Render, Spinner},
+    output::{Output, Paint, Render},
     owner::{WorkloadOwner, shares_to_json},
     transition::{TransitionHash, TransitionHashError, transition_hash},
     workspace::{
@@ -29,8 +30,6 @@ use crate::{
         WORKLOAD_OWNER_KEY, Workspace,
     },
 };
-
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 enum SetError {
@@ -103,35 +102,39 @@ pub(super) async fn run(
     output: &Output,
 ) -> Result<(), Failure> {
     let manifest = read_manifest(&workspace.choose(args.manifest.as_deref(), MANIFEST))?;
-    let deployment = Deployment::read(&args.paths)?;
-    deployment.require_policies(&manifest)?;
+    let mut deployment = Deployment::read(&args.paths)?;
+    let earlier = deployment.require_policies(&manifest)?;
     let owners = read_owners(args, workspace)?;
     warn(&manifest, &owners, output);
     let known = workspace.known_transitions()?;
 
     let collateral = collateral::open(&args.collateral)?;
-    let spinner = output.spinner(&format!(
-        "attesting the Coordinator at {}",
-        args.coordinator
-    ));
-    let mut patience = Patience::new(Duration::from_secs(args.timeout));
+    let addresses = &args.coordinators.coordinator;
+    let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
+    let mut attempts = Attempts::patient(addresses, Duration::from_secs(args.timeout));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     // What was asked must not change between attempts: the answer to an earlier one may just have been lost.
     let mut request = None;
-    let (request, response) = loop {
+    let (address, request, response) = loop {
+        let address = attempts.address();
         let attempt = async {
-            let mut session =
-                Session::attest(&args.coordinator, &manifest, &collateral, &clock).await?;
+            let mut session = Session::attest(address, &manifest, &collateral, &clock).await?;
             if request.is_none() {
+                let history = match args.atomic && earlier.is_empty() {
+                    true => History::default(),
+                    false => current_history(&mut session).await?,
+                };
+                deployment
+                    .complete(&manifest, &history.policies)
+                    .map_err(Failure::from)?;
                 let base = match args.atomic {
                     true => args
                         .latest_transition
                         .or_else(|| known.first().map(|known| known.hash))
                         .unwrap_or_default(),
                     false => {
-                        let history = current_history(&mut session).await?;
-                        warn_about_rollback(&known, &history, output);
-                        history.last().copied().unwrap_or_default()
+                        warn_about_rollback(&known, &history.transitions, output);
+                        history.transitions.last().copied().unwrap_or_default()
                     }
                 };
                 request = Some(prepare(
@@ -150,8 +153,8 @@ pub(super) async fn run(
             Ok((request, response))
         };
         match attempt.await {
-            Ok(done) => break done,
-            Err(error) => patience.next(error, &spinner, args).await?,
+            Ok((request, response)) => break (address, request, response),
+            Err(error) => attempts.next(error, &spinner).await?,
         }
     };
     drop(spinner);
@@ -161,7 +164,7 @@ pub(super) async fn run(
     let transition =
         TransitionHash::try_from(response.transition.as_ref()).map_err(SetError::Answer)?;
     let set = Set {
-        coordinator: args.coordinator.to_string(),
+        coordinator: address.to_string(),
         manifest_sha256: manifest.hash().to_string(),
         insecure: manifest.accepts_insecure_evidence(),
         base_transition: base,
@@ -170,81 +173,6 @@ pub(super) async fn run(
     };
     output.result(args.format.format, &set)?;
     Ok(())
-}
-
-/// Why an attempt failed.
-#[derive(Debug)]
-enum AttemptError {
-    Dial(DialError),
-    Call(CallError),
-    Other(Failure),
-}
-
-impl From<DialError> for AttemptError {
-    fn from(error: DialError) -> Self {
-        Self::Dial(error)
-    }
-}
-
-impl From<CallError> for AttemptError {
-    fn from(error: CallError) -> Self {
-        Self::Call(error)
-    }
-}
-
-impl From<Failure> for AttemptError {
-    fn from(failure: Failure) -> Self {
-        Self::Other(failure)
-    }
-}
-
-impl From<AttemptError> for Failure {
-    fn from(error: AttemptError) -> Self {
-        match error {
-            AttemptError::Dial(error) => error.into(),
-            AttemptError::Call(error) => error.into(),
-            AttemptError::Other(failure) => failure,
-        }
-    }
-}
-
-/// How long to go on while the Coordinator is not up.
-#[derive(Debug)]
-struct Patience {
-    deadline: Instant,
-}
-
-impl Patience {
-    fn new(total: Duration) -> Self {
-        let now = Instant::now();
-        Self {
-            deadline: now.checked_add(total).unwrap_or(now),
-        }
-    }
-
-    /// Waits before the next attempt, or gives up with the error of the last one.
-    async fn next(
-        &mut self,
-        error: AttemptError,
-        spinner: &Spinner,
-        args: &SetArgs,
-    ) -> Result<(), Failure> {
-        let transient = match &error {
-            AttemptError::Dial(error) => error.is_transient(),
-            AttemptError::Call(error) => error.is_transient(),
-            AttemptError::Other(_) => false,
-        };
-        if !transient || Instant::now() + RETRY_INTERVAL > self.deadline {
-            return Err(error.into());
-        }
-        tracing::info!(?error, "Coordinator is not available yet");
-        spinner.message(&format!(
-            "waiting for the Coordinator at {}",
-            args.coordinator
-        ));
-        sleep(RETRY_INTERVAL).await;
-        Ok(())
-    }
 }
 
 fn read_owners(args: &SetArgs, workspace: &Workspace) -> Result<Vec<WorkloadOwner>, Failure> {
@@ -280,16 +208,26 @@ fn warn(manifest: &Manifest, owners: &[WorkloadOwner], output: &Output) {
     warn_if_insecure(manifest, output);
 }
 
-/// Hashes of the Coordinator's transitions, oldest first; empty when no manifest was set yet.
-async fn current_history(session: &mut Session) -> Result<Vec<TransitionHash>, AttemptError> {
+/// What is there already; empty when no manifest was set yet.
+#[derive(Debug, Default)]
+struct History {
+    /// Hashes of the transitions, oldest first.
+    transitions: Vec<TransitionHash>,
+    /// Initdata documents.
+    policies: Vec<Bytes>,
+}
+
+async fn current_history(session: &mut Session) -> Result<History, AttemptError> {
     let response = match session.manifests().await {
         Ok(response) => response,
-        Err(error) if error.has_reason(REASON_NO_MANIFEST) => return Ok(Vec::new()),
+        Err(error) if error.has_reason(REASON_NO_MANIFEST) => return Ok(History::default()),
         Err(error) => return Err(error.into()),
     };
-    let GetManifestsResponse { transitions, .. } = response;
-    let hashes: Result<Vec<_>, _> = transitions.iter().map(transition_hash).collect();
-    Ok(hashes.map_err(|error| Failure::from(SetError::Answer(error)))?)
+    let hashes: Result<Vec<_>, _> = response.transitions.iter().map(transition_hash).collect();
+    Ok(History {
+        transitions: hashes.map_err(|error| Failure::from(SetError::Answer(error)))?,
+        policies: response.policies,
+    })
 }
 
 fn warn_about_rollback(known: &[KnownTransition], history: &[TransitionHash], output: &Output) {

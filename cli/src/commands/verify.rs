@@ -8,6 +8,7 @@ use contrast_manifest::{Manifest, diff};
 use super::{collateral, read_manifest};
 use crate::{
     args::VerifyArgs,
+    attempts::{AttemptError, Attempts, shown},
     diagnostic::{Diagnose, Failure},
     dial::{DialError, Session},
     exit::Exit,
@@ -23,11 +24,11 @@ use crate::{
 /// The Coordinator answered, and the answer is not what it must be.
 #[derive(Debug, thiserror::Error)]
 enum VerdictError {
-    #[error("the Coordinator's history is not consistent{}", shown(.failed))]
+    #[error("the Coordinator's history is not consistent{}", listed(.failed))]
     History { failed: Vec<Row> },
     #[error(
         "the Coordinator's history was rolled back or forked, or this is another deployment{}",
-        shown(.failed)
+        listed(.failed)
     )]
     Memory { failed: Vec<Row>, dir: PathBuf },
     #[error("the Coordinator enforces another manifest than `{}`", .manifest.display())]
@@ -74,7 +75,7 @@ impl Diagnose for VerdictError {
     }
 }
 
-fn shown(rows: &[Row]) -> String {
+fn listed(rows: &[Row]) -> String {
     rows.iter()
         .map(
             |Row {
@@ -99,24 +100,37 @@ pub(super) async fn run(
     let path = workspace.choose(args.manifest.as_deref(), MANIFEST);
     let manifest = read_manifest(&path)?;
     let memory = files::recall(workspace)?;
-    let coordinator = args.coordinator.to_string();
 
     let collateral = collateral::open(&args.collateral)?;
-    let spinner = output.spinner(&format!("attesting the Coordinator at {coordinator}"));
+    let addresses = &args.coordinators.coordinator;
+    let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
-    let dialed = Session::attest(&args.coordinator, &manifest, &collateral, &clock).await;
-    let mut session = match dialed {
-        Ok(session) => session,
-        Err(error) => {
-            drop(spinner);
-            return Err(refused(args, coordinator, &manifest, error, output)?);
+    let mut attempts = Attempts::brief(addresses);
+    let (coordinator, session, response) = loop {
+        let address = attempts.address();
+        let attempt = async {
+            let mut session = Session::attest(address, &manifest, &collateral, &clock).await?;
+            spinner.message("reading the history");
+            let response = session.manifests().await?;
+            Ok((session, response))
+        };
+        let failed = match attempt.await {
+            Ok((session, response)) => break (address.to_string(), session, response),
+            Err(error) => attempts.next(error, &spinner).await,
+        };
+        match failed {
+            Ok(()) => {}
+            Err(AttemptError::Dial(error)) => {
+                drop(spinner);
+                let coordinator = address.to_string();
+                return Err(refused(args, coordinator, &manifest, error, output)?);
+            }
+            Err(error) => return Err(error.into()),
         }
     };
+    drop(spinner);
     let mut rows = Rows::default();
     rows.accepted(&manifest, session.evidence());
-    spinner.message("reading the history");
-    let response = session.manifests().await?;
-    drop(spinner);
 
     let history = History::check(&response, &memory);
     let consistent = history.consistent.passed();

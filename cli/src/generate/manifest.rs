@@ -9,7 +9,7 @@ use contrast_attestation::{
         TdxTcbPolicy,
     },
 };
-use contrast_manifest::{Manifest, ManifestDocument, PolicyDocument, ProblemKind};
+use contrast_manifest::{Manifest, ManifestDocument, PolicyDocument, ProblemKind, Role};
 
 use super::{
     GenerateError, Options, ReferenceValuesChoice, Workload, owner_keys::OwnerKeys, plan::Plan,
@@ -19,6 +19,7 @@ pub(super) struct Built {
     pub(super) text: String,
     pub(super) hash: String,
     pub(super) workloads: Vec<Workload>,
+    pub(super) kept_coordinators: Vec<String>,
     pub(super) fill_in: Vec<String>,
 }
 
@@ -44,6 +45,7 @@ pub(super) fn build(
         }
     };
     let before = std::mem::take(&mut document.policies);
+    let mut kept_coordinators = Vec::new();
     let mut workloads = Vec::new();
     for planned in &plan.workloads {
         let hash = hex::encode(planned.initdata.hash());
@@ -61,17 +63,16 @@ pub(super) fn build(
             || vec![planned.identity.name.clone(), "*".to_owned()],
             |old| old.sans.clone(),
         );
-        let role = if planned.coordinator {
-            "coordinator"
-        } else {
-            ""
+        let role = match planned.coordinator {
+            true => Role::Coordinator,
+            false => Role::Workload,
         };
         document.policies.insert(
             hash.clone(),
             PolicyDocument {
                 sans: sans.clone(),
                 workload_secret_id: secret_id.clone(),
-                role: role.to_owned(),
+                role: role.as_str().to_owned(),
             },
         );
         workloads.push(Workload {
@@ -84,6 +85,13 @@ pub(super) fn build(
             coordinator: planned.coordinator,
             injected: planned.injected.clone(),
         });
+    }
+    for (hash, entry) in before {
+        let earlier = entry.role == Role::Coordinator.as_str();
+        if options.keep_coordinator && earlier && !document.policies.contains_key(&hash) {
+            kept_coordinators.push(hash.clone());
+            document.policies.insert(hash, entry);
+        }
     }
     match options.disable_updates {
         true => {
@@ -113,6 +121,7 @@ pub(super) fn build(
         text,
         hash,
         workloads,
+        kept_coordinators,
         fill_in,
     })
 }

@@ -42,6 +42,8 @@ pub struct Options {
     pub create_seedshare_owner_key: bool,
     /// Nobody may update the manifest.
     pub disable_updates: bool,
+    /// Coordinator policies of the existing manifest stay in it.
+    pub keep_coordinator: bool,
     /// Do not inject the Initializer.
     pub skip_initializer: bool,
     /// Do not inject the service mesh.
@@ -75,6 +77,8 @@ pub struct Outcome {
     pub manifest_hash: String,
     /// Workloads that got a policy.
     pub workloads: Vec<Workload>,
+    /// Policies of earlier Coordinators that stay in the manifest, SHA-256, hex.
+    pub kept_coordinators: Vec<String>,
     /// Fields of the manifest that the operator still has to fill in, as JSON paths with what belongs there.
     pub fill_in: Vec<String>,
     /// What the operator should know.
@@ -258,6 +262,7 @@ pub fn run(options: &Options) -> Result<Outcome, GenerateError> {
         manifest: options.manifest.clone(),
         manifest_hash: manifest.hash,
         workloads: manifest.workloads,
+        kept_coordinators: manifest.kept_coordinators,
         fill_in: manifest.fill_in,
         notices: keys.notices,
         written,

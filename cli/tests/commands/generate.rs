@@ -132,3 +132,51 @@ fn insecure_manifest_comes_with_a_warning_on_standard_error() {
     let hash = hex::encode(contrast_cli::transition::sha256(&manifest));
     assert_eq!(outcome["manifest_hash"], hash.as_str());
 }
+
+/// The policies of `manifest.json` with role `coordinator`.
+fn coordinators(context: &Context) -> Vec<String> {
+    let manifest = fs::read(context.path("manifest.json")).expect("manifest");
+    let document = contrast_manifest::ManifestDocument::from_json(&manifest).expect("document");
+    let policies = document.policies.into_iter();
+    policies
+        .filter(|(_, entry)| entry.role == "coordinator")
+        .map(|(hash, _)| hash)
+        .collect()
+}
+
+#[test]
+fn earlier_coordinator_stays_in_the_manifest_only_when_asked_for() {
+    let context = Context::new();
+    let generate = |more: &[&str]| {
+        let mut arguments = vec!["generate", "application.yml"];
+        arguments.extend(more);
+        let output = context.output(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    context.file("application.yml", APPLICATION);
+    generate(&["--reference-values", "metal-qemu-snp"]);
+    let old = coordinators(&context);
+    let upgraded = APPLICATION.replace("coordinator@sha256:11", "coordinator@sha256:33");
+    assert_ne!(upgraded, APPLICATION);
+    context.file("application.yml", &upgraded);
+
+    let shown = generate(&["--keep-coordinator"]);
+    assert!(
+        shown.contains(&format!("kept Coordinator policy {}", old[0])),
+        "{shown}"
+    );
+    let both = coordinators(&context);
+    assert!(both.len() == 2 && both.contains(&old[0]), "{both:?}");
+    generate(&["--keep-coordinator"]);
+    assert_eq!(
+        coordinators(&context),
+        both,
+        "running it again changed something"
+    );
+
+    let shown = generate(&[]);
+    assert!(!shown.contains("kept"), "{shown}");
+    let new = coordinators(&context);
+    assert!(new.len() == 1 && !new.contains(&old[0]), "{new:?}");
+}

@@ -5,11 +5,17 @@
 mod attestation;
 mod collateral;
 mod context;
+#[cfg(feature = "software-tee")]
+mod fake;
 mod generate;
 mod help;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
+#[cfg(feature = "software-tee")]
+mod replicas;
 mod set;
+#[cfg(feature = "software-tee")]
+mod status;
 mod verify;
 #[cfg(feature = "software-tee")]
 mod vtpm;

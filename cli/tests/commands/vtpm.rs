@@ -23,7 +23,11 @@ fn context() -> (Context, VtpmGuest) {
     let bytes = fs::read(context.path("manifest.json")).expect("manifest");
     let mut document = ManifestDocument::from_json(&bytes).expect("manifest");
     let tee = SoftwareTee::open(&context.path("tee")).expect("software TEE");
-    let policy = Manifest::parse(&bytes).expect("valid").coordinator_policy();
+    let policy = *Manifest::parse(&bytes)
+        .expect("valid")
+        .coordinators()
+        .first()
+        .expect("one");
     let guest = tee.vtpm_guest(Tee::Snp, policy).expect("guest");
     let snp = document.reference_values.insecure[0].snp.as_mut();
     snp.expect("SNP").vtpm = Some(VtpmDocument {

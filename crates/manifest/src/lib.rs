@@ -27,6 +27,9 @@
 //! }
 //! ```
 //!
+//! At least one policy has `"Role": "coordinator"`: whoever runs under it may hold the seed and the mesh CA key. A rolling upgrade of
+//! the Coordinators needs a manifest with the policies of the old and the new ones.
+//!
 //! An entry of `snp` or `tdx` with `"VTPM": {"PCRs": {"4": "<64 hex>"}}` is for guests whose evidence comes through a virtual TPM
 //! (Azure), and for no others.
 //!

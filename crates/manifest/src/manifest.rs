@@ -108,9 +108,10 @@ impl Manifest {
         &self.0.parts.policies
     }
 
-    /// The one policy with role `coordinator`.
-    pub fn coordinator_policy(&self) -> PolicyHash {
-        self.0.parts.coordinator_policy
+    /// The policies with role `coordinator`; at least one, and more while Coordinators are upgraded one by one. Each of them may
+    /// hold the seed and the mesh CA key.
+    pub fn coordinators(&self) -> &BTreeSet<PolicyHash> {
+        &self.0.parts.coordinators
     }
 
     /// What evidence is compared with, in the order `snp`, `tdx`, `insecure`; at least one.
@@ -152,9 +153,9 @@ impl Manifest {
         Verifier::new(self.reference_values(), self.policies().keys().copied())
     }
 
-    /// Verifier for the evidence of the Coordinator alone.
+    /// Verifier for the evidence of Coordinators alone.
     pub fn coordinator_verifier(&self) -> Verifier {
-        Verifier::new(self.reference_values(), [self.coordinator_policy()])
+        Verifier::new(self.reference_values(), self.coordinators().iter().copied())
     }
 }
 

@@ -6,7 +6,8 @@ pub enum Role {
     /// Receives a mesh certificate and its workload secret. Written as the empty string.
     #[default]
     Workload,
-    /// Additionally may hold the seed and the mesh CA key. Written `coordinator`; exactly one policy has it.
+    /// Additionally may hold the seed and the mesh CA key. Written `coordinator`; at least one
+    /// policy has it, and several while Coordinators are upgraded one by one.
     Coordinator,
 }
 

@@ -20,7 +20,7 @@ const MAX_SECRET_ID_BYTES: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) policies: BTreeMap<PolicyHash, PolicyEntry>,
-    pub(crate) coordinator_policy: PolicyHash,
+    pub(crate) coordinators: BTreeSet<PolicyHash>,
     pub(crate) reference_values: Vec<ReferenceValue>,
     pub(crate) workload_owners: BTreeSet<OwnerKeyDigest>,
     pub(crate) workload_owner_threshold: u32,
@@ -34,7 +34,7 @@ pub(crate) fn check(
 ) -> Result<Parts, ManifestError> {
     let root = JsonPath::root();
     let policies = check_policies(document, &root.key("Policies"), &mut problems);
-    let coordinator = coordinator(&policies, &root.key("Policies"), &mut problems);
+    let coordinators = coordinators(&policies, &root.key("Policies"), &mut problems);
     let reference_values = reference_values::check(
         &document.reference_values,
         &root.key("ReferenceValues"),
@@ -59,17 +59,17 @@ pub(crate) fn check(
         &mut problems,
     );
     let found = problems.into_found();
-    match coordinator {
-        Some(coordinator_policy) if found.is_empty() => Ok(Parts {
+    match found.is_empty() {
+        true => Ok(Parts {
             policies,
-            coordinator_policy,
+            coordinators,
             reference_values,
             workload_owners,
             workload_owner_threshold,
             seedshare_owners,
             seedshare_threshold,
         }),
-        _ => Err(ManifestError::new(found)),
+        false => Err(ManifestError::new(found)),
     }
 }
 
@@ -139,32 +139,23 @@ fn fault_of_san(san: &str) -> Option<String> {
     (san.len() > limit).then(|| format!("expected at most {limit} bytes, found {}", san.len()))
 }
 
-fn coordinator(
+fn coordinators(
     policies: &BTreeMap<PolicyHash, PolicyEntry>,
     path: &JsonPath,
     problems: &mut Problems,
-) -> Option<PolicyHash> {
-    let mut coordinators = policies
+) -> BTreeSet<PolicyHash> {
+    let coordinators: BTreeSet<PolicyHash> = policies
         .iter()
         .filter(|(_, entry)| entry.role == Role::Coordinator)
-        .map(|(hash, _)| *hash);
-    let first = coordinators.next();
-    let others = coordinators.count();
-    if first.is_none() {
+        .map(|(hash, _)| *hash)
+        .collect();
+    if coordinators.is_empty() {
         problems.malformed(
             path,
-            "expected exactly one policy with Role `coordinator`, found none; deploy a Coordinator and run generate again",
-        );
-    } else if others > 0 {
-        problems.malformed(
-            path,
-            format!(
-                "expected exactly one policy with Role `coordinator`, found {}; a deployment has one Coordinator",
-                others.saturating_add(1)
-            ),
+            "expected at least one policy with Role `coordinator`, found none; deploy a Coordinator and run generate again",
         );
     }
-    first
+    coordinators
 }
 
 fn check_workload_owners(

@@ -34,8 +34,8 @@ fn accepts_a_complete_manifest_and_knows_every_part() {
     assert_eq!(manifest.bytes(), bytes);
     assert_eq!(manifest.hash(), ManifestHash::of(&bytes));
     assert_eq!(manifest.policies().len(), 2);
-    assert_eq!(manifest.coordinator_policy().to_string(), policy("c0"));
-    let coordinator = &manifest.policies()[&manifest.coordinator_policy()];
+    assert_eq!(coordinators(&manifest), [policy("c0")]);
+    let coordinator = &manifest.policies()[manifest.coordinators().first().expect("one")];
     assert_eq!(
         (coordinator.role, coordinator.sans.len()),
         (Role::Coordinator, 2)
@@ -245,22 +245,33 @@ fn rejects_policy_hash_that_is_not_hex_or_has_a_wrong_length() {
     }
 }
 
+fn coordinators(manifest: &Manifest) -> Vec<String> {
+    manifest
+        .coordinators()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
 #[test]
-fn rejects_no_coordinator_and_two_coordinators() {
+fn coordinators_of_two_versions_are_both_accepted_and_workloads_are_none_of_them() {
+    let mut value = valid();
+    value["Policies"][policy("c1")] = json!({"SANs": ["coordinator"], "Role": "coordinator"});
+    let manifest = parse(&value).expect("valid");
+    assert_eq!(coordinators(&manifest), [policy("c0"), policy("c1")]);
+    assert_eq!(manifest.policies().len(), 3);
+}
+
+#[test]
+fn rejects_a_manifest_without_coordinator_and_an_unknown_role() {
     let pointer = format!("/Policies/{}/Role", policy("c0"));
     assert_eq!(
         problems_with(&pointer, json!("")),
         [
-            "$.Policies: expected exactly one policy with Role `coordinator`, found none; deploy a Coordinator and run generate again"
+            "$.Policies: expected at least one policy with Role `coordinator`, found none; deploy a Coordinator and run generate again"
         ]
     );
     let pointer = format!("/Policies/{}/Role", policy("3e"));
-    assert_eq!(
-        problems_with(&pointer, json!("coordinator")),
-        [
-            "$.Policies: expected exactly one policy with Role `coordinator`, found 2; a deployment has one Coordinator"
-        ]
-    );
     assert_eq!(
         problems_with(&pointer, json!("admin")),
         [format!(

@@ -1,0 +1,104 @@
+//! `contrast status`: what a Coordinator says about itself and its cluster.
+
+use std::sync::Arc;
+
+use contrast_clock::{SystemWallClock, WallClock};
+
+use super::{collateral, read_manifest};
+use crate::{
+    args::StatusArgs,
+    attempts::{AttemptError, Attempts, shown},
+    diagnostic::{Diagnose, Failure},
+    dial::Session,
+    exit::Exit,
+    output::Output,
+    status::{Status, StatusError},
+    workspace::{MANIFEST, Workspace},
+};
+
+impl Diagnose for StatusError {
+    fn exit(&self) -> Exit {
+        Exit::Unavailable
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["the Coordinator is of another version than this `contrast`".into()]
+    }
+}
+
+/// The Coordinator answered, and the answer is that it does not serve.
+#[derive(Debug, thiserror::Error)]
+#[error("the Coordinator at {coordinator} does not serve: {reason}")]
+struct NotServing {
+    coordinator: String,
+    reason: String,
+    role: String,
+    quorum: bool,
+}
+
+impl Diagnose for NotServing {
+    fn exit(&self) -> Exit {
+        Exit::NotServing
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self.role.as_str() {
+            "empty" => vec!["set a manifest with `contrast set`".into()],
+            "waiting" => vec![
+                "it joins by itself as soon as a majority of the Coordinators runs and can reach it".into(),
+                "if so many are lost that there can be no majority again, recover one of those that answer, or else the one \
+                 with the newest disk, with `contrast recover`"
+                    .into(),
+            ],
+            "joining" | "learner" => vec!["it is being admitted; ask again in a few seconds".into()],
+            _ if !self.quorum => vec![
+                "it runs apart from the majority: check the network between the Coordinators, and ask the others with \
+                 `--coordinator`"
+                    .into(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Attests a Coordinator and shows its status.
+///
+/// # Errors
+/// When none can be reached, its evidence is refused, or it does not serve; in the last case the status is printed.
+pub(super) async fn run(
+    args: &StatusArgs,
+    workspace: &Workspace,
+    output: &Output,
+) -> Result<(), Failure> {
+    let manifest = read_manifest(&workspace.choose(args.manifest.as_deref(), MANIFEST))?;
+    let collateral = collateral::open(&args.collateral)?;
+    let addresses = &args.coordinators.coordinator;
+    let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
+    let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
+    let mut attempts = Attempts::brief(addresses);
+    let (address, answer) = loop {
+        let address = attempts.address();
+        let attempt = async {
+            let mut session = Session::attest(address, &manifest, &collateral, &clock).await?;
+            Ok::<_, AttemptError>(session.status().await?)
+        };
+        match attempt.await {
+            Ok(answer) => break (address, answer),
+            Err(error) => attempts.next(error, &spinner).await?,
+        }
+    };
+    drop(spinner);
+    let insecure = manifest.accepts_insecure_evidence();
+    let status = Status::read(address.to_string(), insecure, &answer)?;
+    output.result(args.format.format, &status)?;
+    match status.not_serving_because {
+        None => Ok(()),
+        Some(reason) => Err(NotServing {
+            coordinator: status.coordinator,
+            reason,
+            role: status.role,
+            quorum: status.quorum.is_none_or(|quorum| quorum.confirmed),
+        }
+        .into()),
+    }
+}
