@@ -25,6 +25,7 @@ use contrast_clock::{SystemEntropy, SystemWallClock};
 use contrast_collateral::Collateral;
 use contrast_coordinator::{
     app::{Bound, Surroundings},
+    cluster::LogFile,
     config::Config,
     state::{Directory, Observer, Step},
 };
@@ -69,10 +70,12 @@ fn child() {
         "--address-file",
         directory.join("addresses.json").to_str().expect("UTF-8"),
     ]);
+    let claimed = Directory::claim(&directory).expect("claims");
     let surroundings = Surroundings {
+        log: Box::new(LogFile::new(&claimed)),
         issuer: Arc::new(tee.snp_guest(policy_hash(COORDINATOR_INITDATA))),
         collateral: Collateral::offline(),
-        medium: Box::new(Directory::claim(&directory).expect("claims")),
+        medium: Box::new(claimed),
         clock: Arc::new(SystemWallClock),
         entropy: Arc::new(SystemEntropy),
         observer,

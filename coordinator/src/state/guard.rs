@@ -110,13 +110,9 @@ impl Guard {
         let (store, records) = Store::open(medium)?;
         let phase = match records {
             None => Phase::Empty,
-            Some(records) => {
-                let (history, manifest) = History::read(records)?;
-                Phase::Sealed(Arc::new(Sealed {
-                    history: Arc::new(history),
-                    manifest,
-                }))
-            }
+            Some(records) => Phase::Sealed(Arc::new(Sealed {
+                history: Arc::new(History::read(records)?),
+            })),
         };
         Ok(Arc::new(Self {
             phase: ArcSwap::from_pointee(phase),

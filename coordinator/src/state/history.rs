@@ -149,6 +149,7 @@ impl History {
     }
 
     /// This history and one transition more.
+    #[cfg(test)]
     pub(crate) fn extended(
         &self,
         next: Transition,
@@ -195,10 +196,10 @@ impl History {
     ///
     /// # Errors
     /// When a record is missing, damaged or superfluous, or this version refuses the latest manifest.
-    pub(crate) fn read(records: Records) -> Result<(Self, Manifest), HistoryError> {
+    pub(crate) fn read(records: Records) -> Result<Self, HistoryError> {
         let history = Self::read_links(records)?;
-        let manifest = history.latest_manifest()?;
-        Ok((history, manifest))
+        history.latest_manifest()?;
+        Ok(history)
     }
 
     /// The manifest of the latest transition.

@@ -59,7 +59,6 @@ impl Phase {
 #[derive(Debug)]
 pub struct Sealed {
     pub(crate) history: Arc<History>,
-    pub(crate) manifest: Manifest,
 }
 
 impl Sealed {

@@ -25,6 +25,7 @@ use contrast_clock::{Entropy, SystemEntropy, SystemWallClock, WallClock};
 use contrast_collateral::Collateral;
 use contrast_coordinator::{
     app::{Addresses, Bound, Surroundings},
+    cluster::LogFile,
     config::Config,
     state::{Directory, Observer},
 };
@@ -202,10 +203,12 @@ impl Deployment {
         entropy: Arc<dyn Entropy>,
         collateral: Collateral,
     ) -> Coordinator {
+        let directory = Directory::claim(self.data.path()).expect("own directory");
         let surroundings = Surroundings {
             issuer: self.guest(COORDINATOR_INITDATA),
             collateral,
-            medium: Box::new(Directory::claim(self.data.path()).expect("own directory")),
+            log: Box::new(LogFile::new(&directory)),
+            medium: Box::new(directory),
             clock: Arc::new(SystemWallClock),
             entropy,
             observer,

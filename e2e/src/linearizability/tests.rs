@@ -27,7 +27,11 @@ fn operation(start: u64, end: u64, question: Question, answer: Answer) -> Operat
 
 /// Asks for transition `number` after the one before it.
 fn set(start: u64, end: u64, number: u8, answer: Answer) -> Operation {
-    let base = if number == 1 { Hash::NONE } else { hash(number - 1) };
+    let base = if number == 1 {
+        Hash::NONE
+    } else {
+        hash(number - 1)
+    };
     let manifest = hash(100 + number);
     operation(start, end, Question::Set { base, manifest }, answer)
 }
@@ -151,7 +155,12 @@ fn two_sets_on_the_same_base_are_a_fork() {
     let answer = Answer::Done {
         transition: hash(50),
     };
-    log.push(operation(103, 105, Question::Set { base, manifest }, answer));
+    log.push(operation(
+        103,
+        105,
+        Question::Set { base, manifest },
+        answer,
+    ));
     assert!(matches!(outcome(log), Err(Violation::Lost { .. })));
 }
 
@@ -254,10 +263,7 @@ fn recovery_appends_a_transition_with_the_manifest_of_the_head() {
         outcome(log)
     };
     assert_eq!(with(recovered).expect("linearizable").acknowledged, 3);
-    assert!(matches!(
-        with(link(4)),
-        Err(Violation::OtherEffect { .. })
-    ));
+    assert!(matches!(with(link(4)), Err(Violation::OtherEffect { .. })));
 }
 
 #[test]

@@ -4,9 +4,7 @@ use contrast_clock::{Entropy, SeededEntropy};
 use contrast_manifest::ManifestDocument;
 use contrast_pki::WorkloadOwnerKey;
 
-use super::fixture::{
-    Disk, Operation, active, apply, document, open, owner_key, recovery, request,
-};
+use super::fixture::{Disk, Operation, apply, document, open, owner_key, recovery, request};
 use crate::state::{Phase, StateError, StoreError, TransitionHash};
 
 const NONE: TransitionHash = TransitionHash::NONE;
