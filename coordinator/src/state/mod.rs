@@ -27,7 +27,7 @@ pub(crate) use medium::{CopyOnWrite, builder};
 pub use medium::{Directory, Medium};
 pub use phase::{Active, Keys, Phase, Sealed};
 pub use recovery::RecoveryRequest;
-pub use store::{Commit, Founding, Records, Store, StoreError};
+pub use store::{Commit, Founding, Records, Store, StoreError, initialise};
 pub use transition::{Transition, TransitionFormatError, TransitionHash};
 pub(crate) use update::named;
 pub use update::{Approval, ApprovalError, PoliciesError};
