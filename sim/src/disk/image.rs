@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
+use crate::dice::Dice;
+
 /// Bytes of a page; also what a disk writes at once, or tears.
 pub(super) const PAGE_BYTES: usize = 4096;
 /// A torn page is cut at a multiple of this.
@@ -73,17 +75,17 @@ impl Image {
         self.length = length;
     }
 
-    /// Flips a bit of a byte that is not zero, if there is one at or after `offset`.
-    pub(super) fn damage(&mut self, offset: u64, bit: u32) {
-        let from = offset / PAGE_BYTES as u64;
-        let start = (offset % PAGE_BYTES as u64) as usize;
-        if let Some((_, page)) = self.pages.range_mut(from..).next()
-            && let Some(byte) = Arc::make_mut(page)
-                .iter_mut()
-                .skip(start)
-                .find(|byte| **byte != 0)
-        {
-            *byte ^= 1 << (bit % 8);
+    /// Flips a bit of a byte that is not zero, in one of the pages that were ever written.
+    pub(super) fn damage(&mut self, dice: &Dice) {
+        let page = dice.index(self.pages.len());
+        let start = dice.index(PAGE_BYTES);
+        let bit = dice.within(0..8);
+        if let Some(page) = self.pages.values_mut().nth(page) {
+            let (before, after) = Arc::make_mut(page).split_at_mut(start);
+            let mut bytes = after.iter_mut().chain(before);
+            if let Some(byte) = bytes.find(|byte| **byte != 0) {
+                *byte ^= 1 << bit;
+            }
         }
     }
 
@@ -164,7 +166,7 @@ impl File {
         let mut image = self.synced.clone();
         image.set_length(self.synced.length.max(self.current.length));
         for (number, versions) in &self.unsynced {
-            let version = |at: usize| versions.get(at).or(versions.last());
+            let version = |at: usize| versions.get(at).or_else(|| versions.last());
             match fate(*number) {
                 Fate::Old => {}
                 Fate::New(at) => {

@@ -116,6 +116,11 @@ impl Disk {
         count - 1 - at
     }
 
+    /// Puts `image` in the place of a file.
+    pub fn put_back(&self, file: FileName, image: Image) {
+        self.content().files.insert(file, File::holding(image));
+    }
+
     /// Removes a file.
     pub fn wipe(&self, file: FileName) {
         self.content().files.remove(&file);
@@ -123,11 +128,9 @@ impl Disk {
 
     /// Changes one bit of a file.
     pub fn damage(&self, file: FileName) {
-        let offset = self.dice.within(0..1 << 18);
-        let bit = self.dice.index(8);
         if let Some(file) = self.content().files.get_mut(&file) {
             let mut image = file.current.clone();
-            image.damage(offset, bit as u32);
+            image.damage(&self.dice);
             *file = File::holding(image);
         }
     }

@@ -11,6 +11,8 @@ use super::{Node, elapsed};
 
 /// Clocks start one day in, so that code which subtracts a timeout from now stays above zero.
 const START_NANOS: u64 = 86_400 * 1_000_000_000;
+/// Far beyond any run, and still convertible.
+const LATEST_NANOS: u64 = u64::MAX / 4;
 const MILLION: i128 = 1_000_000;
 
 /// A point on a node's monotonic clock, in nanoseconds. A clock with drift d (parts per million) shows (1 + d/10^6) times what
@@ -59,8 +61,7 @@ impl Add<Duration> for NodeInstant {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
-        // Far beyond any run, and still convertible.
-        Self(self.0.saturating_add(nanos(duration)).min(u64::MAX / 4))
+        Self(self.0.saturating_add(nanos(duration)).min(LATEST_NANOS))
     }
 }
 

@@ -124,11 +124,14 @@ impl AsyncRuntime for NodeRuntime {
     }
 
     /// Runs `f` at once: there is one thread, and time stands still meanwhile.
-    fn spawn_blocking<F, T>(f: F) -> impl Future<Output = Result<T, io::Error>> + Send
+    async fn spawn_blocking<F, T>(f: F) -> Result<T, io::Error>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        async move { Ok(f()) }
+        Ok(f())
     }
 }
+
+#[cfg(test)]
+mod tests;
