@@ -11,10 +11,7 @@ use contrast_sim::{
     disk::{Disk, FileName},
     runtime::{Node, NodeRuntime},
 };
-use openraft::{
-    AsyncRuntime, RaftLogReader,
-    storage::RaftLogStorage,
-};
+use openraft::{AsyncRuntime, RaftLogReader, storage::RaftLogStorage};
 
 const NODE: NodeId = 42;
 
@@ -33,7 +30,10 @@ fn disk(seed: u64) -> Disk {
 async fn write(store: &mut LogStore, terms: u64) -> u64 {
     for term in 1..=terms {
         let vote = NodeVote::new(term, NODE);
-        if RaftLogStorage::<SimTypes>::save_vote(store, &vote).await.is_err() {
+        if RaftLogStorage::<SimTypes>::save_vote(store, &vote)
+            .await
+            .is_err()
+        {
             return term - 1;
         }
     }
