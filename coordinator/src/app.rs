@@ -1,6 +1,8 @@
 //! The service as a value: [`Bound::bind`] takes every port and opens the history before anything runs, [`Bound::run`]
 //! serves until it is told to stop or a part fails.
 
+mod runtime;
+
 use std::{
     fs,
     future::Future,
@@ -23,6 +25,7 @@ use contrast_telemetry::{
     readiness::{Pending, Readiness},
     tasks::{TaskError, Tasks},
 };
+use runtime::{PeerApi, ReplicaRuntime};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -32,9 +35,12 @@ use crate::{
         ActiveManifestVerifier, MESH_REQUEST_BYTES_MAX, MESH_REQUESTS_MAX, MeshService,
         USER_REQUEST_BYTES_MAX, USER_REQUESTS_MAX, UserService,
     },
+    cluster::{LogFile, LogMedium},
     config::Config,
     ops::{self, Metrics, Probes, refresh},
-    state::{Directory, Guard, Medium, Observer, StateError},
+    peer::{self, PeerClient},
+    replica::{Alone, Hosted, Parts, Replica, message::Place, peers::Peers},
+    state::{Directory, Medium, Observer, StateError},
 };
 
 /// Longest time for one request, from its first byte on.
@@ -85,6 +91,12 @@ pub enum AppError {
     /// There is no TLS key.
     #[error("cannot make the key for attested TLS")]
     Identity(#[source] IdentityError),
+    /// Replication has no threads.
+    #[error("cannot start the threads of replication")]
+    Runtime(#[source] io::Error),
+    /// Others cannot reach this replica as configured.
+    #[error(transparent)]
+    Peers(#[from] peer::OptionsError),
     /// A part failed while serving.
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -99,6 +111,8 @@ pub struct Surroundings {
     pub collateral: Collateral,
     /// Where the history is.
     pub medium: Box<dyn Medium>,
+    /// Where the log of replication is.
+    pub log: Box<dyn LogMedium>,
     /// Wall clock.
     pub clock: Arc<dyn WallClock>,
     /// Randomness for keys.
@@ -121,7 +135,9 @@ impl Surroundings {
             );
         }
         let medium = Directory::claim(&config.data_dir).map_err(StateError::from)?;
+        let log = LogFile::new(&medium);
         Ok(Self {
+            log: Box::new(log),
             issuer,
             collateral: config.collateral.open()?,
             medium: Box::new(medium),
@@ -139,6 +155,9 @@ pub struct Addresses {
     pub user_api: SocketAddr,
     /// Mesh API.
     pub mesh_api: SocketAddr,
+    /// Peer API; only with peers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_api: Option<SocketAddr>,
     /// Probes and metrics.
     pub ops: SocketAddr,
 }
@@ -148,10 +167,12 @@ pub struct Addresses {
 pub struct Bound {
     user_api: TcpListener,
     mesh_api: TcpListener,
+    peer_api: Option<PeerApi>,
     ops: StdTcpListener,
     addresses: Addresses,
     drain_deadline: Duration,
-    guard: Arc<Guard>,
+    replica: Hosted,
+    runtime: ReplicaRuntime,
     issuer: CompletingIssuer,
     identity: Arc<Identity>,
     clock: Arc<dyn WallClock>,
@@ -185,28 +206,61 @@ impl Bound {
         );
         let user_api = listen(user).await?;
         let mesh_api = listen(mesh).await?;
+        let peer_api = match config.peers.peers.0.is_empty() {
+            true => None,
+            false => Some(
+                listen((
+                    "peer API",
+                    config.peers.peer_api_address,
+                    "CONTRAST_PEER_API_ADDRESS",
+                ))
+                .await?,
+            ),
+        };
         let ops = listen(ops).await?;
         let local = |listener: &TcpListener| listener.local_addr().map_err(AppError::LocalAddress);
         let addresses = Addresses {
             user_api: local(&user_api)?,
             mesh_api: local(&mesh_api)?,
+            peer_api: peer_api.as_ref().map(local).transpose()?,
             ops: local(&ops)?,
         };
         let Surroundings {
             issuer,
             collateral,
             medium,
+            log,
             clock,
             entropy,
             observer,
         } = surroundings;
         let identity = Identity::generate(clock.now()).map_err(AppError::Identity)?;
-        let guard = Guard::open(medium, Arc::clone(&clock), entropy, observer)?;
         let issuer = CompletingIssuer {
             issuer,
             collateral: Arc::new(collateral),
             clock: Arc::clone(&clock),
         };
+        let runtime = ReplicaRuntime::start()?;
+        let local = peer::Local::new(issuer.clone()).map_err(AppError::Identity)?;
+        let peers: Arc<dyn Peers> = match addresses.peer_api {
+            None => Arc::new(Alone(Place::new("alone"))),
+            Some(bound) => {
+                let own = config.peers.own_place(bound)?;
+                let discovery = config.peers.discovery();
+                Arc::new(PeerClient::new(local.clone(), own, discovery))
+            }
+        };
+        let parts = Parts {
+            peers,
+            history: medium,
+            log,
+            clock: Arc::clone(&clock),
+            entropy,
+            observer,
+            timing: config.timing(),
+        };
+        let replica = Hosted::new(Replica::open(parts)?, runtime.handle()?);
+        let peer_api = peer_api.map(|listener| PeerApi { listener, local });
         if let Some(path) = &config.address_file {
             write_addresses(path, &addresses).map_err(|source| AppError::AddressFile {
                 path: path.clone(),
@@ -216,17 +270,20 @@ impl Bound {
         tracing::info!(
             user_api = %addresses.user_api,
             mesh_api = %addresses.mesh_api,
+            peer_api = ?addresses.peer_api,
             ops = %addresses.ops,
-            state = guard.snapshot().name(),
+            state = replica.guard().snapshot().name(),
             "coordinator is serving"
         );
         Ok(Self {
             user_api,
             mesh_api,
+            peer_api,
             ops: ops.into_std().map_err(AppError::LocalAddress)?,
             addresses,
             drain_deadline: config.drain_deadline,
-            guard,
+            replica,
+            runtime,
             issuer,
             identity: Arc::new(identity),
             clock,
@@ -241,9 +298,9 @@ impl Bound {
         self.addresses
     }
 
-    /// The state, for tests and benches.
-    pub fn guard(&self) -> &Arc<Guard> {
-        &self.guard
+    /// The replica, for tests and benches.
+    pub fn replica(&self) -> &Hosted {
+        &self.replica
     }
 
     /// Serves until `shutdown` is ready, then lets requests finish until the drain deadline.
@@ -255,7 +312,7 @@ impl Bound {
         let (stop_ops, ops_stop) = drain::channel();
         let mut ops = Tasks::default();
         let probes = Probes {
-            guard: Arc::clone(&self.guard),
+            replica: self.replica.clone(),
             metrics: Arc::clone(&self.metrics),
             collateral: Arc::clone(&self.issuer.collateral),
             startup: self.startup.clone(),
@@ -278,17 +335,17 @@ impl Bound {
         };
         let mesh_tls = ServerConfig {
             verifier: Some(Arc::new(ActiveManifestVerifier {
-                guard: Arc::clone(&self.guard),
+                guard: Arc::clone(self.replica.guard()),
                 collateral: Arc::clone(&collateral),
             })),
             ..tls.clone()
         };
         let user = UserService {
-            guard: Arc::clone(&self.guard),
+            replica: self.replica.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         let mesh = MeshService {
-            guard: self.guard,
+            replica: self.replica.clone(),
             collateral,
             metrics: Arc::clone(&self.metrics),
         };
@@ -298,8 +355,16 @@ impl Bound {
         );
         apis.spawn(
             "mesh API",
-            serve_mesh(self.mesh_api, mesh_tls, mesh, watcher),
+            serve_mesh(self.mesh_api, mesh_tls, mesh, watcher.clone()),
         );
+        let runtime = self.runtime.handle()?;
+        if let Some(api) = self.peer_api {
+            let serving = api.serve(self.replica.clone(), runtime.clone(), watcher.clone());
+            apis.spawn("peer API", serving);
+        }
+        let drained = async move { watcher.draining().await };
+        let living = runtime::take_part(self.replica.clone(), runtime, drained);
+        apis.spawn("replica", living);
         drop(self.ports_pending);
 
         let outcome = tokio::select! {
@@ -307,6 +372,8 @@ impl Bound {
             ended = ops.join() => ended,
             () = shutdown => {
                 tracing::info!(deadline_s = self.drain_deadline.as_secs(), "draining");
+                // While it still serves: others take over before connections are cut.
+                self.replica.leave(self.drain_deadline / 2).await;
                 trigger.drain();
                 match apis.join_within(self.drain_deadline).await {
                     Err(error @ TaskError::Deadline { .. }) => {

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use contrast_attestation::{IssuerConfig, Tee};
 use contrast_telemetry::logging;
 
+use crate::{peer, replica::Timing};
+
 /// Attests every pod of a deployment against its manifest.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "coordinator", version)]
@@ -27,6 +29,10 @@ pub struct Config {
     )]
     pub mesh_api_address: SocketAddr,
 
+    /// The other replicas.
+    #[command(flatten)]
+    pub peers: peer::Options,
+
     /// Address of probes and metrics (HTTP).
     #[arg(
         long,
@@ -44,6 +50,16 @@ pub struct Config {
         value_name = "DIR"
     )]
     pub data_dir: PathBuf,
+
+    /// How old the last confirmation by a quorum of the replicas may be for certificates to be issued, in seconds. A replica that
+    /// is cut off stops after this.
+    #[arg(long, env = "CONTRAST_CONFIRMATION_BOUND", default_value = "10", value_name = "SECONDS", value_parser = some_seconds)]
+    pub confirmation_bound: Duration,
+
+    /// After how long without a sign of life a replica is removed from the cluster, in seconds. One that restarts is replaced at
+    /// once, whatever this says.
+    #[arg(long, env = "CONTRAST_DEAD_MEMBER_GRACE", default_value = "300", value_name = "SECONDS", value_parser = some_seconds)]
+    pub dead_member_grace: Duration,
 
     /// How long requests may take to finish after SIGTERM or SIGINT, in seconds.
     #[arg(long, env = "CONTRAST_DRAIN_DEADLINE", default_value = "25", value_name = "SECONDS", value_parser = seconds)]
@@ -89,6 +105,15 @@ pub enum TeeKind {
 }
 
 impl Config {
+    /// How long things take.
+    pub fn timing(&self) -> Timing {
+        Timing {
+            confirmation_bound: self.confirmation_bound,
+            dead_member_grace: self.dead_member_grace,
+            ..Timing::default()
+        }
+    }
+
     /// How to reach the TEE.
     pub fn issuer(&self) -> IssuerConfig {
         IssuerConfig {
@@ -99,6 +124,16 @@ impl Config {
             },
             initdata: self.insecure_initdata.clone(),
         }
+    }
+}
+
+fn some_seconds(text: &str) -> Result<Duration, String> {
+    const MAX: u64 = 86_400;
+    match text.parse() {
+        Ok(seconds @ 1..=MAX) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!(
+            "expected a whole number of seconds from 1 to {MAX}"
+        )),
     }
 }
 

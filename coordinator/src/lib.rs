@@ -6,6 +6,8 @@
 //! | [`state`] | the state as an immutable snapshot, its only writer, the signed history on disk |
 //! | [`cluster`] | authenticated Raft storage for a replicated history; not in use yet |
 //! | `issue` | verified evidence and manifest to certificate and secret; pure, without I/O |
+//! | [`replica`] | one replica of the Coordinator: what replicas ask of each other, and what they believe of whom |
+//! | [`peer`] | the peer API: carries that over attested TLS; not in use yet |
 //! | `api` | gRPC: user API and mesh API; requests to domain types and back |
 //! | `ops` | probes and metrics, on a runtime of their own |
 //!
@@ -27,5 +29,6 @@ pub mod cluster;
 pub mod config;
 mod issue;
 mod ops;
+pub mod peer;
 pub mod replica;
 pub mod state;

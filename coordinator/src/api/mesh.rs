@@ -11,13 +11,14 @@ use super::{handler::answer, status::ApiError, wire};
 use crate::{
     issue::{admit, issue, workload_secret},
     ops::Metrics,
-    state::{Guard, KeysError},
+    replica::Hosted,
+    state::{Active, KeysError},
 };
 
 /// The mesh API: see `proto/contrast/v1/mesh.proto`.
 #[derive(Debug, Clone)]
 pub(crate) struct MeshService {
-    pub(crate) guard: Arc<Guard>,
+    pub(crate) replica: Hosted,
     pub(crate) collateral: Arc<Collateral>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -32,7 +33,9 @@ impl MeshApi for MeshService {
         let service = self.clone();
         let work = async move {
             let peer = peer.ok_or(ApiError::NotAttested)?;
-            let issue = move || service.issue(&peer);
+            // Before anything is computed: a state that no quorum confirms must cost nothing.
+            let active = service.replica.confirmed_for_issuing().await?;
+            let issue = move || service.issue(&active, &peer);
             spawn_blocking(issue)
                 .await
                 .map_err(|_| ApiError::Panicked)?
@@ -42,12 +45,11 @@ impl MeshApi for MeshService {
 }
 
 impl MeshService {
-    /// Everything about one certificate, under one snapshot of the state.
-    fn issue(&self, peer: &Peer) -> Result<NewMeshCertResponse, ApiError> {
+    /// Everything about one certificate, under one confirmed state.
+    fn issue(&self, active: &Active, peer: &Peer) -> Result<NewMeshCertResponse, ApiError> {
         let attested = peer.attested.as_deref().ok_or(ApiError::NotAttested)?;
-        let snapshot = self.guard.snapshot();
-        let active = snapshot.active()?;
-        let now = self.guard.clock().now();
+        let guard = self.replica.guard();
+        let now = guard.clock().now();
         // The connection may be older than the manifest, and evidence can expire: what counts is the manifest now.
         let verified = contrast_collateral::verify(
             active.verifier(),
@@ -62,7 +64,7 @@ impl MeshService {
         })?;
         let admission = admit(active.manifest(), &verified)?;
         let peer_ip = peer.address.map(|address| address.ip().to_canonical());
-        let entropy = self.guard.entropy();
+        let entropy = guard.entropy();
         let leaf = issue(
             active.mesh_ca(),
             admission,

@@ -8,8 +8,10 @@ mod verifier;
 mod wire;
 
 pub(crate) use mesh::MeshService;
+pub(crate) use status::owner_failure;
 pub(crate) use user::UserService;
 pub(crate) use verifier::ActiveManifestVerifier;
+pub(crate) use wire::update_request;
 
 /// Largest request of the user API, in bytes (32 MiB): a manifest and all policy documents.
 pub(crate) const USER_REQUEST_BYTES_MAX: usize = 32 << 20;

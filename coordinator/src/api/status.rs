@@ -1,11 +1,14 @@
 use std::{collections::HashMap, error::Error};
 
+use bytes::Bytes;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::wire::RequestError;
 use crate::{
+    cluster::LogStoreError,
     issue::{AdmitError, IssueError},
+    replica::peers::OwnerFailure,
     state::{ApprovalError, HistoryError, KeysError, StateError, StoreError},
 };
 
@@ -39,13 +42,25 @@ pub(crate) enum ApiError {
 /// The one mapping from errors to gRPC: code, machine-readable reason, and a message for people. Internal details go to the
 /// log only.
 pub(crate) fn status(method: &'static str, error: &ApiError) -> Status {
+    if let ApiError::State(StateError::Forwarded(failure)) = error {
+        // The replica that refused has logged why.
+        tracing::info!(method, "request refused by the leader: {failure:?}");
+        let OwnerFailure {
+            code,
+            message,
+            details,
+        } = failure.clone();
+        return Status::with_details(Code::from_i32(code), message, details);
+    }
     let (code, reason) = classify(error);
     let details = chain(error);
     let public = match code {
         Code::Internal | Code::DataLoss => {
             tracing::error!(method, reason, "request failed: {details}");
             match error {
-                ApiError::State(StateError::Store(_) | StateError::History(_)) => error.to_string(),
+                ApiError::State(
+                    StateError::Store(_) | StateError::History(_) | StateError::Log(_),
+                ) => error.to_string(),
                 _ => INTERNAL.to_owned(),
             }
         }
@@ -60,6 +75,16 @@ pub(crate) fn status(method: &'static str, error: &ApiError) -> Status {
     };
     let info = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     Status::with_error_details(code, public, info)
+}
+
+/// What an owner is told by another replica than the one that was asked.
+pub(crate) fn owner_failure(error: StateError) -> OwnerFailure {
+    let status = status("Propose", &ApiError::State(error));
+    OwnerFailure {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Bytes::copy_from_slice(status.details()),
+    }
 }
 
 fn classify(error: &ApiError) -> (Code, &'static str) {
@@ -79,6 +104,20 @@ fn classify_state(error: &StateError) -> (Code, &'static str) {
     match error {
         StateError::NoManifest => (Code::FailedPrecondition, "NO_MANIFEST"),
         StateError::RecoveryNeeded => (Code::FailedPrecondition, "RECOVERY_NEEDED"),
+        StateError::SurvivorAnswers { .. } | StateError::SurvivorKnowsMore { .. } => {
+            (Code::FailedPrecondition, "SURVIVOR_ANSWERS")
+        }
+        StateError::BeginsElsewhere { .. } => (Code::Unavailable, "BEGINS_ELSEWHERE"),
+        StateError::NotAdmitted { .. } => (Code::Unavailable, "NOT_ADMITTED"),
+        StateError::Held(_) => (Code::Unavailable, "NOT_READY"),
+        StateError::NoQuorum(_) => (Code::Unavailable, "NO_QUORUM"),
+        StateError::Unconfirmed { .. } => (Code::Unavailable, "NOT_CONFIRMED"),
+        StateError::Undecided(_) => (Code::Unavailable, "LEADER_CHANGED"),
+        StateError::Stopped(_) => (Code::Unavailable, "REPLICATION_STOPPED"),
+        // Passed on as it is, before this mapping.
+        StateError::Forwarded(failure) => (Code::from_i32(failure.code), "FORWARDED"),
+        StateError::Log(LogStoreError::Full(_)) => (Code::ResourceExhausted, "DISK_FULL"),
+        StateError::Log(_) => (Code::Internal, "STORE_FAILED"),
         StateError::NothingToRecover => (Code::FailedPrecondition, "NOTHING_TO_RECOVER"),
         StateError::AlreadyRecovered => (Code::FailedPrecondition, "ALREADY_RECOVERED"),
         StateError::StaleBase { .. } => (Code::FailedPrecondition, "BASE_NOT_LATEST"),
@@ -95,7 +134,9 @@ fn classify_state(error: &StateError) -> (Code, &'static str) {
             (Code::FailedPrecondition, "HISTORY_ROLLED_BACK")
         }
         StateError::History(_) => (Code::DataLoss, "HISTORY_CORRUPT"),
-        StateError::Store(StoreError::Full(_)) => (Code::ResourceExhausted, "DISK_FULL"),
+        StateError::Store(StoreError::Full(_) | StoreError::NoRoom { .. }) => {
+            (Code::ResourceExhausted, "DISK_FULL")
+        }
         StateError::Store(_) => (Code::Internal, "STORE_FAILED"),
         StateError::Keys(_) => (Code::Internal, "KEYS_FAILED"),
         StateError::Panicked => (Code::Internal, "PANICKED"),

@@ -1,23 +1,23 @@
 use std::sync::Arc;
 
-use contrast_proto::user as wire_status;
 use contrast_proto::user::{
-    GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest, GetStatusRequest,
-    RecoverRequest, RecoverResponse, SeedShares, SetManifestRequest, SetManifestResponse,
-    user_api_server::UserApi,
+    self as wire_user, GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest,
+    GetStatusRequest, RecoverRequest, RecoverResponse, SeedShares, SetManifestRequest,
+    SetManifestResponse, user_api_server::UserApi,
 };
 use tonic::{Request, Response, Status};
 
 use super::{handler::answer, status::ApiError, wire};
 use crate::{
     ops::Metrics,
-    state::{Guard, Phase, StateError, Step},
+    replica::Hosted,
+    state::{StateError, Step},
 };
 
 /// The user API: see `proto/contrast/v1/user.proto`.
 #[derive(Debug, Clone)]
 pub(crate) struct UserService {
-    pub(crate) guard: Arc<Guard>,
+    pub(crate) replica: Hosted,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -29,9 +29,9 @@ impl UserApi for UserService {
     ) -> Result<Response<SetManifestResponse>, Status> {
         let work = async {
             let request = wire::update_request(request.into_inner())?;
-            let active = self.guard.set_manifest(request).await?;
-            self.guard.observer().step(Step::BeforeAnswer);
-            Ok(wire::set_manifest_response(&active))
+            let receipt = self.replica.set_manifest(request).await?;
+            self.replica.guard().observer().step(Step::BeforeAnswer);
+            Ok(wire::set_manifest_response(receipt)?)
         };
         answer(&self.metrics, "SetManifest", work).await
     }
@@ -40,7 +40,10 @@ impl UserApi for UserService {
         &self,
         _request: Request<GetManifestsRequest>,
     ) -> Result<Response<GetManifestsResponse>, Status> {
-        let work = async { Ok(wire::manifests_response(self.guard.snapshot().active()?)) };
+        let work = async {
+            let active = self.replica.confirmed().await?;
+            Ok(wire::manifests_response(&active))
+        };
         answer(&self.metrics, "GetManifests", work).await
     }
 
@@ -50,21 +53,13 @@ impl UserApi for UserService {
     ) -> Result<Response<RecoverResponse>, Status> {
         let work = async {
             let request = wire::recovery_request(request.get_ref())?;
-            let active = self.guard.recover(request).await?;
-            let transition = wire::transition_bytes(active.transition());
+            let transition = self.replica.recover(request).await?;
             Ok(RecoverResponse {
-                transition,
+                transition: wire::transition_bytes(transition),
                 missing_shares: 0,
             })
         };
         answer(&self.metrics, "Recover", work).await
-    }
-
-    async fn get_status(
-        &self,
-        _request: Request<GetStatusRequest>,
-    ) -> Result<Response<wire_status::Status>, Status> {
-        Err(Status::unimplemented("this Coordinator is not replicated"))
     }
 
     async fn get_seed_shares(
@@ -72,14 +67,19 @@ impl UserApi for UserService {
         _request: Request<GetSeedSharesRequest>,
     ) -> Result<Response<SeedShares>, Status> {
         let work = async {
-            let snapshot = self.guard.snapshot();
-            let history = match &*snapshot {
-                Phase::Empty => return Err(ApiError::State(StateError::NoManifest)),
-                Phase::Sealed(sealed) => sealed.history(),
-                Phase::Active(active) => active.history(),
-            };
+            let snapshot = self.replica.guard().snapshot();
+            let history = snapshot.history();
+            let history = history.ok_or(ApiError::State(StateError::NoManifest))?;
             Ok(wire::seed_shares(history.seed_shares()))
         };
         answer(&self.metrics, "GetSeedShares", work).await
+    }
+
+    async fn get_status(
+        &self,
+        _request: Request<GetStatusRequest>,
+    ) -> Result<Response<wire_user::Status>, Status> {
+        let work = async { Ok(wire::status_response(self.replica.status())) };
+        answer(&self.metrics, "GetStatus", work).await
     }
 }

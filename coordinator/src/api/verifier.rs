@@ -33,6 +33,7 @@ impl EvidenceVerifier for ActiveManifestVerifier {
             ),
             // Nothing is fetched for peers that nobody can admit.
             Phase::Empty => Err(refusal("no manifest set yet; run `contrast set`")),
+            Phase::Held(held) => Err(refusal(&held.why.to_string())),
             Phase::Sealed(_) => Err(refusal("recovery needed; run `contrast recover`")),
         }
     }

@@ -1,11 +1,20 @@
 //! Protobuf to domain types and back.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use contrast_manifest::MAX_MANIFEST_BYTES;
 use contrast_pki::{Salt, Seed, shares::SeedSharesDocument};
 use contrast_proto::user as wire;
 
-use crate::state::{Active, Approval, Link, RecoveryRequest, TransitionHash, UpdateRequest};
+use crate::{
+    replica::{
+        message::SetReceipt,
+        peers::EvidenceSummary,
+        status::{ActiveStatus, ClusterStatus, MemberStatus, Status},
+    },
+    state::{Active, Approval, Link, RecoveryRequest, StateError, TransitionHash, UpdateRequest},
+};
 
 /// Largest policy document, in bytes (4 MiB).
 const POLICY_BYTES_MAX: usize = 4 << 20;
@@ -87,7 +96,6 @@ fn detached(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 
-/// `force` decides about other Coordinators that serve already; a single replica has none.
 pub(crate) fn recovery_request(
     request: &wire::RecoverRequest,
 ) -> Result<RecoveryRequest, RequestError> {
@@ -97,19 +105,22 @@ pub(crate) fn recovery_request(
         seed: Seed::from_slice(share).map_err(|_| length("seed_share", 64, share.len()))?,
         salt: Salt::from_slice(salt).map_err(|_| length("salt", 32, salt.len()))?,
         known: transition("known_transition", &request.known_transition)?,
+        force: request.force,
     })
 }
 
-pub(crate) fn set_manifest_response(active: &Active) -> wire::SetManifestResponse {
-    let history = active.history();
-    // Before the first change or recovery the answer to the first set may have been lost; it is the same then.
-    let first = history.generation() == 1;
-    wire::SetManifestResponse {
-        root_ca: active.keys().root().certificate_pem(),
-        mesh_ca: active.mesh_ca().self_signed_pem(),
-        transition: transition_bytes(active.transition()),
-        seed_shares: first.then(|| seed_shares(history.seed_shares())),
-    }
+pub(crate) fn set_manifest_response(
+    receipt: SetReceipt,
+) -> Result<wire::SetManifestResponse, StateError> {
+    let shares = receipt.seed_shares.as_deref();
+    let shares = shares.map(|json| SeedSharesDocument::from_json(json.as_bytes()));
+    let shares = shares.transpose()?;
+    Ok(wire::SetManifestResponse {
+        root_ca: receipt.root_ca,
+        mesh_ca: receipt.mesh_ca,
+        transition: transition_bytes(receipt.transition),
+        seed_shares: shares.as_ref().map(seed_shares),
+    })
 }
 
 pub(crate) fn manifests_response(active: &Active) -> wire::GetManifestsResponse {
@@ -147,4 +158,61 @@ pub(crate) fn seed_shares(document: &SeedSharesDocument) -> wire::SeedShares {
 
 pub(crate) fn transition_bytes(transition: TransitionHash) -> Bytes {
     Bytes::copy_from_slice(&transition.0)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn status_response(status: Status) -> wire::Status {
+    wire::Status {
+        place: status.place.to_string(),
+        role: status.role.name().to_owned(),
+        not_serving_because: status.serving.err().unwrap_or_default(),
+        cluster: status.cluster.map(cluster_status),
+        active: status.active.map(active_status),
+        confirmed_ago_ms: status.confirmed_ago.map(millis),
+        confirmation_bound_ms: millis(status.confirmation_bound),
+    }
+}
+
+fn cluster_status(cluster: ClusterStatus) -> wire::ClusterStatus {
+    wire::ClusterStatus {
+        id: Bytes::copy_from_slice(&cluster.id.0),
+        node: cluster.node,
+        term: cluster.term,
+        leader: cluster.leader,
+        committed: cluster.committed,
+        applied: cluster.applied,
+        members: cluster.members.into_iter().map(member_status).collect(),
+    }
+}
+
+fn member_status(member: MemberStatus) -> wire::MemberStatus {
+    wire::MemberStatus {
+        node: member.node,
+        place: member.place.to_string(),
+        voter: member.voter,
+        heard_ago_ms: member.heard_ago.map(millis),
+        matched: member.matched,
+        evidence: member.evidence.map(evidence_summary),
+    }
+}
+
+fn evidence_summary(summary: EvidenceSummary) -> wire::EvidenceSummary {
+    wire::EvidenceSummary {
+        tee: summary.tee,
+        reference: summary.reference,
+        policy: Bytes::copy_from_slice(&summary.policy.0),
+        insecure: summary.insecure,
+    }
+}
+
+fn active_status(active: ActiveStatus) -> wire::ActiveStatus {
+    wire::ActiveStatus {
+        manifest: Bytes::copy_from_slice(&active.manifest.0),
+        transition: transition_bytes(active.transition),
+        generation: active.generation,
+        since_ms: millis(active.since),
+    }
 }

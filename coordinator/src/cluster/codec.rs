@@ -25,7 +25,7 @@ use openraft::{EntryPayload, Vote, vote::RaftLeaderId};
 
 use super::{
     Change, EntryId, FoundingDocuments, Leader, LogEntry, LoggedMembers, Members, Node, NodeVote,
-    SnapshotInfo,
+    Payload, SnapshotInfo,
     record::{MAC_BYTES, Mac},
 };
 use crate::state::{History, Records, Transition, named};
@@ -246,21 +246,45 @@ const BLANK: u8 = 0;
 const CHANGE: u8 = 1;
 const MEMBERS: u8 = 2;
 
+fn put_payload(out: &mut Vec<u8>, payload: &Payload) {
+    match payload {
+        EntryPayload::Blank => out.push(BLANK),
+        EntryPayload::Normal(change) => {
+            out.push(CHANGE);
+            put_change(out, change);
+        }
+        EntryPayload::Membership(members) => {
+            out.push(MEMBERS);
+            put_members(out, members);
+        }
+    }
+}
+
+fn payload(input: &mut Input) -> Parsed<Payload> {
+    match input.u8()? {
+        BLANK => Ok(EntryPayload::Blank),
+        CHANGE => Ok(EntryPayload::Normal(change(input)?)),
+        MEMBERS => Ok(EntryPayload::Membership(members(input)?)),
+        _ => Err(Malformed("an entry is of an unknown kind")),
+    }
+}
+
+/// What an entry is for, as other replicas get it: its record from the tag on.
+pub(crate) fn encode_payload(payload: &Payload) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_payload(&mut out, payload);
+    out
+}
+
+pub(crate) fn decode_payload(bytes: &[u8]) -> Parsed<Payload> {
+    whole(bytes, payload)
+}
+
 /// The payload of an entry's record; `previous` is the MAC of the entry before.
 pub(crate) fn encode_entry(previous: &Mac, entry: &LogEntry) -> Vec<u8> {
     let mut out = previous.to_vec();
     put_leader(&mut out, &entry.log_id.leader_id);
-    match &entry.payload {
-        EntryPayload::Blank => out.push(BLANK),
-        EntryPayload::Normal(change) => {
-            out.push(CHANGE);
-            put_change(&mut out, change);
-        }
-        EntryPayload::Membership(members) => {
-            out.push(MEMBERS);
-            put_members(&mut out, members);
-        }
-    }
+    put_payload(&mut out, &entry.payload);
     out
 }
 
@@ -269,12 +293,7 @@ pub(crate) fn decode_entry(index: u64, bytes: &[u8]) -> Parsed<(Mac, LogEntry)> 
     whole(bytes, |input| {
         let previous = input.array::<MAC_BYTES>()?;
         let log_id = EntryId::new(leader(input)?, index);
-        let payload = match input.u8()? {
-            BLANK => EntryPayload::Blank,
-            CHANGE => EntryPayload::Normal(change(input)?),
-            MEMBERS => EntryPayload::Membership(members(input)?),
-            _ => return Err(Malformed("an entry is of an unknown kind")),
-        };
+        let payload = payload(input)?;
         Ok((previous, LogEntry { log_id, payload }))
     })
 }

@@ -3,6 +3,7 @@
 //! | table | key | value |
 //! | --- | --- | --- |
 //! | `raft_meta` | `format` | `contrast raft store v1` |
+//! | `raft_meta` | `cluster`, `node` | cluster id (32), node id (8, big-endian): whose store it is. Not records, but every MAC covers them |
 //! | `raft_meta` | `root`, `vote`, `committed`, `purged`, `snapshot` | the record of that kind, if any; `root` always |
 //! | `raft_log` | log index | record of the entry |
 //! | `raft_chain` | 0 | the snapshot's chain, named by length and SHA-256 in the record `snapshot` |
@@ -15,21 +16,26 @@
 //! committed marker, which becomes durable with the next change: openraft only uses it to apply entries sooner after a
 //! restart, and an older one is right, too.
 
+mod create;
 mod load;
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     fmt,
+    ops::Range,
     panic::{self, AssertUnwindSafe},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-};
+use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
 
+pub(crate) use create::Start;
+use create::initialise;
 use load::load;
+use load::read_snapshot;
+pub(crate) use load::{Remains, read_remains};
 
 use super::{
     EntryId, LogEntry, LogMedium, LogStoreError, NodeVote, RecordError, RecordFault, RecordKey,
@@ -44,6 +50,8 @@ const CHAIN: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("raft_chain"
 
 const FORMAT: &str = "format";
 const FORMAT_NAME: &[u8] = b"contrast raft store v1";
+const CLUSTER: &str = "cluster";
+const NODE: &str = "node";
 const NONE: Mac = [0; MAC_BYTES];
 
 /// The row of a record of which there is one.
@@ -116,14 +124,22 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Makes an empty store.
-    pub(crate) fn create(medium: &dyn LogMedium, key: RecordKey) -> Result<Self, LogStoreError> {
-        let index = Index::default();
-        let database = guarded(|| medium.create(&|database| initialise(database, &key, &index)))?;
+    /// Makes a store without log entries.
+    pub(crate) fn create(
+        medium: &dyn LogMedium,
+        key: RecordKey,
+        start: Option<Start<'_>>,
+    ) -> Result<Self, LogStoreError> {
+        let index = RefCell::default();
+        let write = |database: &Database| {
+            *index.borrow_mut() = initialise(database, &key, start)?;
+            Ok(())
+        };
+        let database = guarded(|| medium.create(&write))?;
         Ok(Self {
             database: Some(database),
+            index: index.into_inner(),
             key,
-            index,
         })
     }
 
@@ -164,25 +180,7 @@ impl Journal {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        self.with_database(|database, key, index| {
-            let transaction = database.begin_read().map_err(LogStoreError::from_redb)?;
-            let log = transaction
-                .open_table(LOG)
-                .map_err(LogStoreError::from_redb)?;
-            range
-                .map(|at| {
-                    let name = RecordName::entry(at);
-                    let record = log.get(at).map_err(LogStoreError::from_redb)?;
-                    let record = record.ok_or_else(|| fault(name, RecordFault::Missing))?;
-                    let (payload, mac) = key.open(name, record.value())?;
-                    if index.mac_of(at) != Some(&mac) {
-                        return Err(fault(name, RecordFault::Stale));
-                    }
-                    let entry = codec::decode_entry(at, payload).map_err(unreadable(name))?;
-                    Ok(entry.1)
-                })
-                .collect()
-        })
+        self.with_database(|database, key, index| read_entries(database, key, index, range))
     }
 
     pub(crate) fn save_vote(&mut self, vote: &NodeVote) -> Result<(), LogStoreError> {
@@ -296,12 +294,12 @@ impl Journal {
         })
     }
 
-    /// Replaces the snapshot, unless the stored one is newer.
+    /// Replaces the snapshot, unless the stored one is newer or the same. Returns whether it did.
     pub(crate) fn save_snapshot(
         &mut self,
         info: &SnapshotInfo,
         chain: &[u8],
-    ) -> Result<(), LogStoreError> {
+    ) -> Result<bool, LogStoreError> {
         let description = SnapshotDescription {
             info: info.clone(),
             length: chain.len() as u64,
@@ -310,7 +308,7 @@ impl Journal {
         if let Some(Single { value, .. }) = &self.index.snapshot
             && (value.info.last_log_id > info.last_log_id || *value == description)
         {
-            return Ok(());
+            return Ok(false);
         }
         self.write(Durability::Immediate, |transaction, key, index| {
             let mac = put(transaction, key, Kind::Snapshot, &description.encode())?;
@@ -323,21 +321,13 @@ impl Journal {
                 mac,
             });
             Ok(())
-        })
+        })?;
+        Ok(true)
     }
 
     /// The stored snapshot.
     pub(crate) fn snapshot(&mut self) -> Result<Option<(SnapshotInfo, Bytes)>, LogStoreError> {
-        let Some(Single { value, .. }) = self.index.snapshot.clone() else {
-            return Ok(None);
-        };
-        self.with_database(|database, _, _| {
-            let transaction = database.begin_read().map_err(LogStoreError::from_redb)?;
-            let table = transaction
-                .open_table(CHAIN)
-                .map_err(LogStoreError::from_redb)?;
-            Ok(Some((value.info.clone(), read_chain(&table, &value)?)))
-        })
+        self.with_database(|database, _, index| read_snapshot(database, index))
     }
 
     fn write(
@@ -456,38 +446,27 @@ fn put_entry_id(
     }
 }
 
-fn initialise(database: &Database, key: &RecordKey, index: &Index) -> Result<(), LogStoreError> {
-    let transaction = begin(database, Durability::Immediate)?;
-    put(&transaction, key, Kind::Root, &index.root())?;
-    {
-        let mut meta = transaction
-            .open_table(META)
-            .map_err(LogStoreError::from_redb)?;
-        meta.insert(FORMAT, FORMAT_NAME)
-            .map_err(LogStoreError::from_redb)?;
-        transaction
-            .open_table(LOG)
-            .map_err(LogStoreError::from_redb)?;
-        transaction
-            .open_table(CHAIN)
-            .map_err(LogStoreError::from_redb)?;
-    }
-    transaction.commit().map_err(LogStoreError::from_redb)
-}
-
-fn read_chain(
-    table: &impl ReadableTable<u64, &'static [u8]>,
-    description: &SnapshotDescription,
-) -> Result<Bytes, LogStoreError> {
-    let name = RecordName::single(Kind::Snapshot);
-    let chain = table.get(0).map_err(LogStoreError::from_redb)?;
-    let chain = chain.ok_or_else(|| fault(name, RecordFault::Missing))?;
-    let chain = chain.value();
-    match chain.len() as u64 == description.length && sha256(chain) == description.digest {
-        true => Ok(Bytes::copy_from_slice(chain)),
-        false => Err(fault(
-            name,
-            RecordFault::Payload("the chain beside it is not the one that it describes"),
-        )),
-    }
+fn read_entries(
+    database: &Database,
+    key: &RecordKey,
+    index: &Index,
+    range: Range<u64>,
+) -> Result<Vec<LogEntry>, LogStoreError> {
+    let transaction = database.begin_read().map_err(LogStoreError::from_redb)?;
+    let log = transaction
+        .open_table(LOG)
+        .map_err(LogStoreError::from_redb)?;
+    range
+        .map(|at| {
+            let name = RecordName::entry(at);
+            let record = log.get(at).map_err(LogStoreError::from_redb)?;
+            let record = record.ok_or_else(|| fault(name, RecordFault::Missing))?;
+            let (payload, mac) = key.open(name, record.value())?;
+            if index.mac_of(at) != Some(&mac) {
+                return Err(fault(name, RecordFault::Stale));
+            }
+            let entry = codec::decode_entry(at, payload).map_err(unreadable(name))?;
+            Ok(entry.1)
+        })
+        .collect()
 }

@@ -6,14 +6,17 @@ use std::{
 };
 
 use openraft::{
-    LogState, OptionalSend, RaftLogReader,
+    EntryPayload, LogState, OptionalSend, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
+    vote::RaftLeaderId,
 };
 
 use super::{
-    ClusterTypes, EntryId, LogEntry, LogMedium, LogStoreError, NodeVote, RecordKey,
-    journal::Journal,
+    Change, ClusterTypes, EntryId, Leader, LogEntry, LogMedium, LogStoreError, LoggedMembers,
+    Members, NodeVote, RecordKey, SnapshotInfo, codec,
+    journal::{Journal, Start},
 };
+use crate::state::History;
 
 /// A journal that log store, its readers and the state machine share.
 #[derive(Debug, Clone)]
@@ -43,7 +46,34 @@ impl LogStore {
     /// # Errors
     /// When there is a store already ([`LogStoreError::Exists`]), or it cannot be written.
     pub fn create(medium: &dyn LogMedium, key: RecordKey) -> Result<Self, LogStoreError> {
-        Ok(Self::of(Journal::create(medium, key)?))
+        Ok(Self::of(Journal::create(medium, key, None)?))
+    }
+
+    /// Makes the store of the founder of a cluster that begins with `history`: a snapshot of it with the given members, as of entry 0
+    /// of term 0, up to which the log is purged. openraft comes up with it as an initialised cluster, so that
+    /// `Raft::initialize` must not be called; other nodes receive the snapshot.
+    ///
+    /// # Errors
+    /// When there is a store already ([`LogStoreError::Exists`]), or it cannot be written.
+    pub fn create_with_snapshot(
+        medium: &dyn LogMedium,
+        key: RecordKey,
+        members: Members,
+        history: &History,
+    ) -> Result<Self, LogStoreError> {
+        // The id that openraft gives the first entry of a cluster that it initialises itself.
+        let first = EntryId::new(Leader::new(0, 0), 0);
+        let info = SnapshotInfo {
+            last_log_id: Some(first),
+            last_membership: LoggedMembers::new(Some(first), members),
+        };
+        let chain = codec::encode_chain(Some(history));
+        let chain = chain.map_err(|error| LogStoreError::Encode(error.0))?;
+        let start = Start {
+            info: &info,
+            chain: &chain,
+        };
+        Ok(Self::of(Journal::create(medium, key, Some(start))?))
     }
 
     /// Opens the store of a node that resumes its identity. Every record is checked.
@@ -57,6 +87,19 @@ impl LogStore {
 
     fn of(journal: Journal) -> Self {
         Self(SharedJournal(Arc::new(Mutex::new(journal))))
+    }
+
+    /// All changes of the log after an index, committed or not, oldest first.
+    ///
+    /// # Errors
+    /// When an entry is not what this process wrote.
+    pub(crate) fn changes_after(&self, index: u64) -> Result<Vec<Change>, LogStoreError> {
+        let entries = self.0.lock().entries(index.saturating_add(1), u64::MAX)?;
+        let change = |entry: LogEntry| match entry.payload {
+            EntryPayload::Normal(change) => Some(change),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
+        Ok(entries.into_iter().filter_map(change).collect())
     }
 
     pub(crate) fn journal(&self) -> SharedJournal {

@@ -13,6 +13,7 @@ use crate::state::{CopyOnWrite, Directory, builder};
 
 const FILE: &str = "raft.redb";
 const NEW_FILE: &str = "raft.redb.new";
+const EARLIER_FILE: &str = "raft.earlier.redb";
 
 /// Reads a database and says whether it may be used.
 pub type Check<'a> = dyn Fn(&Database) -> Result<(), LogStoreError> + 'a;
@@ -30,6 +31,20 @@ pub trait LogMedium: fmt::Debug + Send {
     /// # Errors
     /// When there is none, or it is damaged, or `check` refuses it; the medium is then unchanged.
     fn open(&self, check: &Check<'_>) -> Result<Database, LogStoreError>;
+
+    /// Lets `read` have the database, or without one that which was set aside last. What `read` or redb writes goes nowhere.
+    /// Returns whether there was a database.
+    ///
+    /// # Errors
+    /// When it is damaged or cannot be read, or `read` fails.
+    fn inspect(&self, read: &Check<'_>) -> Result<bool, LogStoreError>;
+
+    /// Moves the database out of the way of [`LogMedium::create`], in the place of one that was set aside earlier. Does nothing when
+    /// there is none. Nobody may have it open.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    fn set_aside(&self) -> Result<(), LogStoreError>;
 }
 
 /// The file `raft.redb` in a Coordinator's directory.
@@ -84,6 +99,25 @@ impl LogMedium for LogFile {
         }
         inspect(&path, check)?;
         builder().open(&path).map_err(LogStoreError::from_redb)
+    }
+
+    fn inspect(&self, read: &Check<'_>) -> Result<bool, LogStoreError> {
+        for path in [self.path(), self.directory.join(EARLIER_FILE)] {
+            if exists(&path)? {
+                return inspect(&path, read).map(|()| true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// As `raft.earlier.redb`.
+    fn set_aside(&self) -> Result<(), LogStoreError> {
+        let path = self.path();
+        match fs::rename(&path, self.directory.join(EARLIER_FILE)) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(file_error("set aside", &path)(source)),
+            Ok(()) => sync(&self.directory),
+        }
     }
 }
 

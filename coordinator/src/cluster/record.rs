@@ -19,7 +19,8 @@
 //! | 14 + `n` | the record up to its MAC |
 //!
 //! Every field has a fixed length or is preceded by its length, so two different records never have the same input.
-//! Cluster and node are not in the record: whoever reads it says whose it has to be.
+//! Cluster and node are not in the record: whoever reads it says whose it has to be. The store names both beside its records, for
+//! a reader who looks for what an earlier life left behind.
 //!
 //! # What a MAC does not show
 //!
@@ -202,6 +203,11 @@ impl RecordKey {
 
     pub(crate) fn with_mac_key(key: hmac::Key, cluster: ClusterId, node: NodeId) -> Self {
         Self { key, cluster, node }
+    }
+
+    /// The cluster whose records these are.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
     }
 
     /// The node whose records these are.

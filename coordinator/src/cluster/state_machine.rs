@@ -27,6 +27,16 @@ pub struct View {
     pub members: LoggedMembers,
 }
 
+/// Hears of what was applied, for example to keep a second copy of the history.
+pub trait Sink: fmt::Debug + Send + Sync {
+    /// Called with the new view when history or members changed, before readers see it and clients hear of it. Views that openraft
+    /// restores from this node's own snapshot are not told. It may block.
+    ///
+    /// # Errors
+    /// Are logged and change nothing: the Raft store has everything durably.
+    fn applied(&self, view: &Arc<View>) -> Result<(), io::Error>;
+}
+
 /// A snapshot's content: the signed chain of transitions with all manifests, policies, the encrypted seed shares and the root
 /// certificate. Nothing in it is secret, and its signatures, not its sender, make it trustworthy.
 #[derive(Clone, PartialEq, Eq)]
@@ -87,6 +97,7 @@ pub struct StateMachine {
     journal: SharedJournal,
     /// SubjectPublicKeyInfo DER.
     transition_key: Bytes,
+    sink: Option<Arc<dyn Sink>>,
 }
 
 impl StateMachine {
@@ -97,6 +108,15 @@ impl StateMachine {
             view: Arc::default(),
             journal: log.journal(),
             transition_key: Bytes::copy_from_slice(transition_key),
+            sink: None,
+        }
+    }
+
+    /// As [`StateMachine::new`]; `sink` hears of every change.
+    pub fn with_sink(log: &LogStore, transition_key: &[u8], sink: Arc<dyn Sink>) -> Self {
+        Self {
+            sink: Some(sink),
+            ..Self::new(log, transition_key)
         }
     }
 
@@ -105,11 +125,22 @@ impl StateMachine {
         self.view.load_full()
     }
 
+    fn tell_sink(&self, view: &Arc<View>) {
+        if let Some(sink) = &self.sink
+            && let Err(error) = sink.applied(view)
+        {
+            tracing::error!(
+                %error,
+                "what was applied could not be passed on; it is safe in the Raft store, and the next change tries again"
+            );
+        }
+    }
+
     pub(super) fn apply_entry(&self, view: &mut View, entry: LogEntry) -> Answer {
         let answer = match entry.payload {
             EntryPayload::Blank => Answer::NoChange,
             EntryPayload::Normal(change) => {
-                match apply_change(view, change, &self.transition_key) {
+                match apply_change(&mut view.history, change, &self.transition_key) {
                     Ok(hash) => Answer::Applied(hash),
                     Err(refusal) => Answer::Refused(refusal),
                 }
@@ -137,7 +168,7 @@ impl StateMachine {
                 .map_or(TransitionHash::NONE, |h| h.head().hash);
             let contained = history
                 .as_ref()
-                .is_some_and(|history| history.check_contains(expected).is_ok());
+                .is_some_and(|history| history.position(expected).is_some());
             if !contained {
                 return Err(ChainError::Fork { expected, found });
             }
@@ -150,9 +181,18 @@ impl StateMachine {
     }
 }
 
+/// Whether two views, of which one was made from the other, have another history or other members.
+fn differ(before: &View, after: &View) -> bool {
+    let same_history = match (&before.history, &after.history) {
+        (Some(before), Some(after)) => Arc::ptr_eq(before, after),
+        (before, after) => before.is_none() && after.is_none(),
+    };
+    !same_history || before.members != after.members
+}
+
 /// The transition's hash, when it is part of the history afterwards.
-fn apply_change(
-    view: &mut View,
+pub(super) fn apply_change(
+    history: &mut Option<Arc<History>>,
     change: Change,
     transition_key: &[u8],
 ) -> Result<TransitionHash, Refusal> {
@@ -163,11 +203,11 @@ fn apply_change(
         founding,
     } = change;
     let transition = next.hash();
-    let history = view.history.as_ref();
-    if history.is_some_and(|history| history.check_contains(transition).is_ok()) {
+    let current = history.as_ref();
+    if current.is_some_and(|history| history.position(transition).is_some()) {
         return Ok(transition);
     }
-    let head = history.map_or(TransitionHash::NONE, |history| history.head().hash);
+    let head = current.map_or(TransitionHash::NONE, |history| history.head().hash);
     if next.previous != head {
         return Err(Refusal::NotNext {
             head,
@@ -192,11 +232,11 @@ fn apply_change(
             Ok((shares.map_err(|_| unreadable())?, founding.root_certificate))
         })
         .transpose()?;
-    match &mut view.history {
+    match history {
         None => {
             let (shares, root) = founding.ok_or_else(unreadable)?;
-            let history = History::found(next, &manifest, policies, shares, &root);
-            view.history = Some(Arc::new(history));
+            let founded = History::found(next, &manifest, policies, shares, &root);
+            *history = Some(Arc::new(founded));
         }
         Some(history) => {
             let history = Arc::make_mut(history);
@@ -250,7 +290,8 @@ impl<C: ClusterTypes> RaftStateMachine<C> for StateMachine {
     where
         S: Stream<Item = Result<EntryResponder<C>, io::Error>> + Unpin + OptionalSend,
     {
-        let mut view = View::clone(&self.view());
+        let before = self.view();
+        let mut view = View::clone(&before);
         let mut answers = Vec::new();
         while let Some((entry, responder)) = entries.try_next().await? {
             let answer = self.apply_entry(&mut view, entry);
@@ -259,7 +300,11 @@ impl<C: ClusterTypes> RaftStateMachine<C> for StateMachine {
             }
             answers.extend(responder.map(|responder| (responder, answer)));
         }
-        self.view.store(Arc::new(view));
+        let view = Arc::new(view);
+        if differ(&before, &view) {
+            self.tell_sink(&view);
+        }
+        self.view.store(view);
         for (responder, answer) in answers {
             responder.send(answer);
         }
@@ -279,8 +324,12 @@ impl<C: ClusterTypes> RaftStateMachine<C> for StateMachine {
         snapshot: SignedChain,
     ) -> Result<(), io::Error> {
         let view = self.read(meta, &snapshot.0)?;
-        self.journal.lock().save_snapshot(meta, &snapshot.0)?;
-        self.view.store(Arc::new(view));
+        let view = Arc::new(view);
+        let is_new = self.journal.lock().save_snapshot(meta, &snapshot.0)?;
+        if is_new {
+            self.tell_sink(&view);
+        }
+        self.view.store(view);
         Ok(())
     }
 

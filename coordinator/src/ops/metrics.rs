@@ -18,7 +18,8 @@ use prometheus_client::{
 };
 use tonic::Code;
 
-use crate::state::Phase;
+use super::cluster_metrics::ClusterMetrics;
+use crate::{replica::status::Status, state::Phase};
 
 /// Names of metrics, as they are exposed. Dashboards depend on them.
 const GENERATION: &str = "contrast_coordinator_manifest_generation";
@@ -56,6 +57,7 @@ pub(crate) struct Metrics {
     insecure_evidence: Counter,
     requests: Family<RequestLabels, Histogram, LatencyBuckets>,
     collateral: CollateralMetrics,
+    cluster: ClusterMetrics,
 }
 
 /// What CPU vendors publish, as far as this Coordinator needed it.
@@ -143,8 +145,10 @@ impl Metrics {
             requests.clone(),
         );
         let collateral = CollateralMetrics::register(&mut registry);
+        let cluster = ClusterMetrics::register(&mut registry);
         Self {
             registry,
+            cluster,
             collateral,
             generation,
             insecure_reference_values,
@@ -172,11 +176,12 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// The exposition, with gauges that follow from `phase` and `collateral`.
-    pub(crate) fn render(&self, phase: &Phase, collateral: Statistics) -> String {
+    /// The exposition, with gauges that follow from `phase`, `cluster` and `collateral`.
+    pub(crate) fn render(&self, phase: &Phase, cluster: &Status, collateral: Statistics) -> String {
         self.collateral.set(collateral);
+        self.cluster.set(cluster);
         let (generation, insecure) = match phase {
-            Phase::Empty | Phase::Sealed(_) => (0, false),
+            Phase::Empty | Phase::Sealed(_) | Phase::Held(_) => (0, false),
             Phase::Active(active) => (
                 active.history().generation(),
                 active.manifest().accepts_insecure_evidence(),
@@ -221,6 +226,19 @@ fn name(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::{message::Place, status::Role};
+
+    fn outside() -> Status {
+        Status {
+            place: Place::new("a:7778"),
+            role: Role::Empty,
+            serving: Err("empty".to_owned()),
+            cluster: None,
+            active: None,
+            confirmed_ago: None,
+            confirmation_bound: Duration::from_secs(10),
+        }
+    }
 
     #[test]
     fn exposes_the_promised_names() {
@@ -229,6 +247,7 @@ mod tests {
         metrics.observe_request("NewMeshCert", Code::Ok, Duration::from_micros(200));
         let text = metrics.render(
             &Phase::Empty,
+            &outside(),
             Statistics {
                 known: 4,
                 stale: 1,
@@ -245,6 +264,11 @@ mod tests {
             "contrast_collateral_stale_documents 1",
             "contrast_collateral_fetched_total 5",
             "contrast_collateral_fetch_failures_total 2",
+            "contrast_cluster_serving 0",
+            "contrast_cluster_voters 0",
+            r#"contrast_cluster_role{role="empty"} 1"#,
+            r#"contrast_cluster_role{role="leader"} 0"#,
+            "contrast_cluster_confirmation_age_seconds -1.0",
             r#"contrast_grpc_request_duration_seconds_bucket{le="0.0001",method="NewMeshCert",code="OK"} 0"#,
             r#"contrast_grpc_request_duration_seconds_bucket{le="0.00025",method="NewMeshCert",code="OK"} 1"#,
             r#"contrast_grpc_request_duration_seconds_bucket{le="5.0",method="NewMeshCert",code="OK"} 1"#,

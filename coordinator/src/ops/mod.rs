@@ -1,6 +1,7 @@
 //! Probes and metrics, for those who operate the Coordinator. They run on a thread of their own, so that neither a slow
 //! scraper nor a busy API delays the other. Nothing here is secret, and nothing here can change the state.
 
+mod cluster_metrics;
 mod metrics;
 mod probes;
 pub(crate) mod refresh;

@@ -12,7 +12,7 @@ use contrast_telemetry::{drain::Watcher, metrics::CONTENT_TYPE, readiness::Readi
 use tokio::{runtime, sync::oneshot};
 
 use super::Metrics;
-use crate::state::{Guard, Phase};
+use crate::{replica::Hosted, state::Phase};
 
 /// Probes and metrics could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub(crate) enum OpsError {
 /// What the probes look at.
 #[derive(Debug, Clone)]
 pub(crate) struct Probes {
-    pub(crate) guard: Arc<Guard>,
+    pub(crate) replica: Hosted,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) collateral: Arc<Collateral>,
     /// What start-up still waits for.
@@ -96,16 +96,28 @@ async fn readiness(State(probes): State<Probes>) -> Response {
     if probes.drain.is_draining() {
         return unavailable("draining\n".to_owned());
     }
-    match &*probes.guard.snapshot() {
-        Phase::Active(_) => ok(),
-        Phase::Empty => unavailable("no manifest set yet\n".to_owned()),
-        Phase::Sealed(_) => unavailable("recovery needed\n".to_owned()),
+    match (
+        &*probes.replica.guard().snapshot(),
+        probes.replica.serving(),
+    ) {
+        (_, Ok(())) => ok(),
+        (Phase::Empty, Err(_)) if probes.replica.is_alone() => {
+            unavailable("no manifest set yet\n".to_owned())
+        }
+        (Phase::Sealed(_), Err(_)) if probes.replica.is_alone() => {
+            unavailable("recovery needed\n".to_owned())
+        }
+        (_, Err(why)) => unavailable(format!("{why}\n")),
     }
 }
 
 async fn metrics(State(probes): State<Probes>) -> Response {
-    let statistics = probes.collateral.statistics(probes.guard.clock().now());
-    let text = probes.metrics.render(&probes.guard.snapshot(), statistics);
+    let guard = probes.replica.guard();
+    let statistics = probes.collateral.statistics(guard.clock().now());
+    let status = probes.replica.status();
+    let text = probes
+        .metrics
+        .render(&guard.snapshot(), &status, statistics);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }
 

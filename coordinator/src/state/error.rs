@@ -1,5 +1,9 @@
+use crate::{cluster::LogStoreError, replica::peers::OwnerFailure};
+use contrast_clock::EntropyError;
 use contrast_manifest::ManifestError;
 use contrast_pki::{CertificateError, DeriveError, KeyError, SeedError, shares::SharesError};
+
+use std::time::Duration;
 
 use super::{ApprovalError, HistoryError, PoliciesError, StoreError, TransitionHash};
 
@@ -19,6 +23,73 @@ pub enum StateError {
     /// Recovery of a Coordinator that serves.
     #[error("this Coordinator serves already; there is nothing to recover")]
     AlreadyRecovered,
+    /// Recovery while others live.
+    #[error(
+        "replica {place} lives and remembers this deployment ({standing}); recover at that replica, or let it admit this one. \
+         If it is to be given up, end it first, or use `--force`"
+    )]
+    SurvivorAnswers {
+        /// The replica that answered.
+        place: String,
+        /// What it says about itself.
+        standing: String,
+    },
+    /// A survivor knows more than the replica that was asked to recover.
+    #[error(
+        "replica {place} has transitions that this replica lacks (its latest is {head}); recover at that replica"
+    )]
+    SurvivorKnowsMore {
+        /// The replica that answered.
+        place: String,
+        /// Its latest transition.
+        head: TransitionHash,
+    },
+    /// Two replicas are asked to begin at the same time.
+    #[error(
+        "replica {place} is being set up or recovered at this moment; try again, this replica will then join it"
+    )]
+    BeginsElsewhere {
+        /// The other replica.
+        place: String,
+    },
+    /// Restarted, and not in the cluster again.
+    #[error("this replica restarted and is not admitted yet: {reason}")]
+    NotAdmitted {
+        /// Why.
+        reason: String,
+    },
+    /// Seed and history are there, something else is missing.
+    #[error("this replica cannot serve: {0}")]
+    Held(String),
+    /// No majority.
+    #[error("no quorum: {0}; try again when more replicas are connected")]
+    NoQuorum(String),
+    /// The last confirmation is too old.
+    #[error(
+        "this replica could not confirm its state with a quorum for {}, which is more than the bound of {} s: it may be cut off \
+         from the other replicas and have a superseded manifest; ask another replica, or try again",
+        ago.map_or_else(|| "its whole life".to_owned(), |ago| format!("{} s", ago.as_secs())), bound.as_secs()
+    )]
+    Unconfirmed {
+        /// Age of the last confirmation.
+        ago: Option<Duration>,
+        /// The bound.
+        bound: Duration,
+    },
+    /// Whether the change took effect is unknown.
+    #[error(
+        "whether the manifest was set is unknown: {0}; repeat the same request, it takes effect at most once"
+    )]
+    Undecided(String),
+    /// Another replica refused.
+    #[error("{}", .0.message)]
+    Forwarded(OwnerFailure),
+    /// The Raft store.
+    #[error(transparent)]
+    Log(#[from] LogStoreError),
+    /// Raft stopped.
+    #[error("replication stopped: {0}; this replica ends and starts anew")]
+    Stopped(String),
     /// The update is for an older state.
     #[error(
         "the update follows transition {found}, but the latest is {latest}; somebody else changed the manifest: look at \
@@ -71,6 +142,9 @@ pub enum KeysError {
     /// Seed or salt.
     #[error(transparent)]
     Seed(#[from] SeedError),
+    /// Identities.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
     /// Derivation.
     #[error(transparent)]
     Derive(#[from] DeriveError),

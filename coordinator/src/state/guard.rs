@@ -1,25 +1,23 @@
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use contrast_attestation::PolicyHash;
 use contrast_clock::{Entropy, WallClock};
-use contrast_manifest::{Manifest, ManifestHash};
-use contrast_pki::{
-    Derivation, MeshCa, RootCa, Salt, Seed,
-    shares::{SeedShareOwnerKey, SharesError, encrypt_seed},
-};
-use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
-    task::spawn_blocking,
-};
 
 use super::{
-    Active, Approval, Commit, Founding, History, Keys, Link, Medium, Phase, RecoveryRequest,
-    Sealed, StateError, Store, Transition, TransitionHash,
-    recovery::{self, Unsealed},
-    update,
+    Active, Approval, Deployment, History, Keys, Medium, Phase, Sealed, StateError, Store,
+    StoreError, TransitionHash, deployment::Keyring, phase::Held,
 };
+use crate::{
+    cluster::{Sink, View},
+    replica::{message::MeshCaKey, peers::Trusted},
+};
+
+/// Bytes that must be free beside a change, for votes, members and snapshots.
+const ROOM_LEFT: u64 = 8 << 20;
 
 /// A point in the course of a change. Tests end the process there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,15 +71,29 @@ pub struct UpdateRequest {
     pub approvals: Vec<Approval>,
 }
 
-/// The state and its only writer.
+/// What this replica knows, and the only place where that changes.
+///
+/// It changes nothing by itself: it follows what the replicas agreed on ([`Sink`]), and turns it into a [`Phase`] as far as the
+/// secrets that this replica has allow.
 #[derive(Debug)]
 pub struct Guard {
     phase: ArcSwap<Phase>,
-    /// Whoever holds the store may change the phase.
-    writer: Arc<Mutex<Store>>,
+    trusted: ArcSwapOption<Trusted>,
+    writer: Mutex<Writer>,
     clock: Arc<dyn WallClock>,
     entropy: Arc<dyn Entropy>,
     observer: Observer,
+}
+
+/// Whoever holds it may change the phase.
+#[derive(Debug)]
+struct Writer {
+    store: Store,
+    /// The history file lacks what was applied: tried again with the next change and by [`Guard::catch_up`].
+    behind: Option<Arc<History>>,
+    deployment: Option<Arc<Deployment>>,
+    keys: Option<Arc<Keys>>,
+    ring: Keyring,
 }
 
 impl Guard {
@@ -106,10 +118,16 @@ impl Guard {
                 }))
             }
         };
-        let writer = Arc::new(Mutex::new(store));
         Ok(Arc::new(Self {
             phase: ArcSwap::from_pointee(phase),
-            writer,
+            trusted: ArcSwapOption::empty(),
+            writer: Mutex::new(Writer {
+                store,
+                behind: None,
+                deployment: None,
+                keys: None,
+                ring: Keyring::default(),
+            }),
             clock,
             entropy,
             observer,
@@ -121,30 +139,14 @@ impl Guard {
         self.phase.load_full()
     }
 
-    /// Sets the first manifest or replaces the active one. Repeating a request that took effect changes nothing.
-    ///
-    /// Once started, the change runs to its end, even when the caller goes away.
-    ///
-    /// # Errors
-    /// As [`StateError`] says; the state is then unchanged.
-    pub async fn set_manifest(
-        self: &Arc<Self>,
-        request: UpdateRequest,
-    ) -> Result<Arc<Active>, StateError> {
-        self.change(move |guard, store| guard.set_blocking(store, request))
-            .await
+    /// The manifest by which other replicas are judged; `None` while there is none.
+    pub fn trusted(&self) -> Option<Arc<Trusted>> {
+        self.trusted.load_full()
     }
 
-    /// Brings a sealed state back to life under a new mesh CA.
-    ///
-    /// # Errors
-    /// As [`StateError`] says; the state is then unchanged.
-    pub async fn recover(
-        self: &Arc<Self>,
-        request: RecoveryRequest,
-    ) -> Result<Arc<Active>, StateError> {
-        self.change(move |guard, store| guard.recover_blocking(store, &request))
-            .await
+    /// The seed and what follows from it, once this replica has it.
+    pub fn deployment(&self) -> Option<Arc<Deployment>> {
+        self.writer().deployment.clone()
     }
 
     pub(crate) fn observer(&self) -> &Observer {
@@ -159,233 +161,230 @@ impl Guard {
         &*self.entropy
     }
 
-    /// Runs `change` on a thread that may block. The lock travels with it: a caller who is cancelled does not let a second
-    /// writer in.
-    async fn change<F>(self: &Arc<Self>, change: F) -> Result<Arc<Active>, StateError>
-    where
-        F: FnOnce(&Self, &mut Store) -> Result<Arc<Active>, StateError> + Send + 'static,
-    {
-        let mut store: OwnedMutexGuard<Store> = Arc::clone(&self.writer).lock_owned().await;
-        let guard = Arc::clone(self);
-        spawn_blocking(move || change(&guard, &mut store))
-            .await
-            .map_err(|_| StateError::Panicked)?
+    /// Takes over a deployment's secrets, and whom to believe until the history says so itself.
+    pub(crate) fn adopt(&self, deployment: Arc<Deployment>, trusted: Option<Arc<Trusted>>) {
+        let mut writer = self.writer();
+        writer.deployment = Some(deployment);
+        writer.keys = None;
+        if let Some(trusted) = trusted {
+            self.trusted.store(Some(trusted));
+        }
     }
 
-    fn set_blocking(
+    /// Gives up secrets that turned out to be of no use, before any history came with them.
+    pub(crate) fn forget(&self) {
+        let mut writer = self.writer();
+        if !matches!(&**self.phase.load(), Phase::Active(_) | Phase::Held(_)) {
+            writer.behind = None;
+            writer.deployment = None;
+            writer.keys = None;
+            writer.ring = Keyring::default();
+            self.trusted.store(None);
+        }
+    }
+
+    /// Keeps a mesh CA key, and serves if it is the one that was missing.
+    ///
+    /// # Errors
+    /// When it is no key.
+    pub(crate) fn add_key(&self, key: MeshCaKey) -> Result<(), StateError> {
+        let mut writer = self.writer();
+        let phase = self.snapshot();
+        let needed = phase
+            .history()
+            .map(|history| &history.head().transition.mesh_ca_public_key);
+        let added = writer.ring.add(key, needed.map(AsRef::as_ref));
+        added.map_err(StateError::Keys)?;
+        if let Phase::Held(held) = &*phase {
+            self.refresh(&mut writer, &held.history);
+        }
+        Ok(())
+    }
+
+    /// The key with the given public key (SubjectPublicKeyInfo DER).
+    pub(crate) fn key(&self, public: &[u8]) -> Option<MeshCaKey> {
+        self.writer().ring.get(public).cloned()
+    }
+
+    /// All mesh CA keys that this replica has.
+    pub(crate) fn all_keys(&self) -> Vec<MeshCaKey> {
+        self.writer().ring.all()
+    }
+
+    /// Writes what the history file lacks since an earlier attempt failed.
+    ///
+    /// # Errors
+    /// When it fails again.
+    pub(crate) fn catch_up(&self) -> Result<(), StateError> {
+        let mut writer = self.writer();
+        match writer.behind.take() {
+            None => Ok(()),
+            Some(history) => {
+                self.write(&mut writer, &history)?;
+                self.refresh(&mut writer, &history);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a history to the disk that is not served: what a log had beyond the history file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn keep(&self, history: &Arc<History>) -> Result<(), StateError> {
+        self.write(&mut self.writer(), history)
+    }
+
+    /// Refuses a change for which the disk has no room: once it is proposed, a full disk would end this replica.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`].
+    pub(crate) fn check_room(&self, request: &UpdateRequest) -> Result<(), StateError> {
+        let policies: usize = request.policies.iter().map(Bytes::len).sum();
+        let size = u64::try_from(request.manifest.len() + policies).unwrap_or(u64::MAX);
+        // Once in the log, once in the history, and pages that are replaced, not overwritten.
+        let needed = size.saturating_mul(4).saturating_add(ROOM_LEFT);
+        match self.writer().store.free_bytes() {
+            Some(free) if free < needed => Err(StoreError::NoRoom { free, needed }.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A panic inside leaves every field as it was before or after an assignment.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, writer: &mut Writer, history: &Arc<History>) -> Result<(), StateError> {
+        match writer.store.follow(history, &self.observer) {
+            Ok(_) => {
+                writer.behind = None;
+                Ok(())
+            }
+            Err(error) => {
+                writer.behind = Some(Arc::clone(history));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Turns `history` into the phase that the secrets at hand allow.
+    fn refresh(&self, writer: &mut Writer, history: &Arc<History>) {
+        let Some(deployment) = writer.deployment.clone() else {
+            return;
+        };
+        let current = self.snapshot();
+        if matches!(&*current, Phase::Active(active) if active.transition() == history.head().hash)
+        {
+            return;
+        }
+        let phase = match self.activate(writer, &deployment, history, &current) {
+            Ok(active) => Phase::Active(Arc::new(active)),
+            Err(why) => {
+                tracing::warn!(transition = %history.head().hash, "this replica cannot serve: {why}");
+                Phase::Held(Arc::new(Held {
+                    history: Arc::clone(history),
+                    why,
+                }))
+            }
+        };
+        self.phase.store(Arc::new(phase));
+    }
+
+    fn activate(
         &self,
-        store: &mut Store,
-        request: UpdateRequest,
-    ) -> Result<Arc<Active>, StateError> {
-        match &*self.snapshot() {
-            Phase::Empty if request.base == TransitionHash::NONE => self.found(store, request),
-            Phase::Empty => Err(StateError::StaleBase {
-                latest: TransitionHash::NONE,
-                found: request.base,
+        writer: &mut Writer,
+        deployment: &Arc<Deployment>,
+        history: &Arc<History>,
+        current: &Phase,
+    ) -> Result<Active, Unserved> {
+        let now = self.clock.now();
+        let manifest = history.latest_manifest().map_err(Unserved::Manifest)?;
+        let verifier = match self.trusted() {
+            Some(trusted) => manifest.verifier().with_chains_of(&trusted.verifier),
+            None => manifest.verifier(),
+        };
+        let trusted = Arc::new(Trusted::of(&manifest, verifier));
+        self.trusted.store(Some(Arc::clone(&trusted)));
+        let keys = match &writer.keys {
+            Some(keys) if keys.root.certificate_der() == history.root_certificate() => {
+                Arc::clone(keys)
+            }
+            _ => Arc::new(Keys {
+                root: deployment.root_of(history, now).map_err(Unserved::other)?,
+                deployment: Arc::clone(deployment),
             }),
-            Phase::Sealed(_) => Err(StateError::RecoveryNeeded),
-            Phase::Active(active) => match took_effect(active, &request) {
-                true => Ok(Arc::clone(active)),
-                false => self.replace(store, active, request),
-            },
-        }
-    }
-
-    /// The first manifest: draws the seed.
-    fn found(&self, store: &mut Store, request: UpdateRequest) -> Result<Arc<Active>, StateError> {
-        let manifest = Manifest::parse(&request.manifest).map_err(StateError::Manifest)?;
-        let policies = update::check_policies(&manifest, request.policies)?;
-        let now = self.clock.now();
-        let seed = Seed::generate(self.entropy())?;
-        let salt = Salt::generate(self.entropy())?;
-        let owners = manifest
-            .seedshare_owners()
-            .iter()
-            .map(|key| SeedShareOwnerKey::from_pkcs1_der(key))
-            .collect::<Result<Vec<_>, SharesError>>()?;
-        let seed_shares = encrypt_seed(&seed, &salt, &owners, manifest.seedshare_threshold())?;
-        let derivation = Derivation::new(&seed, &salt);
-        let keys = Arc::new(Keys {
-            transition_key: derivation.transition_signing_key()?,
-            root: RootCa::new(derivation.root_ca_key()?, now)?,
-            derivation,
-        });
-        let mesh_ca = MeshCa::generate(self.entropy(), &keys.root, now)?;
-        let link = sign(&manifest, TransitionHash::NONE, &mesh_ca, &keys)?;
-        let shares_json = seed_shares.to_json()?;
-        let root_certificate = keys.root.certificate_der();
-        let founding = Founding {
-            seed_shares: &shares_json,
-            root_certificate,
         };
-        self.commit(store, &link, &manifest, &policies, Some(founding))?;
-        let first = link.transition;
-        let history = History::found(
-            first,
-            manifest.bytes(),
-            policies,
-            seed_shares,
-            root_certificate,
-        );
-        let verifier = manifest.verifier();
-        Ok(self.activate(Active {
-            history: Arc::new(history),
+        writer.keys = Some(Arc::clone(&keys));
+        let public = &history.head().transition.mesh_ca_public_key;
+        let mesh_ca = match writer.ring.mesh_ca(public, &keys.root, now) {
+            None => return Err(Unserved::MissingKey(public.clone())),
+            Some(mesh_ca) => mesh_ca.map_err(|error| Unserved::other(error.into()))?,
+        };
+        let active = Active {
+            history: Arc::clone(history),
             manifest,
-            verifier,
+            trusted,
             keys,
             mesh_ca,
-        }))
-    }
-
-    /// A later manifest: needs the owners of the active one.
-    fn replace(
-        &self,
-        store: &mut Store,
-        active: &Active,
-        request: UpdateRequest,
-    ) -> Result<Arc<Active>, StateError> {
-        let UpdateRequest {
-            manifest,
-            policies,
-            base,
-            approvals,
-        } = request;
-        let latest = active.transition();
-        if base != latest {
-            return Err(StateError::StaleBase {
-                latest,
-                found: base,
-            });
-        }
-        update::check_approvals(
-            active.manifest(),
-            ManifestHash::of(&manifest),
-            base,
-            &approvals,
-        )?;
-        let manifest = Manifest::parse(&manifest).map_err(StateError::Manifest)?;
-        if !update::same_seed_share_owners(active.manifest(), &manifest) {
-            return Err(StateError::SeedShareOwnersChanged);
-        }
-        let policies = update::check_policies(&manifest, policies)?;
-        let keys = Arc::clone(&active.keys);
-        let mesh_ca = MeshCa::generate(self.entropy(), &keys.root, self.clock.now())?;
-        let link = sign(&manifest, latest, &mesh_ca, &keys)?;
-        self.commit(store, &link, &manifest, &policies, None)?;
-        let history = Arc::new(active.history.extended(
-            link.transition,
-            manifest.bytes(),
-            &policies,
-        ));
-        let verifier = manifest.verifier().with_chains_of(&active.verifier);
-        Ok(self.activate(Active {
-            history,
-            manifest,
-            verifier,
-            keys,
-            mesh_ca,
-        }))
-    }
-
-    fn recover_blocking(
-        &self,
-        store: &mut Store,
-        request: &RecoveryRequest,
-    ) -> Result<Arc<Active>, StateError> {
-        let snapshot = self.snapshot();
-        let sealed = match &*snapshot {
-            Phase::Empty => return Err(StateError::NothingToRecover),
-            Phase::Active(_) => return Err(StateError::AlreadyRecovered),
-            Phase::Sealed(sealed) => sealed,
+            since: now,
         };
-        let now = self.clock.now();
-        let Unsealed {
-            keys,
-            root_replaced,
-        } = recovery::unseal(sealed, request, now)?;
-        let mesh_ca = MeshCa::generate(self.entropy(), &keys.root, now)?;
-        let manifest = sealed.manifest.clone();
-        let link = sign(&manifest, sealed.history.head().hash, &mesh_ca, &keys)?;
-        let shares_json = sealed.history.seed_shares().to_json()?;
-        let root_certificate = keys.root.certificate_der();
-        let founding = root_replaced.then_some(Founding {
-            seed_shares: &shares_json,
-            root_certificate,
-        });
-        let policies = BTreeMap::new();
-        self.commit(store, &link, &manifest, &policies, founding)?;
-        let history = Arc::new(sealed.history.extended(
-            link.transition,
-            manifest.bytes(),
-            &policies,
-        ));
-        let verifier = manifest.verifier();
-        Ok(self.activate(Active {
-            history,
-            manifest,
-            verifier,
-            keys,
-            mesh_ca,
-        }))
+        announce(&active, current);
+        Ok(active)
     }
+}
 
-    fn commit(
-        &self,
-        store: &mut Store,
-        link: &Link,
-        manifest: &Manifest,
-        policies: &BTreeMap<PolicyHash, Bytes>,
-        founding: Option<Founding<'_>>,
-    ) -> Result<(), StateError> {
-        let commit = Commit {
-            link,
-            manifest,
-            policies,
-            founding,
-        };
-        Ok(store.append(&commit, &self.observer)?)
-    }
-
-    fn activate(&self, active: Active) -> Arc<Active> {
-        let active = Arc::new(active);
-        tracing::info!(
+fn announce(active: &Active, before: &Phase) {
+    tracing::info!(
+        manifest = %active.manifest().hash(),
+        transition = %active.transition(),
+        generation = active.history().generation(),
+        before = before.name(),
+        "manifest is active"
+    );
+    if active.manifest().accepts_insecure_evidence() {
+        tracing::warn!(
             manifest = %active.manifest().hash(),
-            transition = %active.transition(),
-            generation = active.history().generation(),
-            "manifest is active"
+            "INSECURE: the active manifest accepts evidence of a software TEE; whoever holds its root key can \
+             impersonate every workload. Do not use it for anything that matters"
         );
-        if active.manifest().accepts_insecure_evidence() {
-            tracing::warn!(
-                manifest = %active.manifest().hash(),
-                "INSECURE: the active manifest accepts evidence of a software TEE; whoever holds its root key can \
-                 impersonate every workload. Do not use it for anything that matters"
-            );
-        }
-        self.phase
-            .store(Arc::new(Phase::Active(Arc::clone(&active))));
-        active
     }
 }
 
-/// Whether `request` is the one that made the active manifest: it follows the same transition, and nothing but recoveries
-/// came after it.
-fn took_effect(active: &Active, request: &UpdateRequest) -> bool {
-    let manifest = ManifestHash::of(&request.manifest);
-    let mut after = active
-        .history()
-        .links()
-        .map(|link| &link.transition)
-        .skip_while(|transition| transition.previous != request.base)
-        .peekable();
-    after.peek().is_some() && after.all(|transition| transition.manifest_hash == manifest)
+/// Why a replica with a seed and a history does not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unserved {
+    /// The key of the latest mesh CA is elsewhere.
+    #[error(
+        "the mesh CA key of the latest transition is not here yet; asking the other replicas for it"
+    )]
+    MissingKey(Bytes),
+    /// This version cannot work with the latest manifest.
+    #[error(transparent)]
+    Manifest(super::HistoryError),
+    /// Keys.
+    #[error("{0}")]
+    Keys(String),
 }
 
-fn sign(
-    manifest: &Manifest,
-    previous: TransitionHash,
-    mesh_ca: &MeshCa,
-    keys: &Keys,
-) -> Result<Link, StateError> {
-    let mesh_ca = mesh_ca.public_key_spki();
-    Ok(Transition::sign(manifest.hash(), previous, mesh_ca, &keys.transition_key)?.into())
+impl Unserved {
+    fn other(error: StateError) -> Self {
+        Self::Keys(error.to_string())
+    }
+}
+
+impl Sink for Guard {
+    fn applied(&self, view: &Arc<View>) -> Result<(), io::Error> {
+        let Some(history) = &view.history else {
+            return Ok(());
+        };
+        let mut writer = self.writer();
+        let written = self.write(&mut writer, history);
+        // Where there was nothing, nothing is served before it is on the disk: a founder that dies has no other copy.
+        if written.is_ok() || !matches!(&**self.phase.load(), Phase::Empty) {
+            self.refresh(&mut writer, history);
+        }
+        written.map_err(io::Error::other)
+    }
 }

@@ -1,11 +1,19 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    sync::Arc,
+    thread,
+};
 
 use bytes::Bytes;
 use contrast_attestation::PolicyHash;
 use contrast_manifest::{Manifest, ManifestError, ManifestHash};
 use contrast_pki::shares::{SeedSharesDocument, SharesError};
 
-use super::{Records, Transition, TransitionFormatError, TransitionHash};
+use super::{
+    Records, Transition, TransitionFormatError, TransitionHash,
+    runs::{List, Map},
+};
 
 /// A transition and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,14 +107,21 @@ pub enum HistoryError {
     },
 }
 
-/// A chain of transitions with everything it names; never empty.
+/// A thread costs as much as checking a fraction of a signature; fewer links than this are not worth the trouble.
+const LINKS_WORTH_A_THREAD: usize = 32;
+
+/// A chain of transitions with everything it names; never empty. Clones are cheap and share what they have in common.
 #[derive(Debug, Clone)]
 pub struct History {
-    earlier: Vec<Link>,
+    earlier: List<Link>,
     head: Link,
-    manifests: BTreeMap<ManifestHash, Bytes>,
-    policies: BTreeMap<PolicyHash, Bytes>,
-    seed_shares: SeedSharesDocument,
+    /// How many transitions come before each.
+    positions: Map<TransitionHash, usize>,
+    manifests: Map<ManifestHash, Bytes>,
+    policies: Map<PolicyHash, Bytes>,
+    /// The policies again, each with the position of a transition that came with it or after it, in the order of positions.
+    arrivals: List<(usize, PolicyHash)>,
+    seed_shares: Arc<SeedSharesDocument>,
     root_certificate: Bytes,
 }
 
@@ -120,12 +135,15 @@ impl History {
         root_certificate: &[u8],
     ) -> Self {
         let bytes = Bytes::copy_from_slice(manifest);
+        let head = Link::from(first);
         Self {
-            earlier: Vec::new(),
-            head: first.into(),
-            manifests: BTreeMap::from([(ManifestHash::of(manifest), bytes)]),
-            policies,
-            seed_shares,
+            earlier: List::default(),
+            positions: [(head.hash, 0)].into_iter().collect(),
+            head,
+            manifests: [(ManifestHash::of(manifest), bytes)].into_iter().collect(),
+            arrivals: policies.keys().map(|name| (0, *name)).collect(),
+            policies: policies.into_iter().collect(),
+            seed_shares: Arc::new(seed_shares),
             root_certificate: Bytes::copy_from_slice(root_certificate),
         }
     }
@@ -149,15 +167,17 @@ impl History {
         manifest: &[u8],
         policies: &BTreeMap<PolicyHash, Bytes>,
     ) {
+        let position = self.generation();
         let before = std::mem::replace(&mut self.head, next.into());
         self.earlier.push(before);
-        self.manifests
-            .entry(ManifestHash::of(manifest))
-            .or_insert_with(|| Bytes::copy_from_slice(manifest));
-        for (hash, document) in policies {
-            self.policies
-                .entry(*hash)
-                .or_insert_with(|| document.clone());
+        self.positions.insert_with(self.head.hash, || position);
+        self.manifests.insert_with(ManifestHash::of(manifest), || {
+            Bytes::copy_from_slice(manifest)
+        });
+        for (name, document) in policies {
+            if self.policies.insert_with(*name, || document.clone()) {
+                self.arrivals.push((position, *name));
+            }
         }
     }
 
@@ -167,7 +187,7 @@ impl History {
         seed_shares: SeedSharesDocument,
         root_certificate: Bytes,
     ) {
-        self.seed_shares = seed_shares;
+        self.seed_shares = Arc::new(seed_shares);
         self.root_certificate = root_certificate;
     }
 
@@ -177,21 +197,35 @@ impl History {
     /// When a record is missing, damaged or superfluous, or this version refuses the latest manifest.
     pub(crate) fn read(records: Records) -> Result<(Self, Manifest), HistoryError> {
         let history = Self::read_links(records)?;
-        let name = history.head.transition.manifest_hash;
-        let bytes = history.manifests.get(&name).map(AsRef::as_ref);
-        let manifest = Manifest::parse(bytes.unwrap_or_default())
+        let manifest = history.latest_manifest()?;
+        Ok((history, manifest))
+    }
+
+    /// The manifest of the latest transition.
+    ///
+    /// # Errors
+    /// When this version refuses it, or one of its policies is missing.
+    pub(crate) fn latest_manifest(&self) -> Result<Manifest, HistoryError> {
+        let name = self.head.transition.manifest_hash;
+        let manifest = Manifest::parse(&self.latest_manifest_bytes())
             .map_err(|source| HistoryError::Manifest { name, source })?;
         if let Some(name) = manifest
             .policies()
             .keys()
-            .find(|hash| !history.policies.contains_key(*hash))
+            .find(|hash| !self.policies.contains(hash))
         {
             return Err(HistoryError::Missing {
                 kind: "policy",
                 name: name.to_string(),
             });
         }
-        Ok((history, manifest))
+        Ok(manifest)
+    }
+
+    /// Exact bytes of the latest transition's manifest.
+    pub(crate) fn latest_manifest_bytes(&self) -> Bytes {
+        let latest = self.manifests.get(&self.head.transition.manifest_hash);
+        latest.cloned().unwrap_or_default()
     }
 
     /// As [`History::read`], but whether this version accepts the latest manifest is not looked at.
@@ -237,31 +271,63 @@ impl History {
         let head = chain.pop().ok_or_else(missing)?;
         let seed_shares =
             SeedSharesDocument::from_json(&seed_shares).map_err(HistoryError::SeedShares)?;
+        let last = chain.len();
+        let names = chain.iter().chain([&head]).map(|link| link.hash);
         Ok(Self {
-            earlier: chain,
+            positions: names.enumerate().map(|(at, name)| (name, at)).collect(),
+            earlier: chain.into_iter().collect(),
             head,
-            manifests,
-            policies,
-            seed_shares,
+            manifests: manifests.into_iter().collect(),
+            // Records do not say which transition a policy came with; none came after the last.
+            arrivals: policies.keys().map(|name| (last, *name)).collect(),
+            policies: policies.into_iter().collect(),
+            seed_shares: Arc::new(seed_shares),
             root_certificate,
         })
     }
 
-    /// Checks every signature under the transition key `spki` (SubjectPublicKeyInfo DER).
+    /// Checks every signature under the transition key `spki` (SubjectPublicKeyInfo DER), those of a long history on all
+    /// processors.
+    ///
+    /// Hashes alone do not do: the head's signature covers all transitions before it, but not their signatures, and whoever
+    /// gets the history from here checks each of them.
     pub(crate) fn verify(&self, spki: &[u8]) -> Result<(), HistoryError> {
-        for (index, link) in self.links().enumerate() {
-            match link.transition.verify(spki) {
-                Ok(()) => {}
-                Err(_) if index == 0 => return Err(HistoryError::WrongSeed),
-                Err(_) => return Err(HistoryError::Forged { name: link.hash }),
-            }
+        let links: Vec<&Link> = self.links().collect();
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let share = links.len().div_ceil(processors).max(LINKS_WORTH_A_THREAD);
+        let first_wrong = |links: &[&Link]| {
+            let is_wrong = |link: &&&Link| link.transition.verify(spki).is_err();
+            links.iter().find(is_wrong).map(|link| link.hash)
+        };
+        let mut shares = links.chunks(share);
+        let own = shares.next().unwrap_or_default();
+        let wrong = thread::scope(|scope| {
+            let begun: Vec<_> = shares
+                .map(|links| {
+                    let thread = thread::Builder::new().name("verify-history".to_owned());
+                    let thread = thread.spawn_scoped(scope, move || first_wrong(links));
+                    (links, thread.ok())
+                })
+                .collect();
+            begun
+                .into_iter()
+                .fold(first_wrong(own), |wrong, (links, thread)| {
+                    let found = thread.and_then(|thread| thread.join().ok());
+                    // Work that no thread finished is not done.
+                    let found = found.unwrap_or_else(|| first_wrong(links));
+                    wrong.or(found)
+                })
+        });
+        match wrong {
+            None => Ok(()),
+            Some(name) if self.position(name) == Some(0) => Err(HistoryError::WrongSeed),
+            Some(name) => Err(HistoryError::Forged { name }),
         }
-        Ok(())
     }
 
     /// Refuses a history that lacks a transition which the caller has seen before.
     pub(crate) fn check_contains(&self, known: TransitionHash) -> Result<(), HistoryError> {
-        match self.links().any(|link| link.hash == known) {
+        match self.positions.contains(&known) {
             true => Ok(()),
             false => Err(HistoryError::RolledBack {
                 known,
@@ -270,8 +336,33 @@ impl History {
         }
     }
 
+    /// How many transitions come before the one of that name; `None` when it is not in the history.
+    pub(crate) fn position(&self, name: TransitionHash) -> Option<usize> {
+        self.positions.get(&name).copied()
+    }
+
+    /// The transitions that follow the first `count`, oldest first.
+    pub(crate) fn links_from(&self, count: usize) -> Vec<&Link> {
+        let wanted = self.generation().saturating_sub(count);
+        let mut links: Vec<&Link> = self.links().rev().take(wanted).collect();
+        links.reverse();
+        links
+    }
+
+    /// The bytes of a manifest that a transition of this history names.
+    pub(crate) fn manifest(&self, name: ManifestHash) -> Option<&Bytes> {
+        self.manifests.get(&name)
+    }
+
+    /// At least the policies that the first `count` transitions do not have, in no particular order.
+    pub(crate) fn policies_from(&self, count: usize) -> impl Iterator<Item = (PolicyHash, &Bytes)> {
+        let late = self.arrivals.iter().rev();
+        let late = late.take_while(move |(position, _)| *position >= count);
+        late.filter_map(|(_, name)| self.policies.get(name).map(|document| (*name, document)))
+    }
+
     /// All transitions, oldest first.
-    pub fn links(&self) -> impl Iterator<Item = &Link> {
+    pub fn links(&self) -> impl DoubleEndedIterator<Item = &Link> {
         self.earlier.iter().chain([&self.head])
     }
 
@@ -297,7 +388,8 @@ impl History {
 
     /// Every distinct policy document, in the order of hashes.
     pub fn policies(&self) -> Vec<Bytes> {
-        self.policies.values().cloned().collect()
+        let sorted = self.policies.sorted().into_iter();
+        sorted.map(|(_, document)| document.clone()).collect()
     }
 
     /// The encrypted seed shares.

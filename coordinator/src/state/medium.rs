@@ -15,10 +15,15 @@ use super::{History, StoreError, store};
 
 const FILE: &str = "history.redb";
 const NEW_FILE: &str = "history.redb.new";
+const SET_ASIDE_FILE: &str = "history.set-aside.redb";
+const NEW_SET_ASIDE_FILE: &str = "history.set-aside.redb.new";
 const LOCK_FILE: &str = "lock";
 
 /// Memory for redb's page cache, in bytes. A history is read once and then kept in memory.
 const CACHE_BYTES: usize = 8 << 20;
+
+/// Fills a new database, whose tables exist.
+pub type Fill<'a> = dyn Fn(&Database) -> Result<(), StoreError> + 'a;
 
 /// Where a store's database is.
 pub trait Medium: fmt::Debug + Send {
@@ -27,6 +32,17 @@ pub trait Medium: fmt::Debug + Send {
     /// # Errors
     /// When it is damaged or cannot be opened; the medium is then unchanged.
     fn open(&self) -> Result<Database, StoreError>;
+
+    /// Puts a new database, which `fill` fills, in the place of the one that is there, and keeps a copy of that one aside; a copy
+    /// from an earlier time is overwritten. Nobody may have the database open. After a failure, or when the process ends in
+    /// between, [`Medium::open`] finds either the old database or the new one, whole, and never an empty one.
+    ///
+    /// # Errors
+    /// When the new database cannot be made, or the old one cannot be kept.
+    fn set_aside(&self, fill: &Fill<'_>) -> Result<Database, StoreError>;
+
+    /// How many bytes can still be written; `None` when that is unknown.
+    fn free_bytes(&self) -> Option<u64>;
 }
 
 /// A directory that one Coordinator owns; the database is its file `history.redb`.
@@ -68,24 +84,16 @@ impl Directory {
 
     /// Makes the file under another name and renames it when it is complete, so that a file with the final name was
     /// complete once: if it is empty or short, it was damaged later.
-    fn create(&self, path: &Path) -> Result<(), StoreError> {
+    fn create(&self, path: &Path, fill: &Fill<'_>) -> Result<(), StoreError> {
         let new = self.path.join(NEW_FILE);
-        match fs::remove_file(&new) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &new)(source));
-            }
-            _ => {}
-        }
+        remove(&new)?;
         let database = builder().create(&new).map_err(StoreError::from_redb)?;
         store::initialise(&database)?;
+        fill(&database)?;
         database.close().map_err(StoreError::from_redb)?;
-        File::open(&new)
-            .and_then(|file| file.sync_all())
-            .map_err(io_error("sync", &new))?;
+        sync(&new)?;
         fs::rename(&new, path).map_err(io_error("create", path))?;
-        File::open(&self.path)
-            .and_then(|file| file.sync_all())
-            .map_err(io_error("sync", &self.path))
+        sync(&self.path)
     }
 }
 
@@ -94,11 +102,45 @@ impl Medium for Directory {
         let path = self.path.join(FILE);
         match fs::exists(&path) {
             Ok(true) => inspect(&path)?,
-            Ok(false) => self.create(&path)?,
+            Ok(false) => self.create(&path, &|_| Ok(()))?,
             Err(source) => return Err(io_error("look for", &path)(source)),
         }
         builder().open(&path).map_err(StoreError::from_redb)
     }
+
+    /// The old file is kept as `history.set-aside.redb`.
+    fn set_aside(&self, fill: &Fill<'_>) -> Result<Database, StoreError> {
+        let path = self.path.join(FILE);
+        let kept = self.path.join(SET_ASIDE_FILE);
+        let new_kept = self.path.join(NEW_SET_ASIDE_FILE);
+        // A copy, so that there is a store under the usual name at every moment.
+        fs::copy(&path, &new_kept).map_err(io_error("copy", &path))?;
+        sync(&new_kept)?;
+        fs::rename(&new_kept, &kept).map_err(io_error("create", &kept))?;
+        sync(&self.path)?;
+        self.create(&path, fill)?;
+        builder().open(&path).map_err(StoreError::from_redb)
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let file_system = rustix::fs::statvfs(&self.path).ok()?;
+        file_system.f_bavail.checked_mul(file_system.f_frsize)
+    }
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(source))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn sync(path: &Path) -> Result<(), StoreError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(io_error("sync", path))
 }
 
 pub(crate) fn builder() -> Builder {

@@ -7,12 +7,15 @@
 //!   [`Phase::Active`], because checking them takes the seed.
 //! - Nothing secret goes to the [`Store`].
 
+mod deployment;
 mod error;
 mod guard;
 mod history;
 mod medium;
 mod phase;
-mod recovery;
+pub(crate) mod proposal;
+pub(crate) mod recovery;
+mod runs;
 mod store;
 mod transition;
 mod update;
@@ -20,14 +23,15 @@ mod update;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use deployment::Deployment;
 pub use error::{KeysError, StateError};
-pub use guard::{Guard, Observer, Step, UpdateRequest};
+pub use guard::{Guard, Observer, Step, Unserved, UpdateRequest};
 pub use history::{History, HistoryError, Link};
 pub(crate) use medium::{CopyOnWrite, builder};
-pub use medium::{Directory, Medium};
-pub use phase::{Active, Keys, Phase, Sealed};
+pub use medium::{Directory, Fill, Medium};
+pub use phase::{Active, Held, Keys, Phase, Sealed};
 pub use recovery::RecoveryRequest;
-pub use store::{Commit, Founding, Records, Store, StoreError, initialise};
+pub use store::{Followed, Records, Store, StoreError, initialise};
 pub use transition::{Transition, TransitionFormatError, TransitionHash};
 pub(crate) use update::named;
 pub use update::{Approval, ApprovalError, PoliciesError};

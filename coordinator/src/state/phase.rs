@@ -1,18 +1,21 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use contrast_attestation::Verifier;
 use contrast_manifest::Manifest;
-use contrast_pki::{Derivation, MeshCa, RootCa, SigningKey};
+use contrast_pki::{Derivation, MeshCa, RootCa};
 
-use super::{History, StateError, TransitionHash};
+use super::{Deployment, History, StateError, TransitionHash, guard::Unserved};
+use crate::replica::peers::Trusted;
 
 /// What the Coordinator knows. Each phase holds exactly the data that exists in it.
 #[derive(Debug, Clone)]
 pub enum Phase {
     /// No manifest was ever set.
     Empty,
-    /// There is a history on disk, but the seed is not in memory: waits for recovery.
+    /// There is a history on disk, but the seed is not in memory: waits for other replicas or for recovery.
     Sealed(Arc<Sealed>),
+    /// Seed and history are there, but something else is missing.
+    Held(Arc<Held>),
     /// Serves.
     Active(Arc<Active>),
 }
@@ -21,20 +24,32 @@ impl Phase {
     /// The active state.
     ///
     /// # Errors
-    /// [`StateError::NoManifest`] or [`StateError::RecoveryNeeded`].
+    /// [`StateError::NoManifest`], [`StateError::RecoveryNeeded`] or [`StateError::Held`].
     pub fn active(&self) -> Result<&Arc<Active>, StateError> {
         match self {
             Self::Empty => Err(StateError::NoManifest),
             Self::Sealed(_) => Err(StateError::RecoveryNeeded),
+            Self::Held(held) => Err(StateError::Held(held.why.to_string())),
             Self::Active(active) => Ok(active),
         }
     }
 
-    /// Name of the phase: `empty`, `sealed` or `active`.
+    /// The history, whether its signatures were checked or not.
+    pub fn history(&self) -> Option<&Arc<History>> {
+        match self {
+            Self::Empty => None,
+            Self::Sealed(sealed) => Some(&sealed.history),
+            Self::Held(held) => Some(&held.history),
+            Self::Active(active) => Some(&active.history),
+        }
+    }
+
+    /// Name of the phase: `empty`, `sealed`, `held` or `active`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Empty => "empty",
             Self::Sealed(_) => "sealed",
+            Self::Held(_) => "held",
             Self::Active(_) => "active",
         }
     }
@@ -54,13 +69,21 @@ impl Sealed {
     }
 }
 
+/// A history whose signatures are right, and that cannot be served.
+#[derive(Debug)]
+pub struct Held {
+    pub(crate) history: Arc<History>,
+    pub(crate) why: Unserved,
+}
+
 /// Everything it takes to serve.
 pub struct Active {
     pub(crate) history: Arc<History>,
     pub(crate) manifest: Manifest,
-    pub(crate) verifier: Verifier,
+    pub(crate) trusted: Arc<Trusted>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) mesh_ca: MeshCa,
+    pub(crate) since: SystemTime,
 }
 
 impl Active {
@@ -76,7 +99,7 @@ impl Active {
 
     /// Verifier for evidence of any pod of the active manifest.
     pub fn verifier(&self) -> &Verifier {
-        &self.verifier
+        &self.trusted.verifier
     }
 
     /// What follows from the seed.
@@ -93,6 +116,11 @@ impl Active {
     pub fn transition(&self) -> TransitionHash {
         self.history.head().hash
     }
+
+    /// When it became active on this replica.
+    pub fn since(&self) -> SystemTime {
+        self.since
+    }
 }
 
 impl fmt::Debug for Active {
@@ -104,17 +132,21 @@ impl fmt::Debug for Active {
     }
 }
 
-/// What follows from the seed and lives as long as the deployment.
+/// What follows from the seed, with the root CA's certificate.
 pub struct Keys {
-    pub(crate) derivation: Derivation,
-    pub(crate) transition_key: SigningKey,
+    pub(crate) deployment: Arc<Deployment>,
     pub(crate) root: RootCa,
 }
 
 impl Keys {
+    /// The seed and what follows from it alone.
+    pub(crate) fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
     /// Derivations of workload secrets.
     pub fn derivation(&self) -> &Derivation {
-        &self.derivation
+        self.deployment.derivation()
     }
 
     /// The root CA.

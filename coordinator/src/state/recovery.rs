@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use contrast_pki::{Derivation, RootCa, Salt, Seed};
+use contrast_pki::{Salt, Seed};
 
-use super::{Keys, Sealed, StateError, TransitionHash};
+use super::{Deployment, History, StateError, TransitionHash};
 
 /// What a seed share owner hands in.
 pub struct RecoveryRequest {
@@ -14,56 +14,33 @@ pub struct RecoveryRequest {
     pub salt: Salt,
     /// Latest transition that the owner has seen, if any.
     pub known: Option<TransitionHash>,
+    /// Recover although other replicas answer that know this deployment.
+    pub force: bool,
 }
 
 impl std::fmt::Debug for RecoveryRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RecoveryRequest")
             .field("known", &self.known)
+            .field("force", &self.force)
             .finish_non_exhaustive()
     }
 }
 
-/// Keys of a deployment whose history they opened, and whether the stored root certificate had to be replaced.
-#[derive(Debug)]
-pub(crate) struct Unsealed {
-    pub(crate) keys: Arc<Keys>,
-    pub(crate) root_replaced: bool,
-}
-
-/// Checks that the seed opens the history, that the history is whole, and that it is not older than what the owner has seen.
+/// Checks that the seed opens the history, and that the history is whole.
 pub(crate) fn unseal(
-    sealed: &Sealed,
+    history: &History,
     request: &RecoveryRequest,
-    now: std::time::SystemTime,
-) -> Result<Unsealed, StateError> {
-    let derivation = Derivation::new(&request.seed, &request.salt);
-    let transition_key = derivation.transition_signing_key()?;
-    sealed.history.verify(transition_key.public_key_spki())?;
-    if let Some(known) = request.known {
-        sealed.history.check_contains(known)?;
-    }
-    if sealed.history.seed_shares().salt != request.salt.as_bytes() {
+) -> Result<Arc<Deployment>, StateError> {
+    let seed = Arc::new(request.seed.clone());
+    let deployment = Deployment::new(seed, Arc::new(request.salt.clone()));
+    let deployment = deployment.map_err(StateError::Keys)?;
+    history.verify(deployment.transition_key().public_key_spki())?;
+    if history.seed_shares().salt != request.salt.as_bytes() {
         tracing::warn!(
             "the salt on disk is not the one that opened the history; the stored seed shares were tampered with, \
              keep your own seed-shares.json"
         );
     }
-    let stored = sealed.history.root_certificate().to_vec();
-    let (root, root_replaced) = match RootCa::resume(derivation.root_ca_key()?, stored, now) {
-        Ok(root) => (root, false),
-        Err(error) => {
-            // The key is what counts: it follows from the seed. Refusing to serve would only help whoever damaged the disk.
-            tracing::warn!(%error, "the stored root certificate is unusable; made a new one with the same key");
-            (RootCa::new(derivation.root_ca_key()?, now)?, true)
-        }
-    };
-    Ok(Unsealed {
-        keys: Arc::new(Keys {
-            derivation,
-            transition_key,
-            root,
-        }),
-        root_replaced,
-    })
+    Ok(Arc::new(deployment))
 }

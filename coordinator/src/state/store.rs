@@ -1,13 +1,20 @@
-use std::{collections::BTreeMap, fmt, io, path::PathBuf};
+mod plan;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::PathBuf,
+};
 
 use bytes::Bytes;
 use contrast_attestation::PolicyHash;
-use contrast_manifest::{Manifest, ManifestHash};
+use contrast_manifest::ManifestHash;
+use plan::{Extend, Plan};
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
-use super::{Link, Medium, Observer, Step, TransitionHash};
+use super::{History, Medium, Observer, Step, TransitionHash};
 
 const TRANSITIONS: Table = TableDefinition::new("transitions");
 const MANIFESTS: Table = TableDefinition::new("manifests");
@@ -65,19 +72,20 @@ pub enum StoreError {
         "the history could not be written because the disk is full; the manifest from before stays active"
     )]
     Full(#[source] Box<redb::Error>),
+    /// Too little space for a change.
+    #[error(
+        "the disk has {free} bytes left, the change needs {needed}; the manifest from before stays active. Make room on the \
+         Coordinator's volume"
+    )]
+    NoRoom {
+        /// Free bytes.
+        free: u64,
+        /// Bytes that must be free.
+        needed: u64,
+    },
     /// Reading or writing failed.
     #[error("the history could not be read or written; the manifest from before stays active")]
     Database(#[source] Box<redb::Error>),
-    /// Somebody else wrote to the store.
-    #[error(
-        "the store's latest transition is {found}, expected {expected}; another process wrote to it"
-    )]
-    HeadMoved {
-        /// The latest transition that this process knows.
-        expected: TransitionHash,
-        /// What the store says.
-        found: TransitionHash,
-    },
 }
 
 impl StoreError {
@@ -115,26 +123,22 @@ pub struct Records {
     pub root_certificate: Bytes,
 }
 
-/// One change of the store: one transition and what it names.
-#[derive(Debug)]
-pub struct Commit<'a> {
-    /// The new head; its `previous` must be the head of the store.
-    pub link: &'a Link,
-    /// The manifest of the transition.
-    pub manifest: &'a Manifest,
-    /// Its policies.
-    pub policies: &'a BTreeMap<PolicyHash, Bytes>,
-    /// What is written with the first transition, or again when it was damaged.
-    pub founding: Option<Founding<'a>>,
-}
-
-/// What is written once, with the first transition.
-#[derive(Debug, Clone, Copy)]
-pub struct Founding<'a> {
-    /// JSON of the seed shares document.
-    pub seed_shares: &'a str,
-    /// Root CA certificate, DER.
-    pub root_certificate: &'a [u8],
+/// What [`Store::follow`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Followed {
+    /// Nothing: the store has this history already.
+    Unchanged,
+    /// The store had the beginning of the history.
+    Extended {
+        /// How many transitions it lacked; 0 when only seed shares or root certificate differed.
+        transitions: usize,
+    },
+    /// The store had a transition that is not in the history. It was set aside, and another one was made.
+    SetAside {
+        /// The latest transition of the one that was set aside.
+        head: TransitionHash,
+    },
 }
 
 /// The history on disk: a redb database with the tables `transitions`, `manifests`, `policies` (rows named by SHA-256) and
@@ -143,8 +147,8 @@ pub struct Store {
     medium: Box<dyn Medium>,
     /// `None` after a failure: redb gives up a database whose storage failed once, so it is opened anew.
     database: Option<Database>,
-    /// A transition whose commit failed. It may be on the disk all the same.
-    doubtful: Option<TransitionHash>,
+    /// Transitions of changes that failed since the last one that did not. Any of them may be on the disk all the same.
+    doubtful: BTreeSet<TransitionHash>,
 }
 
 impl Store {
@@ -159,38 +163,87 @@ impl Store {
             Self {
                 medium,
                 database: Some(database),
-                doubtful: None,
+                doubtful: BTreeSet::new(),
             },
             records,
         ))
     }
 
-    /// Appends a transition. When this returns `Ok`, it is durable.
+    /// Makes the store contain exactly `history`. When this returns `Ok`, it is durable, and all of it became so at once. The effort
+    /// depends on how much the store lacks, not on how long the history is.
+    ///
+    /// When the store has a transition that is not in `history`, it is of another deployment, or of a branch that a recovery
+    /// ended. Such a store is set aside, not overwritten, and both latest transitions are logged.
     ///
     /// # Errors
     /// When it could not be written. The next call tries with a freshly opened medium.
-    pub(crate) fn append(
+    pub fn follow(
         &mut self,
-        commit: &Commit<'_>,
+        history: &History,
         observer: &Observer,
-    ) -> Result<(), StoreError> {
-        observer.step(Step::BeforeWrite);
+    ) -> Result<Followed, StoreError> {
         let database = match self.database.take() {
             Some(database) => database,
             None => self.medium.open()?,
         };
-        match write(&database, commit, self.doubtful, observer) {
-            Ok(()) => {
-                self.database = Some(database);
-                self.doubtful = None;
+        let plan = Plan::make(&database, history, &self.doubtful)?;
+        if let Plan::Nothing = plan {
+            self.database = Some(database);
+            return Ok(Followed::Unchanged);
+        }
+        observer.step(Step::BeforeWrite);
+        let common = match &plan {
+            Plan::Extend(extend) => extend.common,
+            _ => 0,
+        };
+        match self.carry_out(plan, database, history, observer) {
+            Ok(followed) => {
+                self.doubtful.clear();
                 observer.step(Step::Committed);
-                Ok(())
+                Ok(followed)
             }
             Err(error) => {
-                self.doubtful = Some(commit.link.hash);
+                let tried = history.links_from(common).into_iter();
+                self.doubtful.extend(tried.map(|link| link.hash));
                 Err(error)
             }
         }
+    }
+
+    fn carry_out(
+        &mut self,
+        plan: Plan,
+        database: Database,
+        history: &History,
+        observer: &Observer,
+    ) -> Result<Followed, StoreError> {
+        let (database, followed) = match plan {
+            Plan::Nothing => (database, Followed::Unchanged),
+            Plan::Extend(extend) => {
+                extend.write(&database, history, observer)?;
+                let transitions = history.generation().saturating_sub(extend.common);
+                (database, Followed::Extended { transitions })
+            }
+            Plan::SetAside { head } => {
+                tracing::warn!(
+                    stored = %head,
+                    latest = %history.head().hash,
+                    "the stored history ends in a transition that is not in this deployment's history: it is of another \
+                     deployment, or of a branch that a recovery ended. It is set aside, and a new store is written"
+                );
+                // Closing writes to it.
+                drop(database);
+                let write = |new: &Database| Extend::default().write(new, history, observer);
+                (self.medium.set_aside(&write)?, Followed::SetAside { head })
+            }
+        };
+        self.database = Some(database);
+        Ok(followed)
+    }
+
+    /// How many bytes can still be written where the store is; `None` when that is unknown.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.medium.free_bytes()
     }
 }
 
@@ -264,15 +317,13 @@ pub(crate) fn read(database: &Database) -> Result<Option<Records>, StoreError> {
             ))),
         };
     };
-    let head = head.as_ref().try_into().map_err(|_| {
-        StoreError::Content(format!("the head has {} bytes, expected 32", head.len()))
-    })?;
+    let head = parse_head(&head)?;
     let required = |name: &str| {
         let missing = || StoreError::Content(format!("row `{name}` of table meta is missing"));
         row(name)?.ok_or_else(missing)
     };
     Ok(Some(Records {
-        head: TransitionHash(head),
+        head,
         transitions: transitions
             .into_iter()
             .map(|(k, v)| (TransitionHash(k), v.to_vec()))
@@ -290,6 +341,11 @@ pub(crate) fn read(database: &Database) -> Result<Option<Records>, StoreError> {
     }))
 }
 
+fn parse_head(bytes: &[u8]) -> Result<TransitionHash, StoreError> {
+    let wrong = |_| StoreError::Content(format!("the head has {} bytes, expected 32", bytes.len()));
+    bytes.try_into().map(TransitionHash).map_err(wrong)
+}
+
 /// A table that is missing or of another type means another program's database.
 fn foreign(error: redb::TableError) -> StoreError {
     match error {
@@ -304,64 +360,4 @@ fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
         .set_durability(Durability::Immediate)
         .map_err(StoreError::from_redb)?;
     Ok(transaction)
-}
-
-fn write(
-    database: &Database,
-    commit: &Commit<'_>,
-    doubtful: Option<TransitionHash>,
-    observer: &Observer,
-) -> Result<(), StoreError> {
-    let transaction = begin(database)?;
-    {
-        let mut meta = transaction
-            .open_table(META)
-            .map_err(StoreError::from_redb)?;
-        let mut transitions = transaction
-            .open_table(TRANSITIONS)
-            .map_err(StoreError::from_redb)?;
-        let found = match meta.get(HEAD).map_err(StoreError::from_redb)? {
-            Some(head) => TransitionHash(head.value().try_into().unwrap_or_default()),
-            None => TransitionHash::NONE,
-        };
-        let expected = commit.link.transition.previous;
-        if found != expected {
-            if doubtful != Some(found) {
-                return Err(StoreError::HeadMoved { expected, found });
-            }
-            // Its caller was told that it failed and nobody has seen it: it gives way to this one.
-            transitions
-                .remove(&found.0)
-                .map_err(StoreError::from_redb)?;
-        }
-        let Link { hash, transition } = commit.link;
-        transitions
-            .insert(&hash.0, transition.encode().as_slice())
-            .map_err(StoreError::from_redb)?;
-        observer.step(Step::InTransaction);
-        let mut manifests = transaction
-            .open_table(MANIFESTS)
-            .map_err(StoreError::from_redb)?;
-        manifests
-            .insert(&commit.manifest.hash().0, commit.manifest.bytes())
-            .map_err(StoreError::from_redb)?;
-        let mut policies = transaction
-            .open_table(POLICIES)
-            .map_err(StoreError::from_redb)?;
-        for (hash, document) in commit.policies {
-            policies
-                .insert(&hash.0, document.as_ref())
-                .map_err(StoreError::from_redb)?;
-        }
-        if let Some(founding) = commit.founding {
-            meta.insert(SEED_SHARES, founding.seed_shares.as_bytes())
-                .map_err(StoreError::from_redb)?;
-            meta.insert(ROOT_CERTIFICATE, founding.root_certificate)
-                .map_err(StoreError::from_redb)?;
-        }
-        meta.insert(HEAD, &hash.0[..])
-            .map_err(StoreError::from_redb)?;
-    }
-    observer.step(Step::BeforeCommit);
-    transaction.commit().map_err(StoreError::from_redb)
 }

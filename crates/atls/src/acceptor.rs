@@ -19,7 +19,7 @@ use tokio::{
 use tokio_stream::Stream;
 use tokio_util::sync::PollSemaphore;
 
-use crate::{AcceptLimits, AtlsError, AtlsStream, ServerConfig, driver::accept};
+use crate::{AcceptLimits, AtlsError, AtlsStream, ServerConfig, driver::accept_with};
 
 /// Wait after the system refused to accept, for example because the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -27,6 +27,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Hears of every connection that did not become an [`AtlsStream`], with the peer's address. For metrics; it is called on
 /// the listener's path and must not block.
 pub type FailureObserver = Arc<dyn Fn(SocketAddr, &AtlsError) + Send + Sync>;
+
+/// Chooses how the next connection is accepted. It is called on the listener's path and must not block.
+pub type ConfigSource = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
 
 type Handshake = (SocketAddr, Result<AtlsStream<TcpStream>, AtlsError>);
 
@@ -37,7 +40,8 @@ type Handshake = (SocketAddr, Result<AtlsStream<TcpStream>, AtlsError>);
 /// Dropping this value aborts the handshakes that are under way.
 pub struct Incoming {
     listener: TcpListener,
-    config: Arc<ServerConfig>,
+    configs: ConfigSource,
+    unattested: bool,
     limits: AcceptLimits,
     observer: Option<FailureObserver>,
     handshakes: JoinSet<Handshake>,
@@ -50,10 +54,22 @@ pub struct Incoming {
 impl Incoming {
     /// Serves `listener`, which is bound already.
     pub fn new(listener: TcpListener, config: ServerConfig, limits: AcceptLimits) -> Self {
+        let config = Arc::new(config);
+        Self::with_configs(listener, Arc::new(move || Arc::clone(&config)), limits)
+    }
+
+    /// Serves `listener`, which is bound already. Each connection is accepted as `configs` says when it arrives, so that
+    /// what is required of clients may change; connections that are open stay.
+    pub fn with_configs(
+        listener: TcpListener,
+        configs: ConfigSource,
+        limits: AcceptLimits,
+    ) -> Self {
         let connections = limits.connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             listener,
-            config: Arc::new(config),
+            configs,
+            unattested: false,
             limits: AcceptLimits {
                 handshakes: limits.handshakes.max(1),
                 connections,
@@ -70,6 +86,14 @@ impl Incoming {
     #[must_use]
     pub fn on_failure(mut self, observer: FailureObserver) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// Also accepts connections on which neither side requires evidence; [`Peer::attested`](crate::Peer::attested) is
+    /// `None` then, and the application decides what such a peer may ask. The client has to permit it, too.
+    #[must_use]
+    pub fn permit_unattested(mut self) -> Self {
+        self.unattested = true;
         self
     }
 
@@ -139,12 +163,13 @@ impl Incoming {
     }
 
     fn start(&mut self, tcp: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
-        let config = Arc::clone(&self.config);
+        let config = (self.configs)();
+        let unattested = self.unattested;
         self.handshakes.spawn(async move {
             if let Err(error) = tcp.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
             }
-            let accepted = accept(tcp, Some(peer), &config).await;
+            let accepted = accept_with(tcp, Some(peer), &config, unattested).await;
             (peer, accepted.map(|stream| stream.with_slot(slot)))
         });
     }

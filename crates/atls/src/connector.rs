@@ -65,6 +65,7 @@ impl Dialer for TcpDialer {
 pub struct Connector<D = TcpDialer> {
     config: Arc<ClientConfig>,
     dialer: D,
+    unattested: bool,
     last: Arc<Mutex<Option<Attempt>>>,
 }
 
@@ -83,8 +84,18 @@ impl<D: Dialer> Connector<D> {
         Self {
             config: Arc::new(config),
             dialer,
+            unattested: false,
             last: Arc::default(),
         }
+    }
+
+    /// Also connects when neither side requires evidence. Such a connection is encrypted to nobody in particular
+    /// ([`Peer::attested`] is `None` on both sides): for questions that contain no secret and whose answers are claims.
+    /// The server has to permit it, too.
+    #[must_use]
+    pub fn permit_unattested(mut self) -> Self {
+        self.unattested = true;
+        self
     }
 
     /// Why the latest attempt of this connector or one of its clones failed; `None` when it succeeded or there was none.
@@ -130,7 +141,7 @@ impl<D: Dialer> Connector<D> {
                 phase: Phase::Dial,
                 source,
             })?;
-        connect_before(io, &self.config, deadline).await
+        connect_before(io, &self.config, deadline, self.unattested).await
     }
 }
 

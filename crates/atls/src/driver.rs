@@ -33,13 +33,15 @@ pub async fn connect<IO>(io: IO, config: &ClientConfig) -> Result<AtlsStream<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    connect_before(io, config, Deadline::after(config.limits.handshake)).await
+    let deadline = Deadline::after(config.limits.handshake);
+    connect_before(io, config, deadline, false).await
 }
 
 pub(crate) async fn connect_before<IO>(
     io: IO,
     config: &ClientConfig,
     deadline: Deadline,
+    unattested: bool,
 ) -> Result<AtlsStream<IO>, AtlsError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -59,6 +61,7 @@ where
     let terms = Terms {
         issuer: config.issuer.clone(),
         verifier: config.verifier.clone(),
+        unattested,
         limits: config.limits,
     };
     let channel = wire.channel(config.identity.spki(), spki.clone())?;
@@ -72,6 +75,7 @@ where
             }
         }
         client::AfterHello::Prove(prove) => wire.prove(prove).await?,
+        client::AfterHello::Done(established) => established,
     };
     Ok(AtlsStream::new(wire.tls, None, spki, established))
 }
@@ -84,6 +88,18 @@ pub async fn accept<IO>(
     io: IO,
     address: Option<SocketAddr>,
     config: &ServerConfig,
+) -> Result<AtlsStream<IO>, AtlsError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    accept_with(io, address, config, false).await
+}
+
+pub(crate) async fn accept_with<IO>(
+    io: IO,
+    address: Option<SocketAddr>,
+    config: &ServerConfig,
+    unattested: bool,
 ) -> Result<AtlsStream<IO>, AtlsError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -105,6 +121,7 @@ where
     let terms = Terms {
         issuer: config.issuer.clone(),
         verifier: config.verifier.clone(),
+        unattested,
         limits: config.limits,
     };
     let channel = wire.channel(config.identity.spki(), spki.clone())?;
@@ -120,6 +137,7 @@ where
         server::AfterHello::Challenge(challenge) => {
             wire.challenge(challenge, config.clock.as_ref()).await?
         }
+        server::AfterHello::Done(established) => established,
     };
     Ok(AtlsStream::new(wire.tls, address, spki, established))
 }

@@ -36,7 +36,7 @@ mod limits;
 mod stream;
 mod tls;
 
-pub use acceptor::{FailureObserver, Incoming};
+pub use acceptor::{ConfigSource, FailureObserver, Incoming};
 pub use config::{ClientConfig, ServerConfig};
 pub use connector::{Connector, Dialer, TcpDialer};
 pub use driver::{accept, connect};

@@ -10,12 +10,16 @@ mod support;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use contrast_atls::{
-    AcceptLimits, AtlsError, ClientConfig, Connector, Incoming, Limits, Peer, Phase, ServerConfig,
+    AcceptLimits, AtlsError, AtlsStream, ClientConfig, Connector, Incoming, Limits, Peer, Phase,
+    ServerConfig,
 };
 use contrast_attestation::PolicyHash;
 use contrast_proto::mesh::{
@@ -24,7 +28,12 @@ use contrast_proto::mesh::{
     mesh_api_server::{MeshApi, MeshApiServer},
 };
 use support::*;
-use tokio::{net::TcpListener, net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_stream::StreamExt;
 use tonic::{
     Request, Response, Status,
@@ -297,4 +306,91 @@ async fn unreachable_server_is_a_dial_failure() {
             .to_string()
             .contains("expected an address with host and port")
     );
+}
+
+#[tokio::test]
+async fn each_connection_is_accepted_as_the_source_says_when_it_arrives() {
+    let world = World::shared();
+    let strict = Arc::new(AtomicBool::new(false));
+    let (open, known) = (
+        Arc::new(ServerConfig {
+            verifier: None,
+            ..world.server()
+        }),
+        Arc::new(world.server()),
+    );
+    let decide = Arc::clone(&strict);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let mut incoming = Incoming::with_configs(
+        listener,
+        Arc::new(move || match decide.load(Ordering::SeqCst) {
+            true => Arc::clone(&known),
+            false => Arc::clone(&open),
+        }),
+        AcceptLimits::default(),
+    );
+    let address = incoming.local_addr().expect("address");
+    let without_tee = ClientConfig {
+        issuer: None,
+        ..world.client()
+    };
+    let connector = Connector::new(without_tee);
+    let (client, accepted) = tokio::join!(connector.connect(uri(address)), incoming.next());
+    let mut client = client.expect("no evidence is required yet");
+    let mut accepted = accepted.expect("a connection").expect("never an error");
+    assert!(accepted.peer().attested.is_none());
+
+    strict.store(true, Ordering::SeqCst);
+    let refused = tokio::select! {
+        refused = connector.connect(uri(address)) => refused,
+        _ = incoming.next() => panic!("the second client cannot prove itself"),
+    };
+    assert!(matches!(
+        *refused.expect_err("evidence is required now"),
+        AtlsError::NoIssuer
+    ));
+    // The connection from before is as it was.
+    accepted.write_all(b"still").await.expect("writes");
+    accepted.flush().await.expect("flushes");
+    let mut read = [0; 5];
+    client.read_exact(&mut read).await.expect("reads");
+    assert_eq!(&read, b"still");
+}
+
+#[tokio::test]
+async fn connection_without_any_evidence_needs_the_permission_of_both_sides() {
+    let world = World::shared();
+    for (by_client, by_server) in [(false, false), (true, false), (false, true), (true, true)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let server = ServerConfig {
+            verifier: None,
+            ..world.server()
+        };
+        let mut incoming = Incoming::new(listener, server, AcceptLimits::default());
+        let mut connector = Connector::new(ClientConfig {
+            verifier: None,
+            ..world.client()
+        });
+        if by_server {
+            incoming = incoming.permit_unattested();
+        }
+        if by_client {
+            connector = connector.permit_unattested();
+        }
+        let address = incoming.local_addr().expect("address");
+        let accepted = async {
+            let limit = Duration::from_millis(500);
+            timeout(limit, incoming.next()).await.ok().flatten()
+        };
+        let (client, accepted) = tokio::join!(connector.connect(uri(address)), accepted);
+        // Each side closes for itself, after the other's Hello.
+        assert_eq!(client.is_ok(), by_client, "{client:?}");
+        assert_eq!(accepted.is_some(), by_server, "{accepted:?}");
+        for peer in client.iter().map(AtlsStream::peer) {
+            assert!(peer.attested.is_none());
+        }
+        if let Some(Ok(server)) = accepted {
+            assert!(server.peer().attested.is_none());
+        }
+    }
 }

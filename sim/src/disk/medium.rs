@@ -8,7 +8,7 @@ use std::{
 
 use contrast_coordinator::{
     cluster::{Check, LogMedium, LogStoreError},
-    state::{Medium, StoreError, initialise},
+    state::{Fill, Medium, StoreError, initialise},
 };
 use redb::{Database, StorageBackend};
 
@@ -25,11 +25,15 @@ pub enum FileName {
     History,
     /// `raft.redb`.
     Log,
+    /// `history.set-aside.redb`.
+    HistoryAside,
+    /// `raft.earlier.redb`.
+    LogAside,
 }
 
 impl FileName {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::History, Self::Log];
+    /// The files that a replica reads when it starts or recovers.
+    pub const READ: [Self; 3] = [Self::History, Self::Log, Self::LogAside];
 }
 
 #[derive(Debug, Default)]
@@ -205,6 +209,36 @@ impl Drive {
         Ok(())
     }
 
+    /// Copies the file to another name, durably.
+    fn copy(&self, to: FileName) -> Result<(), redb::Error> {
+        self.node.disk_operation()?;
+        let mut content = self.disk.content();
+        if content.full {
+            return Err(io::Error::from(io::ErrorKind::StorageFull).into());
+        }
+        if let Some(image) = content.files.get(&self.file).map(|file| &file.current) {
+            let image = image.clone();
+            content.keep(to, &image);
+            content.files.insert(to, File::holding(image));
+        }
+        Ok(())
+    }
+
+    /// Lets `read` have a copy that goes nowhere.
+    fn read_only(&self, read: &Check<'_>) -> Result<(), LogStoreError> {
+        let image = self.disk.image(self.file).unwrap_or_default();
+        let aside = Disk::new(Dice::new(0, "inspection"));
+        aside
+            .content()
+            .files
+            .insert(self.file, File::holding(image));
+        let inspected = Self {
+            disk: aside,
+            ..self.clone()
+        };
+        read(&create(&inspected).map_err(LogStoreError::from_redb)?)
+    }
+
     /// Applies an operation that writes.
     fn change<T>(&self, change: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
         self.node.disk_operation()?;
@@ -300,50 +334,73 @@ impl Medium for Drive {
     fn open(&self) -> Result<Database, StoreError> {
         let drive = self.of(FileName::History);
         if !drive.exists() {
-            drive.make(initialise, history_error)?;
+            drive.make(initialise, StoreError::from_redb)?;
         }
-        create(&drive).map_err(history_error)
+        create(&drive).map_err(StoreError::from_redb)
     }
-}
 
-fn history_error(error: redb::Error) -> StoreError {
-    StoreError::from_redb(error)
+    fn set_aside(&self, fill: &Fill<'_>) -> Result<Database, StoreError> {
+        let drive = self.of(FileName::History);
+        drive
+            .copy(FileName::HistoryAside)
+            .map_err(StoreError::from_redb)?;
+        let fill = |database: &Database| {
+            initialise(database)?;
+            fill(database)
+        };
+        drive.make(fill, StoreError::from_redb)?;
+        create(&drive).map_err(StoreError::from_redb)
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        match self.disk.content().full {
+            true => Some(0),
+            false => None,
+        }
+    }
 }
 
 impl LogMedium for Drive {
     fn create(&self, write: &Check<'_>) -> Result<Database, LogStoreError> {
         let drive = self.of(FileName::Log);
         if drive.exists() {
-            return Err(LogStoreError::Exists {
-                path: PathBuf::from("raft.redb"),
-            });
+            return Err(LogStoreError::Exists { path: raft_file() });
         }
-        drive.make(write, log_error)?;
-        create(&drive).map_err(log_error)
+        drive.make(write, LogStoreError::from_redb)?;
+        create(&drive).map_err(LogStoreError::from_redb)
     }
 
     fn open(&self, check: &Check<'_>) -> Result<Database, LogStoreError> {
         let drive = self.of(FileName::Log);
         if !drive.exists() {
-            return Err(LogStoreError::Absent {
-                path: PathBuf::from("raft.redb"),
-            });
+            return Err(LogStoreError::Absent { path: raft_file() });
         }
-        let image = drive.disk.image(FileName::Log).unwrap_or_default();
-        let aside = Disk::new(Dice::new(0, "inspection"));
-        aside
-            .content()
-            .files
-            .insert(FileName::Log, File::holding(image));
-        let inspected = Self {
-            disk: aside,
-            ..drive.clone()
-        };
-        check(&create(&inspected).map_err(log_error)?)?;
-        create(&drive).map_err(log_error)
+        drive.read_only(check)?;
+        create(&drive).map_err(LogStoreError::from_redb)
+    }
+
+    fn inspect(&self, read: &Check<'_>) -> Result<bool, LogStoreError> {
+        let files = [FileName::Log, FileName::LogAside].map(|file| self.of(file));
+        match files.into_iter().find(Self::exists) {
+            Some(drive) => drive.read_only(read).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn set_aside(&self) -> Result<(), LogStoreError> {
+        let drive = self.of(FileName::Log);
+        if !drive.exists() {
+            return Ok(());
+        }
+        // One rename: there is no state between.
+        drive
+            .copy(FileName::LogAside)
+            .map_err(LogStoreError::from_redb)?;
+        self.disk.wipe(FileName::Log);
+        Ok(())
     }
 }
 
-fn log_error(error: redb::Error) -> LogStoreError {
-    LogStoreError::from_redb(error)
+fn raft_file() -> PathBuf {
+    PathBuf::from("raft.redb")
 }

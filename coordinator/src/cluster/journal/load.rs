@@ -2,13 +2,17 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+use contrast_pki::StoreRecordKey;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableError};
 
 use super::{
-    CHAIN, FORMAT, FORMAT_NAME, Index, LOG, META, NONE, Single, fault, read_chain, row, unreadable,
+    CHAIN, CLUSTER, FORMAT, FORMAT_NAME, Index, LOG, META, NODE, NONE, Single, fault, read_entries,
+    row, sha256, unreadable,
 };
 use crate::cluster::{
-    EntryId, LogStoreError, RecordFault, RecordKey, RecordName,
+    ClusterId, EntryId, LogEntry, LogStoreError, NodeId, RecordFault, RecordKey, RecordName,
+    SnapshotInfo,
     codec::{self, Malformed, SnapshotDescription},
     record::{Kind, MAC_BYTES, Mac},
 };
@@ -52,7 +56,7 @@ impl Root {
 pub(super) fn load(database: &Database, key: &RecordKey) -> Result<Index, LogStoreError> {
     let transaction = database.begin_read().map_err(LogStoreError::from_redb)?;
     let meta = transaction.open_table(META).map_err(foreign)?;
-    check_rows(&meta)?;
+    check_format(&meta)?;
     let name = RecordName::single(Kind::Root);
     let record = meta
         .get(row(Kind::Root))
@@ -61,6 +65,16 @@ pub(super) fn load(database: &Database, key: &RecordKey) -> Result<Index, LogSto
     let (payload, _) = key.open(name, record.value())?;
     let root =
         Root::parse(payload).ok_or_else(|| unreadable(name)(Malformed("it has not 176 bytes")))?;
+    let (cluster, node) = owner(&meta)?;
+    if (cluster, node) != (key.cluster(), key.node()) {
+        return Err(LogStoreError::Database {
+            reason: format!(
+                "expected it to name cluster {} and node {}, whose records it has, found cluster {cluster} and node {node}",
+                key.cluster(),
+                key.node()
+            ),
+        });
+    }
 
     let vote = single(&meta, key, Kind::Vote, root.vote, codec::decode_vote)?;
     let committed = single(
@@ -112,7 +126,53 @@ fn foreign(error: TableError) -> LogStoreError {
     }
 }
 
-fn check_rows(meta: &Rows) -> Result<(), LogStoreError> {
+/// Everything in a store whose writer is over.
+pub(crate) struct Remains {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) snapshot: Option<(SnapshotInfo, Bytes)>,
+    pub(crate) entries: Vec<LogEntry>,
+}
+
+/// Checks and reads the store of whichever cluster and node it names.
+pub(crate) fn read_remains(
+    database: &Database,
+    key: &StoreRecordKey,
+) -> Result<Remains, LogStoreError> {
+    let transaction = database.begin_read().map_err(LogStoreError::from_redb)?;
+    let meta = transaction.open_table(META).map_err(foreign)?;
+    check_format(&meta)?;
+    let (cluster, node) = owner(&meta)?;
+    let key = RecordKey::new(key, cluster, node);
+    let index = load(database, &key)?;
+    Ok(Remains {
+        cluster,
+        node,
+        snapshot: read_snapshot(database, &index)?,
+        entries: read_entries(database, &key, &index, index.first..index.end())?,
+    })
+}
+
+/// Whose store it says it is. Whether that is true, its MACs show.
+fn owner(meta: &Rows) -> Result<(ClusterId, NodeId), LogStoreError> {
+    Ok((
+        ClusterId(plain(meta, CLUSTER)?),
+        NodeId::from_be_bytes(plain(meta, NODE)?),
+    ))
+}
+
+/// A row that is no record.
+fn plain<const N: usize>(meta: &Rows, row: &str) -> Result<[u8; N], LogStoreError> {
+    let value = meta.get(row).map_err(LogStoreError::from_redb)?;
+    let found = value.as_ref().map_or(0, |value| value.value().len());
+    let wrong = || LogStoreError::Database {
+        reason: format!("expected {N} bytes in row `{row}`, found {found}"),
+    };
+    let bytes = value.and_then(|value| value.value().try_into().ok());
+    bytes.ok_or_else(wrong)
+}
+
+fn check_format(meta: &Rows) -> Result<(), LogStoreError> {
     let format = meta.get(FORMAT).map_err(LogStoreError::from_redb)?;
     let format = format.map(|value| value.value().to_vec());
     if format.as_deref() != Some(FORMAT_NAME) {
@@ -197,5 +257,36 @@ fn read_log(
             Err(fault(RecordName::entry(index), RecordFault::Superfluous))
         }
         _ => Err(fault(RecordName::entry(expected), RecordFault::Missing)),
+    }
+}
+
+pub(super) fn read_snapshot(
+    database: &Database,
+    index: &Index,
+) -> Result<Option<(SnapshotInfo, Bytes)>, LogStoreError> {
+    let Some(Single { value, .. }) = &index.snapshot else {
+        return Ok(None);
+    };
+    let transaction = database.begin_read().map_err(LogStoreError::from_redb)?;
+    let table = transaction
+        .open_table(CHAIN)
+        .map_err(LogStoreError::from_redb)?;
+    Ok(Some((value.info.clone(), read_chain(&table, value)?)))
+}
+
+fn read_chain(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    description: &SnapshotDescription,
+) -> Result<Bytes, LogStoreError> {
+    let name = RecordName::single(Kind::Snapshot);
+    let chain = table.get(0).map_err(LogStoreError::from_redb)?;
+    let chain = chain.ok_or_else(|| fault(name, RecordFault::Missing))?;
+    let chain = chain.value();
+    match chain.len() as u64 == description.length && sha256(chain) == description.digest {
+        true => Ok(Bytes::copy_from_slice(chain)),
+        false => Err(fault(
+            name,
+            RecordFault::Payload("the chain beside it is not the one that it describes"),
+        )),
     }
 }

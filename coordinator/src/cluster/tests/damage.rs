@@ -257,7 +257,7 @@ fn swapped_entries_are_refused_by_name() {
 #[test]
 fn entry_of_another_node_is_refused() {
     let other = Disk::default();
-    let mut theirs = Journal::create(&other, key_of(1, 1, 7)).expect("creates");
+    let mut theirs = Journal::create(&other, key_of(1, 1, 7), None).expect("creates");
     theirs.append(three_entries()).expect("appends");
     drop(theirs);
     let disk = full_store();

@@ -19,7 +19,7 @@ fn file(directory: &Path) -> LogFile {
 
 /// The file of a store with a vote and three entries.
 fn intact(directory: &Path) -> Vec<u8> {
-    let mut journal = Journal::create(&file(directory), key()).expect("creates");
+    let mut journal = Journal::create(&file(directory), key(), None).expect("creates");
     journal.save_vote(&NodeVote::new(1, 42)).expect("saves");
     journal.append(three_entries()).expect("appends");
     drop(journal);
@@ -120,7 +120,8 @@ fn vanished_store_is_no_new_one() {
 fn store_is_not_created_over_another() {
     let directory = tempdir().expect("directory");
     let bytes = intact(directory.path());
-    let error = Journal::create(&file(directory.path()), key_of(1, 1, 43)).expect_err("in use");
+    let error =
+        Journal::create(&file(directory.path()), key_of(1, 1, 43), None).expect_err("in use");
     assert!(matches!(error, LogStoreError::Exists { .. }), "{error}");
     assert!(fs::read(directory.path().join(FILE)).expect("reads") == bytes);
 }
@@ -129,7 +130,7 @@ fn store_is_not_created_over_another() {
 fn unfinished_creation_is_started_over() {
     let directory = tempdir().expect("directory");
     fs::write(directory.path().join("raft.redb.new"), b"half a f").expect("writes");
-    let mut journal = Journal::create(&file(directory.path()), key()).expect("creates");
+    let mut journal = Journal::create(&file(directory.path()), key(), None).expect("creates");
     journal.append(three_entries()).expect("appends");
     assert_eq!(journal.last(), Some(id(1, 2)));
 }

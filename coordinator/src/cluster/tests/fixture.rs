@@ -1,6 +1,9 @@
 //! Stores on a disk in memory, and changes of a small deployment.
 
-use std::{path::PathBuf, sync::LazyLock};
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
 use contrast_manifest::ManifestHash;
@@ -12,8 +15,9 @@ use crate::{
     cluster::{
         Change, Check, ClusterId, EntryId, FoundingDocuments, Leader, LogEntry, LogMedium,
         LogStoreError, Members, Node, NodeId, Payload, RecordKey, journal::Journal,
+        state_machine::apply_change,
     },
-    state::{Transition, TransitionHash, tests::fixture::Disk},
+    state::{History, Transition, TransitionHash, tests::fixture::Disk},
 };
 
 /// The node whose store most tests use.
@@ -110,7 +114,7 @@ pub(super) fn three_entries() -> Vec<LogEntry> {
 /// A disk, and the journal on it.
 pub(super) fn journal() -> (Disk, Journal) {
     let disk = Disk::default();
-    let journal = Journal::create(&disk, key()).expect("creates");
+    let journal = Journal::create(&disk, key(), None).expect("creates");
     (disk, journal)
 }
 
@@ -139,4 +143,33 @@ impl LogMedium for Disk {
         check(&database(&Self::holding(self.bytes()))?)?;
         database(self)
     }
+
+    fn inspect(&self, read: &Check<'_>) -> Result<bool, LogStoreError> {
+        if self.bytes().is_empty() {
+            return Ok(false);
+        }
+        read(&database(&Self::holding(self.bytes()))?).map(|()| true)
+    }
+
+    fn set_aside(&self) -> Result<(), LogStoreError> {
+        self.restore(Vec::new());
+        Ok(())
+    }
+}
+
+/// A history of the deployment with seed 1. Signatures are random, hashes are not.
+pub(super) fn history(names: &[&str]) -> History {
+    let mut history: Option<Arc<History>> = None;
+    for name in names {
+        let head = history
+            .as_ref()
+            .map_or(TransitionHash::NONE, |h| h.head().hash);
+        apply_change(
+            &mut history,
+            change(head, name),
+            transition_key(1).public_key_spki(),
+        )
+        .expect("follows");
+    }
+    Arc::unwrap_or_clone(history.expect("at least one name"))
 }

@@ -1,9 +1,12 @@
 mod codec;
 mod damage;
+mod earlier;
 mod file;
 mod fixture;
+mod founder;
 mod power_loss;
 mod raft;
 mod record;
+mod sink;
 mod state_machine;
 mod suite;

@@ -40,7 +40,7 @@ fn snapshot(journal: &mut Journal, index: u64, chain: &[u8]) -> Result<(), LogSt
         last_log_id: Some(id(1, index)),
         last_membership: LoggedMembers::default(),
     };
-    journal.save_snapshot(&info, chain)
+    journal.save_snapshot(&info, chain).map(drop)
 }
 
 /// Every kind of write, and whether it is durable when it returns.

@@ -18,7 +18,7 @@ async fn intact(directory: &Path) -> Vec<u8> {
     let base = guard.set_manifest(first).await.expect("sets").transition();
     let second = request(&document("b", &[&owner]), base, &[&owner]);
     guard.set_manifest(second).await.expect("updates");
-    drop(guard);
+    guard.close().await;
     fs::read(directory.join(FILE)).expect("reads")
 }
 

@@ -21,21 +21,25 @@ use contrast_pki::{
 };
 use redb::{Database, StorageBackend};
 
-use crate::state::{
-    Active, Approval, Directory, Guard, Medium, Observer, RecoveryRequest, StateError, StoreError,
-    TransitionHash, UpdateRequest, store, update::policy_hash,
+use crate::{
+    cluster::{LogFile, LogMedium, TypeConfig},
+    replica::{Alone, Parts, Replica, Timing, message::Place},
+    state::{
+        Active, Approval, Directory, Fill, Medium, Observer, Phase, RecoveryRequest, StateError,
+        StoreError, TransitionHash, UpdateRequest, store, update::policy_hash,
+    },
 };
 
 /// RSA-4096 takes seconds to generate; one key serves all tests.
 static SEED_SHARE_OWNER: LazyLock<String> =
     LazyLock::new(|| generate_owner_key_pem().expect("RSA key").to_string());
 
-pub(super) fn owner_key(number: u64) -> WorkloadOwnerKey {
+pub(crate) fn owner_key(number: u64) -> WorkloadOwnerKey {
     WorkloadOwnerKey::generate(&SeededEntropy::new(number)).expect("owner key")
 }
 
 /// A manifest with one owner; `name` becomes a SAN, so that different names give different manifests.
-pub(super) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocument {
+pub(crate) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocument {
     let entry = |sans: &[&str], role: &str| PolicyDocument {
         sans: sans.iter().map(ToString::to_string).collect(),
         workload_secret_id: "secret".to_owned(),
@@ -83,7 +87,7 @@ pub(super) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocu
     document
 }
 
-pub(super) fn policies() -> Vec<Bytes> {
+pub(crate) fn policies() -> Vec<Bytes> {
     vec![
         Bytes::from_static(b"coordinator initdata"),
         Bytes::from_static(b"web initdata"),
@@ -95,7 +99,7 @@ fn seed_share_owner() -> SeedShareOwnerKey {
 }
 
 /// A request to set `document` after `base`, signed by `owners`.
-pub(super) fn request(
+pub(crate) fn request(
     document: &ManifestDocument,
     base: TransitionHash,
     owners: &[&WorkloadOwnerKey],
@@ -113,7 +117,7 @@ pub(super) fn request(
     }
 }
 
-pub(super) fn approval(key: &WorkloadOwnerKey, manifest: &[u8], base: TransitionHash) -> Approval {
+pub(crate) fn approval(key: &WorkloadOwnerKey, manifest: &[u8], base: TransitionHash) -> Approval {
     let signature = key
         .approve_update(&ManifestHash::of(manifest).0, &base.0)
         .expect("signs");
@@ -124,7 +128,7 @@ pub(super) fn approval(key: &WorkloadOwnerKey, manifest: &[u8], base: Transition
 }
 
 /// What the seed share owner sends.
-pub(super) fn recovery(
+pub(crate) fn recovery(
     shares: &SeedSharesDocument,
     known: Option<TransitionHash>,
 ) -> RecoveryRequest {
@@ -133,22 +137,84 @@ pub(super) fn recovery(
         seed: Seed::from_slice(share.expose()).expect("threshold 1"),
         salt: Salt::from_slice(&shares.salt).expect("32 bytes"),
         known,
+        force: false,
     }
 }
 
-pub(super) fn open_in(directory: &Path) -> Result<Arc<Guard>, StateError> {
-    open(Box::new(Directory::claim(directory)?))
+/// A replica that is alone.
+#[derive(Debug)]
+pub(crate) struct Lone(Arc<Replica<TypeConfig>>);
+
+impl Lone {
+    pub(crate) async fn set_manifest(
+        &self,
+        request: UpdateRequest,
+    ) -> Result<Arc<Active>, StateError> {
+        let transition = self.0.set_manifest(request).await?.transition;
+        let active = self.0.confirmed().await?;
+        assert_eq!(active.transition(), transition);
+        Ok(active)
+    }
+
+    pub(crate) async fn recover(
+        &self,
+        request: RecoveryRequest,
+    ) -> Result<Arc<Active>, StateError> {
+        let transition = self.0.recover(request).await?;
+        let active = self.0.confirmed().await?;
+        assert_eq!(active.transition(), transition);
+        Ok(active)
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Phase> {
+        self.0.guard().snapshot()
+    }
+
+    pub(crate) fn catch_up(&self) -> Result<(), StateError> {
+        self.0.guard().catch_up()
+    }
+
+    /// Ends it, and lets go of its disk.
+    pub(crate) async fn close(self) {
+        self.0.give_up().await;
+        let guard = Arc::downgrade(self.0.guard());
+        drop(self.0);
+        // Raft's tasks end on their own time.
+        while guard.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }
 
-pub(super) fn open(medium: Box<dyn Medium>) -> Result<Arc<Guard>, StateError> {
+pub(crate) fn open_in(directory: &Path) -> Result<Lone, StateError> {
+    let directory = Directory::claim(directory)?;
+    let log = LogFile::new(&directory);
+    open_with(Box::new(directory), Box::new(log))
+}
+
+pub(crate) fn open(medium: Box<dyn Medium>) -> Result<Lone, StateError> {
+    open_with(medium, Box::new(Disk::default()))
+}
+
+pub(crate) fn open_with(
+    history: Box<dyn Medium>,
+    log: Box<dyn LogMedium>,
+) -> Result<Lone, StateError> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    let clock = Arc::new(FixedWallClock::new(now));
-    let entropy = Arc::new(contrast_clock::SystemEntropy);
-    Guard::open(medium, clock, entropy, Observer::default())
+    let replica = Replica::open(Parts {
+        peers: Arc::new(Alone(Place::new("alone:7778"))),
+        history,
+        log,
+        clock: Arc::new(FixedWallClock::new(now)),
+        entropy: Arc::new(contrast_clock::SystemEntropy),
+        observer: Observer::default(),
+        timing: Timing::default(),
+    })?;
+    Ok(Lone(replica))
 }
 
-pub(super) fn active(guard: &Guard) -> Arc<Active> {
-    Arc::clone(guard.snapshot().active().expect("active"))
+pub(crate) fn active(lone: &Lone) -> Arc<Active> {
+    Arc::clone(lone.snapshot().active().expect("active"))
 }
 
 /// An operation that changed the disk.
@@ -165,6 +231,8 @@ struct Contents {
     log: Vec<Operation>,
     /// Operations left before the disk is full; `None`: it never is.
     room: Option<usize>,
+    /// What was set aside last.
+    aside: Option<Vec<u8>>,
 }
 
 /// A disk in memory; clones are the same disk.
@@ -185,6 +253,16 @@ impl Disk {
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.contents().bytes.clone()
+    }
+
+    /// Puts the disk into another state, behind the back of whoever uses it.
+    pub(crate) fn restore(&self, bytes: Vec<u8>) {
+        self.contents().bytes = bytes;
+    }
+
+    /// What was set aside last.
+    pub(crate) fn aside(&self) -> Option<Vec<u8>> {
+        self.contents().aside.clone()
     }
 
     pub(crate) fn full_after(&self, operations: Option<usize>) {
@@ -269,5 +347,19 @@ impl Medium for Disk {
             store::initialise(&database)?;
         }
         Ok(database)
+    }
+
+    fn set_aside(&self, fill: &Fill<'_>) -> Result<Database, StoreError> {
+        let new = Self::default();
+        fill(&Medium::open(&new)?)?;
+        let mut contents = self.contents();
+        let old = std::mem::replace(&mut contents.bytes, new.bytes());
+        contents.aside = Some(old);
+        drop(contents);
+        Medium::open(self)
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        None
     }
 }

@@ -1,4 +1,5 @@
 mod damage;
 mod disk;
 pub(crate) mod fixture;
+mod follow;
 mod rules;

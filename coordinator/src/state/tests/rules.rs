@@ -259,7 +259,9 @@ async fn recovery_keeps_the_root_and_makes_a_new_mesh_ca() {
     let first = request(&document("a", &[&owner]), NONE, &[]);
     let before = {
         let guard = open_in(directory.path()).expect("opens");
-        guard.set_manifest(first.clone()).await.expect("sets")
+        let set = guard.set_manifest(first.clone()).await.expect("sets");
+        guard.close().await;
+        set
     };
     let guard = open_in(directory.path()).expect("opens again");
     let Phase::Sealed(sealed) = &*guard.snapshot() else {
@@ -322,6 +324,7 @@ async fn rejects_recovery_with_a_wrong_seed_or_salt() {
             .set_manifest(request(&document("a", &[]), NONE, &[]))
             .await
             .expect("sets");
+        guard.close().await;
         set.history().seed_shares().clone()
     };
     let guard = open_in(directory.path()).expect("opens again");
@@ -356,6 +359,7 @@ async fn rejects_recovery_without_a_history() {
         seed: Seed::generate(&entropy).expect("seed"),
         salt: Salt::generate(&entropy).expect("salt"),
         known: None,
+        force: false,
     };
     let error = guard.recover(request).await.expect_err("nothing there");
     assert!(matches!(error, StateError::NothingToRecover));
@@ -372,7 +376,7 @@ async fn rejects_an_old_disk_that_the_host_put_back() {
         .await
         .expect("sets");
     let shares = first.history().seed_shares().clone();
-    drop(guard);
+    guard.close().await;
     let old_disk = fs::read(&file).expect("reads");
 
     let guard = open_in(directory.path()).expect("opens");
@@ -381,7 +385,7 @@ async fn rejects_an_old_disk_that_the_host_put_back() {
         .await
         .expect("recovers")
         .transition();
-    drop(guard);
+    guard.close().await;
     fs::write(&file, old_disk).expect("the host rolls back");
 
     let guard = open_in(directory.path()).expect("an old disk is consistent in itself");
@@ -417,7 +421,7 @@ async fn signature_of_another_key_is_told_from_a_wrong_seed() {
     let history = set
         .history()
         .extended(forged, set.manifest().bytes(), &Default::default());
-    let spki = set.keys().transition_key.public_key_spki();
+    let spki = set.keys().deployment().transition_key().public_key_spki();
     let error = history.verify(spki).expect_err("forged");
     assert!(matches!(error, HistoryError::Forged { name } if name == history.head().hash));
     let error = history
@@ -425,4 +429,33 @@ async fn signature_of_another_key_is_told_from_a_wrong_seed() {
         .expect_err("wrong seed");
     assert!(matches!(error, HistoryError::WrongSeed));
     assert_eq!(policies().len(), set.history().policies().len());
+}
+
+#[tokio::test]
+async fn recovery_replaces_a_damaged_root_certificate_in_memory_and_on_disk() {
+    let disk = Disk::default();
+    let guard = open(Box::new(disk.clone())).expect("opens");
+    let first = request(&document("a", &[]), TransitionHash::NONE, &[]);
+    let before = guard.set_manifest(first).await.expect("sets");
+    let root = before.keys().root().certificate_der().to_vec();
+    let shares = before.history().seed_shares().clone();
+    guard.close().await;
+    let mut damaged = root.clone();
+    damaged[30] ^= 1;
+    assert!(disk.replace(&root, &damaged) > 0);
+
+    let guard = open(Box::new(disk.clone())).expect("opens");
+    let after = guard
+        .recover(recovery(&shares, None))
+        .await
+        .expect("recovers");
+    let renewed = after.keys().root().certificate_der().to_vec();
+    assert_ne!(renewed, damaged);
+    assert_eq!(after.history().root_certificate(), renewed);
+    guard.close().await;
+    let guard = open(Box::new(disk)).expect("opens");
+    let Phase::Sealed(sealed) = &*guard.snapshot() else {
+        panic!("sealed")
+    };
+    assert_eq!(sealed.history().root_certificate(), renewed);
 }

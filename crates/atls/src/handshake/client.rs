@@ -29,6 +29,8 @@ pub(crate) enum AfterHello {
     Challenge(AwaitEvidence<OwnProof>),
     /// The client needs no proof; it proves itself.
     Prove(Prove<Established>),
+    /// Neither side requires a proof, and both permit that.
+    Done(Established),
 }
 
 impl AwaitHello {
@@ -56,9 +58,8 @@ impl AwaitHello {
             (None, OwnProof(Some(prove))) => Ok(AfterHello::Prove(
                 prove.followed_by(Established { attested: None }),
             )),
-            (None, OwnProof(None)) => Err(AtlsError::PeerIncompatible(
-                crate::Incompatibility::NobodyRequiresEvidence,
-            )),
+            // `requirement` has refused it unless the terms permit it.
+            (None, OwnProof(None)) => Ok(AfterHello::Done(Established { attested: None })),
         }
     }
 }

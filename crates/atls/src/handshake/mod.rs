@@ -30,6 +30,8 @@ use crate::{
 pub(crate) struct Terms {
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
     pub(crate) verifier: Option<Arc<dyn EvidenceVerifier>>,
+    /// Whether a connection may come about on which neither side requires evidence.
+    pub(crate) unattested: bool,
     pub(crate) limits: Limits,
 }
 
@@ -205,7 +207,7 @@ fn requirement(terms: &Terms, body: &[u8]) -> Result<bool, AtlsError> {
             found: hello.version,
         }));
     }
-    if !hello.requires_evidence && terms.verifier.is_none() {
+    if !hello.requires_evidence && terms.verifier.is_none() && !terms.unattested {
         return Err(AtlsError::PeerIncompatible(
             Incompatibility::NobodyRequiresEvidence,
         ));

@@ -30,6 +30,8 @@ pub(crate) enum AfterHello {
     Prove(Prove<AfterProof>),
     /// The client needs no proof; it has to prove itself.
     Challenge(AwaitEvidence<Last>),
+    /// Neither side requires a proof, and both permit that.
+    Done(Established),
 }
 
 /// What follows the client's acceptance of the server.
@@ -57,11 +59,8 @@ impl AwaitHello {
         };
         let after_proof = match (client_requires, challenge) {
             (false, Some(challenge)) => return Ok(AfterHello::Challenge(challenge)),
-            (false, None) => {
-                return Err(AtlsError::PeerIncompatible(
-                    crate::Incompatibility::NobodyRequiresEvidence,
-                ));
-            }
+            // `requirement` has refused it unless the terms permit it.
+            (false, None) => return Ok(AfterHello::Done(Established { attested: None })),
             (true, Some(challenge)) => AfterProof::Challenge(challenge),
             (true, None) => AfterProof::Done(Established { attested: None }),
         };

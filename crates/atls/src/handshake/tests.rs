@@ -46,6 +46,7 @@ fn stranger() -> Party {
 impl Party {
     fn terms(&self, proves: bool, requires: bool) -> Terms {
         Terms {
+            unattested: false,
             issuer: proves.then(|| Arc::clone(&self.issuer)),
             verifier: requires.then(|| Arc::clone(&self.verifier)),
             limits: Limits::server(),
@@ -272,7 +273,9 @@ fn await_evidence(channel: Channel) -> AwaitEvidence<server::Last> {
     .encode_to_vec();
     match server.receive(&hello).expect("hello") {
         server::AfterHello::Challenge(challenge) => challenge,
-        server::AfterHello::Prove(_) => panic!("the client requires nothing"),
+        server::AfterHello::Prove(_) | server::AfterHello::Done(_) => {
+            panic!("the client requires nothing")
+        }
     }
 }
 

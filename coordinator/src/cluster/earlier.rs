@@ -1,0 +1,144 @@
+//! What the Raft store of an earlier life is still good for: its log can have transitions that the history on disk lacks.
+
+use std::{cell::RefCell, fmt, sync::Arc};
+
+use contrast_pki::StoreRecordKey;
+use openraft::EntryPayload;
+
+use super::{
+    Change, ClusterId, LogMedium, LogStoreError, NodeId, RecordError, RecordFault, RecordName,
+    codec,
+    journal::{Remains, guarded, read_remains},
+    record::Kind,
+    state_machine::apply_change,
+};
+use crate::state::History;
+
+/// What the store of an earlier life of this replica has. All of it was written under this deployment's seed, by one node of one
+/// cluster, but it may be old, and what is in it may never have been committed.
+#[derive(Clone)]
+pub struct Earlier {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The replica's identity in it. Nobody may take it on again.
+    pub node: NodeId,
+    /// The history of its last snapshot.
+    pub history: Option<Arc<History>>,
+    /// The changes in the log after that snapshot, oldest first.
+    pub changes: Vec<Change>,
+}
+
+impl fmt::Debug for Earlier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Earlier")
+            .field("cluster", &self.cluster)
+            .field("node", &self.node)
+            .field("changes", &self.changes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads the store of an earlier life and checks every record in it, as [`super::LogStore::open`] does; `None` when there is no
+/// store. `key` is that of the deployment: which cluster and node wrote the store is in the store, and in what its MACs cover.
+///
+/// Nothing is modified, so it can be done again.
+///
+/// # Errors
+/// When any record is not the last one that the store's node wrote there, or the medium cannot be read.
+pub fn read_earlier(
+    medium: &dyn LogMedium,
+    key: &StoreRecordKey,
+) -> Result<Option<Earlier>, LogStoreError> {
+    let remains = RefCell::new(None);
+    let read = |database: &redb::Database| {
+        *remains.borrow_mut() = Some(read_remains(database, key)?);
+        Ok(())
+    };
+    guarded(|| medium.inspect(&read))?;
+    remains.into_inner().map(Earlier::of).transpose()
+}
+
+impl Earlier {
+    fn of(remains: Remains) -> Result<Self, LogStoreError> {
+        let Remains {
+            cluster,
+            node,
+            snapshot,
+            entries,
+        } = remains;
+        let unreadable = |reason| {
+            let name = RecordName::single(Kind::Snapshot);
+            RecordError::new(name, RecordFault::Payload(reason))
+        };
+        let covered = snapshot.as_ref().and_then(|(info, _)| info.last_log_id);
+        let records = snapshot.map(|(_, chain)| codec::decode_chain(&chain));
+        let records = records.transpose().map_err(|error| unreadable(error.0))?;
+        let history = records.flatten().map(History::read_links).transpose();
+        let history = history.map_err(|_| unreadable("its chain of transitions is not whole"))?;
+        let after = entries
+            .into_iter()
+            .filter(|entry| covered.is_none_or(|covered| entry.log_id.index > covered.index));
+        let changes = after.filter_map(|entry| match entry.payload {
+            EntryPayload::Normal(change) => Some(change),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        });
+        Ok(Self {
+            cluster,
+            node,
+            history: history.map(Arc::new),
+            changes: changes.collect(),
+        })
+    }
+
+    /// The history that the earlier life would have had with its whole log committed: its snapshot and the changes after it, by the
+    /// rules of [`super::StateMachine`], so that a change which no replica accepted does not come to life now. `None` when
+    /// there is none, or a signature in the snapshot is not of `transition_key` (SubjectPublicKeyInfo DER, P-384).
+    pub fn replay(&self, transition_key: &[u8]) -> Option<Arc<History>> {
+        let mut history = self.history.clone();
+        if let Some(snapshot) = &history
+            && let Err(error) = snapshot.verify(transition_key)
+        {
+            tracing::warn!(
+                cluster = %self.cluster,
+                %error,
+                "the snapshot in the Raft store of an earlier life is not of this deployment; its log is ignored"
+            );
+            return None;
+        }
+        for change in &self.changes {
+            if let Err(refusal) = apply_change(&mut history, change.clone(), transition_key) {
+                tracing::warn!(
+                    cluster = %self.cluster,
+                    %refusal,
+                    "a change in the log of an earlier life does not fit its history; it is ignored"
+                );
+            }
+        }
+        history
+    }
+}
+
+impl History {
+    /// This history, or the one of an earlier life's Raft store if that is the same and goes on after it.
+    ///
+    /// Signatures of what is added are checked under `transition_key` (SubjectPublicKeyInfo DER, P-384), those of this history are
+    /// not.
+    pub fn continued_by(&self, earlier: &Earlier, transition_key: &[u8]) -> Self {
+        let Some(replayed) = earlier.replay(transition_key) else {
+            return self.clone();
+        };
+        let (here, there) = (self.head().hash, replayed.head().hash);
+        if replayed.position(here).is_some() {
+            return (*replayed).clone();
+        }
+        if self.position(there).is_none() {
+            tracing::warn!(
+                cluster = %earlier.cluster,
+                stored = %here,
+                log = %there,
+                "the Raft store of an earlier life has another history than the one beside it; it is ignored"
+            );
+        }
+        self.clone()
+    }
+}

@@ -1,0 +1,220 @@
+//! One life: an identity in a cluster, its Raft and its store.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use openraft::{
+    Raft, RaftMetrics, ServerState,
+    async_runtime::{Instant as _, WatchReceiver},
+    type_config::{TypeConfigExt, alias::InstantOf},
+};
+
+use super::{
+    message::{Member, Place},
+    plan::{Observed, Seen},
+    timing::Timing,
+};
+use crate::cluster::{ClusterId, ClusterTypes, LogStore, Node, NodeId, StateMachine};
+
+/// A learner that lacks at most this many entries has caught up.
+const LAG_MAX: u64 = 64;
+
+/// An identity in a cluster. It never comes back when it is dropped.
+pub(super) struct Life<C: ClusterTypes> {
+    pub(super) cluster: ClusterId,
+    pub(super) node: NodeId,
+    pub(super) place: Place,
+    pub(super) raft: Raft<C, StateMachine>,
+    pub(super) machine: StateMachine,
+    pub(super) log: LogStore,
+    /// One proposal at a time.
+    pub(super) proposing: tokio::sync::Mutex<()>,
+    /// One membership change at a time.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    /// Rounds of confirmation; see `reads`.
+    pub(super) round: tokio::sync::Mutex<Round>,
+    pub(super) rounds_begun: AtomicU64,
+    confirmed: Mutex<Option<InstantOf<C>>>,
+    /// The leader has nothing left to change about this node.
+    settled: AtomicBool,
+    leaving: Mutex<BTreeSet<NodeId>>,
+    leading: Mutex<Option<(u64, InstantOf<C>)>>,
+}
+
+/// The latest round of confirmation that ended.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    pub(super) number: u64,
+    pub(super) outcome: Option<Result<(), String>>,
+}
+
+impl<C: ClusterTypes> Life<C> {
+    pub(super) fn new(
+        (cluster, node, place): (ClusterId, NodeId, Place),
+        raft: Raft<C, StateMachine>,
+        machine: StateMachine,
+        log: LogStore,
+    ) -> Self {
+        Self {
+            cluster,
+            node,
+            place,
+            raft,
+            machine,
+            log,
+            proposing: tokio::sync::Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            round: tokio::sync::Mutex::default(),
+            rounds_begun: AtomicU64::new(0),
+            confirmed: Mutex::new(None),
+            settled: AtomicBool::new(false),
+            leaving: Mutex::default(),
+            leading: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn metrics(&self) -> RaftMetrics<C> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    pub(super) fn is_leader(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    /// Whether the membership names this identity.
+    pub(super) fn is_member(&self) -> bool {
+        let metrics = self.metrics();
+        let members = metrics.membership_config.membership();
+        members.nodes().any(|(node, _)| *node == self.node)
+    }
+
+    /// Whether this identity votes.
+    pub(super) fn is_voter(&self) -> bool {
+        let metrics = self.metrics();
+        let members = metrics.membership_config.membership();
+        members.voter_ids().any(|node| node == self.node)
+    }
+
+    pub(super) fn members(&self) -> Vec<Member> {
+        let metrics = self.metrics();
+        let members = metrics.membership_config.membership();
+        let voters: BTreeSet<NodeId> = members.voter_ids().collect();
+        let member = |(node, at): (&NodeId, &Node)| Member {
+            node: *node,
+            place: Place::new(&at.addr),
+            voter: voters.contains(node),
+        };
+        members.nodes().map(member).collect()
+    }
+
+    /// Everybody but this identity.
+    pub(super) fn others(&self) -> Vec<Member> {
+        let mut members = self.members();
+        members.retain(|member| member.node != self.node);
+        members
+    }
+
+    /// Where the leader is, if it is another identity.
+    pub(super) fn leader_elsewhere(&self) -> Option<Place> {
+        let leader = self.metrics().current_leader?;
+        let others = self.others();
+        let found = others.into_iter().find(|member| member.node == leader);
+        found.map(|member| member.place)
+    }
+
+    /// Index of the last entry that was applied.
+    pub(super) fn applied(&self) -> u64 {
+        let view = self.machine.view();
+        view.last_applied.map_or(0, |id| id.index)
+    }
+
+    pub(super) fn note_confirmed(&self, at: InstantOf<C>, settled: bool) {
+        *locked(&self.confirmed) = Some(at);
+        self.settled.store(settled, Ordering::Relaxed);
+    }
+
+    /// How long ago the last confirmation was begun.
+    pub(super) fn confirmed_ago(&self) -> Option<Duration> {
+        locked(&self.confirmed).map(|at| C::now().saturating_duration_since(at))
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_leaving(&self, node: NodeId) {
+        locked(&self.leaving).insert(node);
+    }
+
+    /// What this replica sees as the leader of its term; `None` when it does not lead.
+    pub(super) fn observe(&self, timing: &Timing) -> Option<Observed> {
+        let metrics = self.metrics();
+        let (heartbeat, replication) = (metrics.heartbeat.as_ref()?, metrics.replication.as_ref()?);
+        if metrics.state != ServerState::Leader {
+            return None;
+        }
+        let now = C::now();
+        let leading_for = self.leading_for(metrics.current_term, now);
+        let last = metrics.last_log_index.unwrap_or(0);
+        let stored = metrics.membership_config.membership();
+        let leaving = locked(&self.leaving);
+        let seen = |(node, at): (&NodeId, &Node)| {
+            let own = *node == self.node;
+            // Not heard of in this term yet: silent for as long as this replica leads.
+            let heard = heartbeat.get(node).copied().flatten();
+            let silent_for = match heard {
+                _ if own => Duration::ZERO,
+                Some(heard) => now.saturating_duration_since(*heard),
+                None => leading_for,
+            };
+            let matched = replication.get(node).copied().flatten();
+            let behind = matched.map(|matched| last.saturating_sub(matched.index));
+            let seen = Seen {
+                place: Place::new(&at.addr),
+                silent_for,
+                caught_up: own || behind.is_some_and(|behind| behind <= LAG_MAX),
+                leaving: leaving.contains(node),
+            };
+            (*node, seen)
+        };
+        Some(Observed {
+            leader: self.node,
+            voters: stored.voter_ids().collect(),
+            members: stored.nodes().map(seen).collect::<BTreeMap<_, _>>(),
+            silence: timing.silence,
+            grace: timing.dead_member_grace,
+        })
+    }
+
+    fn leading_for(&self, term: u64, now: InstantOf<C>) -> Duration {
+        let mut leading = locked(&self.leading);
+        match *leading {
+            Some((known, since)) if known == term => now.saturating_duration_since(since),
+            _ => {
+                *leading = Some((term, now));
+                Duration::ZERO
+            }
+        }
+    }
+}
+
+/// No code that could panic runs while one of these locks is held.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<C: ClusterTypes> fmt::Debug for Life<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Life")
+            .field("cluster", &self.cluster)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,265 @@
+//! Replicas in one process, connected by function calls. Whoever is unplugged neither hears nor is heard.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use contrast_clock::{SystemEntropy, SystemWallClock};
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::{
+    cluster::TypeConfig,
+    replica::{
+        Ended, Parts, Replica, Timing,
+        message::{Place, Reply, Request},
+        peers::{
+            BoxFuture, CallError, Caller, EvidenceSummary, PeerFailure, Peers, Trust, Trusted,
+        },
+    },
+    state::{Observer, TransitionHash, tests::fixture::Disk},
+};
+
+pub(super) type Node = Replica<TypeConfig>;
+
+#[derive(Default)]
+struct Wires {
+    replicas: BTreeMap<Place, Weak<Node>>,
+    unplugged: BTreeSet<Place>,
+    /// Places whose replicas are no Coordinators of anything.
+    strangers: BTreeSet<Place>,
+}
+
+/// All replicas.
+#[derive(Clone, Default)]
+pub(super) struct Hub(Arc<Mutex<Wires>>);
+
+/// What the caller at a place proves.
+struct Proof(bool);
+
+impl Caller for Proof {
+    fn prove_coordinator(&self, _: &Trusted) -> Result<(), String> {
+        match self.0 {
+            true => Ok(()),
+            false => Err("role: expected coordinator".to_owned()),
+        }
+    }
+}
+
+impl Hub {
+    fn wires(&self) -> MutexGuard<'_, Wires> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn unplug(&self, place: &Place) {
+        self.wires().unplugged.insert(place.clone());
+    }
+
+    pub(super) fn plug_in(&self, place: &Place) {
+        self.wires().unplugged.remove(place);
+    }
+
+    pub(super) fn make_stranger(&self, place: &Place) {
+        self.wires().strangers.insert(place.clone());
+    }
+}
+
+/// One replica's connections.
+#[derive(Clone)]
+struct Socket {
+    hub: Hub,
+    place: Place,
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.place.fmt(f)
+    }
+}
+
+impl Peers for Socket {
+    fn own_place(&self) -> Place {
+        self.place.clone()
+    }
+
+    fn places(&self) -> BoxFuture<Vec<Place>> {
+        let places = self.hub.wires().replicas.keys().cloned().collect();
+        Box::pin(std::future::ready(places))
+    }
+
+    fn call(
+        &self,
+        place: Place,
+        request: Request,
+        trust: Trust,
+        within: Duration,
+    ) -> BoxFuture<Result<Reply, CallError>> {
+        let (hub, from) = (self.hub.clone(), self.place.clone());
+        Box::pin(async move {
+            let reached = |wires: &Wires| {
+                !wires.unplugged.contains(&from) && !wires.unplugged.contains(&place)
+            };
+            let unreachable = |reason: &str| CallError::Unreachable {
+                place: place.clone(),
+                reason: reason.to_owned(),
+            };
+            let (target, genuine) = {
+                let wires = hub.wires();
+                if !reached(&wires) {
+                    return Err(unreachable("unplugged"));
+                }
+                if matches!(trust, Trust::CoordinatorOf(_)) && wires.strangers.contains(&place) {
+                    return Err(CallError::NotBelieved {
+                        place: place.clone(),
+                        reason: "a stranger".to_owned(),
+                    });
+                }
+                let target = wires.replicas.get(&place).and_then(Weak::upgrade);
+                (target, !wires.strangers.contains(&from))
+            };
+            let target = target.ok_or_else(|| unreachable("not there"))?;
+            let proof = Proof(genuine);
+            let answer = tokio::time::timeout(within, target.handle(&proof, request)).await;
+            let answer = answer.map_err(|_| unreachable("no answer in time"))?;
+            if !reached(&hub.wires()) {
+                return Err(unreachable("unplugged"));
+            }
+            answer.map_err(|failure| match failure {
+                PeerFailure::NotCoordinator(reason) => CallError::NotBelievedBy {
+                    place: place.clone(),
+                    reason,
+                },
+                failure => CallError::Failed {
+                    place: place.clone(),
+                    failure,
+                },
+            })
+        })
+    }
+
+    fn evidence(&self, _: &Place) -> Option<EvidenceSummary> {
+        None
+    }
+}
+
+/// A running replica.
+pub(super) struct Running {
+    pub(super) replica: Arc<Node>,
+    pub(super) place: Place,
+    pub(super) history: Disk,
+    pub(super) log: Disk,
+    run: JoinHandle<Ended>,
+}
+
+pub(super) fn timing() -> Timing {
+    Timing {
+        heartbeat: Duration::from_millis(20),
+        election_min: Duration::from_millis(200),
+        election_max: Duration::from_millis(400),
+        confirmation_bound: Duration::from_millis(1500),
+        dead_member_grace: Duration::from_secs(30),
+        silence: Duration::from_millis(600),
+        tick: Duration::from_millis(20),
+        discovery: Duration::from_millis(50),
+        call: Duration::from_millis(500),
+        read: Duration::from_millis(300),
+        change: Duration::from_secs(6),
+        key_patience: Duration::from_millis(500),
+    }
+}
+
+impl Running {
+    pub(super) fn start(hub: &Hub, place: &str) -> Self {
+        Self::start_on(hub, place, Disk::default(), Disk::default(), timing())
+    }
+
+    pub(super) fn start_on(
+        hub: &Hub,
+        place: &str,
+        history: Disk,
+        log: Disk,
+        timing: Timing,
+    ) -> Self {
+        let place = Place::new(place);
+        let socket = Socket {
+            hub: hub.clone(),
+            place: place.clone(),
+        };
+        let replica = Replica::open(Parts {
+            peers: Arc::new(socket),
+            history: Box::new(history.clone()),
+            log: Box::new(log.clone()),
+            clock: Arc::new(SystemWallClock),
+            entropy: Arc::new(SystemEntropy),
+            observer: Observer::default(),
+            timing,
+        })
+        .expect("opens");
+        hub.wires()
+            .replicas
+            .insert(place.clone(), Arc::downgrade(&replica));
+        let run = tokio::spawn(Arc::clone(&replica).run());
+        Self {
+            replica,
+            place,
+            history,
+            log,
+            run,
+        }
+    }
+
+    /// Ends it as a crash does; what is on its disks stays.
+    pub(super) async fn kill(self, hub: &Hub) -> (Disk, Disk) {
+        self.run.abort();
+        hub.wires().replicas.remove(&self.place);
+        self.replica.give_up().await;
+        (
+            Disk::holding(self.history.bytes()),
+            Disk::holding(self.log.bytes()),
+        )
+    }
+
+    /// Why it ended by itself.
+    pub(super) async fn ended(self) -> Ended {
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.run).await;
+        ended.expect("ends in time").expect("does not panic")
+    }
+
+    pub(super) async fn serves(&self) {
+        self.until("serves", |replica| replica.serving().is_ok())
+            .await;
+    }
+
+    pub(super) async fn until(&self, what: &str, condition: impl Fn(&Node) -> bool) {
+        let start = Instant::now();
+        while !condition(&self.replica) {
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "{}: waits for `{what}`: {:?}",
+                self.place,
+                self.replica.status()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(super) fn voters(&self) -> usize {
+        let status = self.replica.status();
+        let members = status.cluster.map(|cluster| cluster.members);
+        let members = members.unwrap_or_default();
+        members.iter().filter(|member| member.voter).count()
+    }
+
+    pub(super) async fn head(&self) -> TransitionHash {
+        self.replica
+            .confirmed()
+            .await
+            .expect("confirms")
+            .transition()
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.replica.status().role == crate::replica::status::Role::Leader
+    }
+}

@@ -1,0 +1,4 @@
+//! Replicas in one process, on real time. The simulation covers far more, and this is where it is seen step by step.
+
+mod hub;
+mod stories;

@@ -1,0 +1,336 @@
+use std::time::Duration;
+
+use hub::{Hub, Running, timing};
+
+use super::hub;
+use crate::{
+    replica::{Ended, Timing},
+    state::{
+        HistoryError, Phase, StateError, TransitionHash,
+        tests::fixture::{Disk, document, owner_key, recovery, request},
+    },
+};
+
+const NONE: TransitionHash = TransitionHash::NONE;
+
+/// A cluster of replicas `a`, `b`, ... with a first manifest.
+async fn cluster(hub: &Hub, count: usize) -> (Vec<Running>, TransitionHash) {
+    let names = ["a", "b", "c", "d", "e"];
+    let mut replicas: Vec<Running> = Vec::new();
+    for name in names.iter().take(count) {
+        replicas.push(Running::start(hub, name));
+    }
+    let first = request(&document("first", &[&owner_key(1)]), NONE, &[]);
+    let receipt = replicas[0]
+        .replica
+        .set_manifest(first)
+        .await
+        .expect("founds");
+    assert!(receipt.seed_shares.is_some());
+    for running in &replicas {
+        running.serves().await;
+    }
+    for running in &replicas {
+        running
+            .until("all vote", |_| running.voters() == count - (count + 1) % 2)
+            .await;
+    }
+    (replicas, receipt.transition)
+}
+
+async fn set(
+    running: &Running,
+    name: &str,
+    base: TransitionHash,
+) -> Result<TransitionHash, StateError> {
+    let owner = owner_key(1);
+    let update = request(&document(name, &[&owner]), base, &[&owner]);
+    let receipt = running.replica.set_manifest(update).await?;
+    Ok(receipt.transition)
+}
+
+fn shares_of(running: &Running) -> contrast_pki::shares::SeedSharesDocument {
+    let snapshot = running.replica.guard().snapshot();
+    snapshot.history().expect("a history").seed_shares().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_founds_serves_and_updates() {
+    let hub = Hub::default();
+    let (replicas, first) = cluster(&hub, 1).await;
+    let second = set(&replicas[0], "second", first).await.expect("sets");
+    assert_eq!(replicas[0].head().await, second);
+    let repeated = set(&replicas[0], "second", first).await.expect("repeats");
+    assert_eq!(repeated, second);
+    let error = set(&replicas[0], "third", first).await.expect_err("stale");
+    assert!(matches!(error, StateError::StaleBase { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_replicas_become_one_cluster_and_any_of_them_sets_and_reads() {
+    let hub = Hub::default();
+    let (replicas, mut head) = cluster(&hub, 3).await;
+    for (index, running) in replicas.iter().enumerate() {
+        head = set(running, &format!("set-{index}"), head)
+            .await
+            .expect("sets");
+        for reader in &replicas {
+            assert_eq!(reader.head().await, head);
+            let active = reader
+                .replica
+                .confirmed_for_issuing()
+                .await
+                .expect("issues");
+            assert_eq!(active.transition(), head);
+        }
+    }
+    let error = set(&replicas[1], "stale", NONE).await.expect_err("stale");
+    assert!(error.to_string().contains("but the latest is"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_leader_is_followed_by_another_and_its_place_gets_a_new_identity() {
+    let hub = Hub::default();
+    let (mut replicas, first) = cluster(&hub, 3).await;
+    let leader = replicas.iter().position(Running::leads).expect("a leader");
+    let dead = replicas.remove(leader);
+    let place = dead.place.to_string();
+    let before = dead.replica.status().cluster.expect("a cluster").node;
+    let (history, log) = dead.kill(&hub).await;
+    let second = set(&replicas[0], "second", first).await.expect("sets");
+    let again = Running::start_on(&hub, &place, history, log, timing());
+    assert!(matches!(
+        &*again.replica.guard().snapshot(),
+        Phase::Sealed(_)
+    ));
+    again.serves().await;
+    assert_eq!(again.head().await, second);
+    again.until("three voters", |_| again.voters() == 3).await;
+    again
+        .until("three members", |_| {
+            let cluster = again.replica.status().cluster;
+            cluster.is_some_and(|cluster| cluster.members.len() == 3)
+        })
+        .await;
+    assert_ne!(
+        again.replica.status().cluster.expect("a cluster").node,
+        before
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_cut_off_stops_issuing_after_the_bound_and_comes_back() {
+    let hub = Hub::default();
+    let (replicas, first) = cluster(&hub, 3).await;
+    let leader = replicas.iter().position(Running::leads).expect("a leader");
+    hub.unplug(&replicas[leader].place);
+    let cut_off = &replicas[leader];
+    assert!(cut_off.replica.confirmed().await.is_err());
+    let other = &replicas[(leader + 1) % 3];
+    let second = set(other, "second", first).await.expect("sets");
+    tokio::time::sleep(timing().confirmation_bound).await;
+    let error = cut_off
+        .replica
+        .confirmed_for_issuing()
+        .await
+        .expect_err("refuses");
+    assert!(matches!(error, StateError::Unconfirmed { .. }), "{error}");
+    let why = cut_off.replica.serving().expect_err("not ready");
+    assert!(
+        why.contains("could not confirm its state with a quorum"),
+        "{why}"
+    );
+    hub.plug_in(&cut_off.place);
+    cut_off.serves().await;
+    assert_eq!(cut_off.head().await, second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_nothing_changes_until_owners_recover_the_survivor() {
+    let hub = Hub::default();
+    let (mut replicas, first) = cluster(&hub, 3).await;
+    let second = set(&replicas[0], "second", first).await.expect("sets");
+    let survivor = replicas.remove(0);
+    let mut disks = Vec::new();
+    for dead in replicas {
+        let place = dead.place.to_string();
+        disks.push((place, dead.kill(&hub).await));
+    }
+    let mut waiting = Vec::new();
+    for (place, (history, log)) in disks {
+        waiting.push(Running::start_on(&hub, &place, history, log, timing()));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for running in &waiting {
+        let why = running.replica.serving().expect_err("waits");
+        assert!(why.contains("no quorum: 1 of 3 members answer"), "{why}");
+    }
+    let shares = shares_of(&survivor);
+    let error = waiting[0]
+        .replica
+        .recover(recovery(&shares, Some(second)))
+        .await;
+    let error = error.expect_err("a survivor answers").to_string();
+    assert!(error.contains("replica a lives"), "{error}");
+
+    let unknown = TransitionHash([7; 32]);
+    let error = survivor
+        .replica
+        .recover(recovery(&shares, Some(unknown)))
+        .await;
+    let error = error.expect_err("the guard fails");
+    assert!(
+        matches!(error, StateError::History(HistoryError::RolledBack { .. })),
+        "{error}"
+    );
+
+    let third = survivor
+        .replica
+        .recover(recovery(&shares, Some(second)))
+        .await
+        .expect("recovers");
+    survivor.serves().await;
+    for running in &waiting {
+        running.serves().await;
+        assert_eq!(running.head().await, third);
+    }
+    survivor
+        .until("three voters", |_| survivor.voters() == 3)
+        .await;
+    set(&waiting[1], "after", third).await.expect("sets");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_full_power_loss_one_replica_is_recovered_and_the_others_join_it() {
+    let hub = Hub::default();
+    let (replicas, first) = cluster(&hub, 3).await;
+    let second = set(&replicas[2], "second", first).await.expect("sets");
+    let shares = shares_of(&replicas[0]);
+    let mut disks = Vec::new();
+    for dead in replicas {
+        let place = dead.place.to_string();
+        disks.push((place, dead.kill(&hub).await));
+    }
+    let mut again = Vec::new();
+    for (place, (history, log)) in disks {
+        again.push(Running::start_on(&hub, &place, history, log, timing()));
+    }
+    let third = again[1]
+        .replica
+        .recover(recovery(&shares, Some(second)))
+        .await
+        .expect("recovers");
+    for running in &again {
+        running.serves().await;
+        assert_eq!(running.head().await, third);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recovery_reads_what_only_the_log_of_the_last_life_has() {
+    let hub = Hub::default();
+    let (replicas, first) = cluster(&hub, 1).await;
+    let old_history = replicas[0].history.bytes();
+    let second = set(&replicas[0], "second", first).await.expect("sets");
+    let shares = shares_of(&replicas[0]);
+    let place = replicas[0].place.to_string();
+    let (_, log) = replicas.into_iter().next().expect("one").kill(&hub).await;
+    let again = Running::start_on(&hub, &place, Disk::holding(old_history), log, timing());
+    let third = again
+        .replica
+        .recover(recovery(&shares, Some(second)))
+        .await
+        .expect("recovers");
+    assert_ne!(third, second);
+    let active = again.replica.confirmed().await.expect("confirms");
+    assert!(active.history().links().any(|link| link.hash == second));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_gets_nothing() {
+    let hub = Hub::default();
+    let (replicas, _) = cluster(&hub, 1).await;
+    let stranger = Running::start(&hub, "x");
+    hub.make_stranger(&stranger.place);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(stranger.replica.guard().deployment().is_none());
+    assert_eq!(
+        replicas[0]
+            .replica
+            .status()
+            .cluster
+            .expect("a cluster")
+            .members
+            .len(),
+        1
+    );
+    let why = stranger.replica.serving().expect_err("outside");
+    assert!(
+        why.contains("expected coordinator") || why.contains("not believe"),
+        "{why}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_stop_leave_the_cluster_and_the_last_one_goes_on() {
+    let hub = Hub::default();
+    let (mut replicas, mut head) = cluster(&hub, 3).await;
+    while replicas.len() > 1 {
+        let leader = replicas.iter().position(Running::leads).unwrap_or(0);
+        let leaving = replicas.remove(leader);
+        leaving.replica.leave(Duration::from_secs(5)).await;
+        leaving.kill(&hub).await;
+        for (index, running) in replicas.iter().enumerate() {
+            head = set(running, &format!("{}-{index}", replicas.len()), head)
+                .await
+                .expect("sets");
+        }
+    }
+    replicas[0]
+        .until("one member", |_| {
+            let cluster = replicas[0].replica.status().cluster;
+            cluster.is_some_and(|cluster| cluster.members.len() == 1)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_removed_for_its_silence_ends_when_it_comes_back() {
+    let hub = Hub::default();
+    let timing = Timing {
+        dead_member_grace: Duration::from_millis(1200),
+        ..timing()
+    };
+    let start = |name| Running::start_on(&hub, name, Disk::default(), Disk::default(), timing);
+    let mut replicas: Vec<Running> = ["a", "b", "c"].map(start).into();
+    let first = request(&document("first", &[&owner_key(1)]), NONE, &[]);
+    replicas[0]
+        .replica
+        .set_manifest(first)
+        .await
+        .expect("founds");
+    for running in &replicas {
+        running
+            .until("three voters", |_| running.voters() == 3)
+            .await;
+    }
+    let follower = replicas
+        .iter()
+        .position(|running| !running.leads())
+        .expect("a follower");
+    let silent = replicas.remove(follower);
+    hub.unplug(&silent.place);
+    let leader = replicas
+        .iter()
+        .find(|running| running.leads())
+        .expect("a leader");
+    leader
+        .until("two members", |replica| {
+            let cluster = replica.status().cluster;
+            cluster.is_some_and(|cluster| cluster.members.len() == 2)
+        })
+        .await;
+    assert_eq!(leader.voters(), 1);
+    hub.plug_in(&silent.place);
+    assert_eq!(silent.ended().await, Ended::Evicted);
+}

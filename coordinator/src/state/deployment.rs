@@ -1,0 +1,135 @@
+use std::{collections::VecDeque, fmt, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use contrast_pki::{Derivation, MeshCa, RootCa, Salt, Seed, SigningKey};
+
+use super::{History, KeysError, StateError};
+use crate::replica::message::MeshCaKey;
+
+/// Mesh CA keys that are kept: that of the latest transition, those under way, and some that were superseded a moment ago.
+const KEYS_KEPT: usize = 8;
+
+/// The seed, and what follows from it alone.
+pub struct Deployment {
+    seed: Arc<Seed>,
+    salt: Arc<Salt>,
+    derivation: Derivation,
+    transition_key: SigningKey,
+}
+
+impl Deployment {
+    /// Derives everything from a seed and its salt.
+    ///
+    /// # Errors
+    /// When the cryptographic library fails.
+    pub fn new(seed: Arc<Seed>, salt: Arc<Salt>) -> Result<Self, KeysError> {
+        let derivation = Derivation::new(&seed, &salt);
+        Ok(Self {
+            transition_key: derivation.transition_signing_key()?,
+            derivation,
+            seed,
+            salt,
+        })
+    }
+
+    /// The seed, for attested peers.
+    pub(crate) fn seed(&self) -> &Arc<Seed> {
+        &self.seed
+    }
+
+    /// The salt.
+    pub(crate) fn salt(&self) -> &Arc<Salt> {
+        &self.salt
+    }
+
+    /// Derivations.
+    pub fn derivation(&self) -> &Derivation {
+        &self.derivation
+    }
+
+    /// Signs transitions.
+    pub(crate) fn transition_key(&self) -> &SigningKey {
+        &self.transition_key
+    }
+
+    /// Whether this is the very same seed; takes the same time whatever differs.
+    pub(crate) fn has_seed(&self, seed: &Seed, salt: &Salt) -> bool {
+        let equal =
+            |a: &[u8], b: &[u8]| aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok();
+        equal(self.seed.expose(), seed.expose()) & equal(self.salt.as_bytes(), salt.as_bytes())
+    }
+
+    /// The root CA with the certificate that `history` brings; with a new one when that is unusable.
+    pub(crate) fn root_of(&self, history: &History, now: SystemTime) -> Result<RootCa, StateError> {
+        let stored = history.root_certificate().to_vec();
+        match RootCa::resume(self.derivation.root_ca_key()?, stored, now) {
+            Ok(root) => Ok(root),
+            Err(error) => {
+                // The key is what counts: it follows from the seed. Refusing to serve would only help whoever damaged the disk.
+                tracing::warn!(%error, "the stored root certificate is unusable; made a new one with the same key");
+                Ok(RootCa::new(self.derivation.root_ca_key()?, now)?)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Deployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deployment(hidden)")
+    }
+}
+
+/// Mesh CA keys by their public keys, newest last.
+#[derive(Default)]
+pub(crate) struct Keyring(VecDeque<(Bytes, MeshCaKey)>);
+
+impl Keyring {
+    /// Keeps a key, and forgets the oldest of too many, but never `needed` (SubjectPublicKeyInfo DER).
+    ///
+    /// # Errors
+    /// When it is no P-384 key.
+    pub(crate) fn add(&mut self, key: MeshCaKey, needed: Option<&[u8]>) -> Result<(), KeysError> {
+        let public = SigningKey::from_private_key_der(&key.pkcs8)?;
+        let public = Bytes::copy_from_slice(public.public_key_spki());
+        if self.get(&public).is_none() {
+            self.0.push_back((public, key));
+        }
+        if self.0.len() > KEYS_KEPT {
+            let oldest = self
+                .0
+                .iter()
+                .position(|(public, _)| Some(public.as_ref()) != needed);
+            oldest.and_then(|place| self.0.remove(place));
+        }
+        Ok(())
+    }
+
+    /// The key with the given public key (SubjectPublicKeyInfo DER).
+    pub(crate) fn get(&self, public: &[u8]) -> Option<&MeshCaKey> {
+        let found = self.0.iter().find(|(found, _)| found == public);
+        found.map(|(_, key)| key)
+    }
+
+    /// All keys, oldest first.
+    pub(crate) fn all(&self) -> Vec<MeshCaKey> {
+        self.0.iter().map(|(_, key)| key.clone()).collect()
+    }
+
+    /// The mesh CA with the given public key.
+    pub(crate) fn mesh_ca(
+        &self,
+        public: &[u8],
+        root: &RootCa,
+        now: SystemTime,
+    ) -> Option<Result<MeshCa, KeysError>> {
+        let key = self.get(public)?;
+        let key = SigningKey::from_private_key_der(&key.pkcs8).map_err(KeysError::from);
+        Some(key.and_then(|key| Ok(MeshCa::from_key(key, root, now)?)))
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyring({} keys)", self.0.len())
+    }
+}

@@ -1,0 +1,197 @@
+//! What a change of the state would be, before anybody agrees to it. Pure but for randomness and the time.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use contrast_clock::Entropy;
+use contrast_manifest::{Manifest, ManifestHash};
+use contrast_pki::{
+    MeshCa, RootCa, Salt, Seed,
+    shares::{SeedShareOwnerKey, SharesError, encrypt_seed},
+};
+
+use super::{
+    Active, Deployment, History, KeysError, StateError, Transition, TransitionHash, UpdateRequest,
+    update,
+};
+use crate::{
+    cluster::{Change, FoundingDocuments},
+    replica::message::{MeshCaKey, SetReceipt},
+};
+
+/// A change that is ready to be committed, with the key that must be known to others before it is.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    pub(crate) change: Change,
+    pub(crate) key: MeshCaKey,
+    /// What the owner is told when the change is committed.
+    pub(crate) receipt: SetReceipt,
+}
+
+/// The first manifest: draws the seed.
+pub(crate) fn found(
+    request: UpdateRequest,
+    entropy: &dyn Entropy,
+    now: SystemTime,
+) -> Result<(Arc<Deployment>, Manifest, Proposal), StateError> {
+    let manifest = Manifest::parse(&request.manifest).map_err(StateError::Manifest)?;
+    let policies = update::check_policies(&manifest, request.policies)?;
+    let seed = Arc::new(Seed::generate(entropy)?);
+    let salt = Arc::new(Salt::generate(entropy)?);
+    let owners = manifest
+        .seedshare_owners()
+        .iter()
+        .map(|key| SeedShareOwnerKey::from_pkcs1_der(key))
+        .collect::<Result<Vec<_>, SharesError>>()?;
+    let shares = encrypt_seed(&seed, &salt, &owners, manifest.seedshare_threshold())?;
+    let deployment = Arc::new(Deployment::new(seed, salt).map_err(StateError::Keys)?);
+    let root = RootCa::new(deployment.derivation().root_ca_key()?, now)?;
+    let shares = shares.to_json()?;
+    let founding = FoundingDocuments {
+        seed_shares: Bytes::copy_from_slice(shares.as_bytes()),
+        root_certificate: Bytes::copy_from_slice(root.certificate_der()),
+    };
+    let next = Next {
+        manifest: &manifest,
+        policies: policies.into_values().collect(),
+        previous: TransitionHash::NONE,
+        founding: Some(founding),
+    };
+    let mut proposal = next.propose(&deployment, &root, entropy, now)?;
+    proposal.receipt.seed_shares = Some(shares);
+    Ok((deployment, manifest, proposal))
+}
+
+/// A later manifest: needs the owners of the active one.
+pub(crate) fn replace(
+    active: &Active,
+    request: UpdateRequest,
+    entropy: &dyn Entropy,
+    now: SystemTime,
+) -> Result<Proposal, StateError> {
+    let UpdateRequest {
+        manifest,
+        policies,
+        base,
+        approvals,
+    } = request;
+    let latest = active.transition();
+    if base != latest {
+        return Err(StateError::StaleBase {
+            latest,
+            found: base,
+        });
+    }
+    let hash = ManifestHash::of(&manifest);
+    update::check_approvals(active.manifest(), hash, base, &approvals)?;
+    let manifest = Manifest::parse(&manifest).map_err(StateError::Manifest)?;
+    if !update::same_seed_share_owners(active.manifest(), &manifest) {
+        return Err(StateError::SeedShareOwnersChanged);
+    }
+    let policies = update::check_policies(&manifest, policies)?;
+    let next = Next {
+        manifest: &manifest,
+        policies: policies.into_values().collect(),
+        previous: latest,
+        founding: None,
+    };
+    let keys = active.keys();
+    next.propose(keys.deployment(), keys.root(), entropy, now)
+}
+
+/// The same manifest under a new mesh CA: after a recovery, or when no living replica has the key of the old one.
+pub(crate) fn renew(
+    history: &History,
+    manifest: &Manifest,
+    deployment: &Deployment,
+    entropy: &dyn Entropy,
+    now: SystemTime,
+) -> Result<Proposal, StateError> {
+    let root = deployment.root_of(history, now)?;
+    let replaced = root.certificate_der() != history.root_certificate();
+    let founding = match replaced {
+        true => Some(FoundingDocuments {
+            seed_shares: history.seed_shares().to_json()?.into(),
+            root_certificate: Bytes::copy_from_slice(root.certificate_der()),
+        }),
+        false => None,
+    };
+    let next = Next {
+        manifest,
+        policies: Vec::new(),
+        previous: history.head().hash,
+        founding,
+    };
+    next.propose(deployment, &root, entropy, now)
+}
+
+/// What a request that took effect already is answered.
+pub(crate) fn receipt(active: &Active) -> Result<SetReceipt, StateError> {
+    let history = active.history();
+    // Before the first change or recovery the answer to the first set may have been lost; it is the same then.
+    let first = history.generation() == 1;
+    let seed_shares = first.then(|| history.seed_shares().to_json()).transpose()?;
+    Ok(SetReceipt {
+        root_ca: active.keys().root().certificate_pem(),
+        mesh_ca: active.mesh_ca().self_signed_pem(),
+        transition: active.transition(),
+        seed_shares,
+    })
+}
+
+/// Whether `request` is the one that made the active manifest: it follows the same transition, and nothing but recoveries
+/// came after it.
+pub(crate) fn took_effect(active: &Active, request: &UpdateRequest) -> bool {
+    let manifest = ManifestHash::of(&request.manifest);
+    let mut after = active
+        .history()
+        .links()
+        .map(|link| &link.transition)
+        .skip_while(|transition| transition.previous != request.base)
+        .peekable();
+    after.peek().is_some() && after.all(|transition| transition.manifest_hash == manifest)
+}
+
+struct Next<'a> {
+    manifest: &'a Manifest,
+    policies: Vec<Bytes>,
+    previous: TransitionHash,
+    founding: Option<FoundingDocuments>,
+}
+
+impl Next<'_> {
+    fn propose(
+        self,
+        deployment: &Deployment,
+        root: &RootCa,
+        entropy: &dyn Entropy,
+        now: SystemTime,
+    ) -> Result<Proposal, StateError> {
+        let mesh_ca = MeshCa::generate(entropy, root, now)?;
+        let transition = Transition::sign(
+            self.manifest.hash(),
+            self.previous,
+            mesh_ca.public_key_spki(),
+            deployment.transition_key(),
+        )?;
+        let receipt = SetReceipt {
+            root_ca: root.certificate_pem(),
+            mesh_ca: mesh_ca.self_signed_pem(),
+            transition: transition.hash(),
+            seed_shares: None,
+        };
+        let pkcs8 = mesh_ca.private_key_pkcs8().map_err(KeysError::from);
+        Ok(Proposal {
+            change: Change {
+                transition,
+                manifest: Bytes::copy_from_slice(self.manifest.bytes()),
+                policies: self.policies,
+                founding: self.founding,
+            },
+            key: MeshCaKey {
+                pkcs8: Arc::new(pkcs8.map_err(StateError::Keys)?),
+            },
+            receipt,
+        })
+    }
+}
