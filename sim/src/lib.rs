@@ -10,6 +10,7 @@
 //! | [`network`] | connections: loss, delay, duplicates, partitions, replayed and forged questions |
 //! | [`disk`] | disks: power loss within a flush, old copies put back, no space |
 //! | [`clock`] | wall clocks that differ and jump |
+//! | [`deployment`] | owners and their manifests |
 //! | [`checker`] | nothing: it watches, and says which promise was broken |
 //! | [`dice`], [`journal`] | chance from a seed; what happened, and its fingerprint |
 //!
@@ -18,6 +19,7 @@
 
 pub mod checker;
 pub mod clock;
+pub mod deployment;
 pub mod dice;
 pub mod disk;
 pub mod journal;
