@@ -10,6 +10,7 @@
 //! | [`network`] | connections: loss, delay, duplicates, partitions, replayed and forged questions |
 //! | [`disk`] | disks: power loss within a flush, old copies put back, no space |
 //! | [`clock`] | wall clocks that differ and jump |
+//! | [`process`] | a process: one start of a replica on a machine |
 //! | [`deployment`] | owners and their manifests |
 //! | [`checker`] | nothing: it watches, and says which promise was broken |
 //! | [`dice`], [`journal`] | chance from a seed; what happened, and its fingerprint |
@@ -24,6 +25,7 @@ pub mod dice;
 pub mod disk;
 pub mod journal;
 pub mod network;
+pub mod process;
 pub mod runtime;
 mod types;
 

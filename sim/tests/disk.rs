@@ -1,5 +1,12 @@
 //! The Coordinator's stores on a simulated disk.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use contrast_coordinator::{
     cluster::{ClusterId, LogStore, LogStoreError, NodeId, NodeVote, RecordKey},
     state::Store,

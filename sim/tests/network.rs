@@ -1,5 +1,12 @@
 //! Connections: what arrives, who is believed, and that secrets are watched.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -38,6 +45,8 @@ struct Server {
     heard: Mutex<Vec<String>>,
     demands: Option<Arc<Trusted>>,
     takes: Duration,
+    /// Ends itself before it answers, in the same poll.
+    ends: bool,
 }
 
 impl Endpoint for Server {
@@ -50,6 +59,9 @@ impl Endpoint for Server {
             let asked = format!("{} {}", caller.name, request.name());
             self.heard.lock().expect("lock").push(asked);
             NodeRuntime::sleep(self.takes).await;
+            if self.ends {
+                Node::current().expect("within the server").kill();
+            }
             if let Some(trusted) = &self.demands {
                 caller
                     .prove_coordinator(trusted)
@@ -108,21 +120,23 @@ impl World {
                 heard: Mutex::default(),
                 demands,
                 takes: Duration::ZERO,
+                ends: false,
             }),
             server_node: Node::new("server"),
         };
-        world.attach(server, Duration::ZERO);
+        world.attach(server, Duration::ZERO, false);
         world
     }
 
     /// Starts the server, or its next process.
-    fn attach(&mut self, identity: &Arc<Identity>, takes: Duration) {
+    fn attach(&mut self, identity: &Arc<Identity>, takes: Duration, ends: bool) {
         self.server_node.kill();
         self.server_node = Node::new(&identity.name);
         self.server = Arc::new(Server {
             heard: Mutex::default(),
             demands: self.server.demands.clone(),
             takes,
+            ends,
         });
         let server = Arc::clone(&self.server);
         self.network
@@ -314,7 +328,7 @@ fn recorded_question_reaches_a_later_process_again_with_its_proof_and_a_forged_o
             .ask(&client, Request::FetchSecrets, Trust::Anyone)
             .await
             .expect("answers");
-        world.attach(&server, Duration::ZERO);
+        world.attach(&server, Duration::ZERO, false);
         world.network.replay();
         sleep_in_world(SECOND).await;
         assert_eq!(world.heard(), ["client FetchSecrets"]);
@@ -335,10 +349,14 @@ fn server_that_ends_while_it_answers_is_not_heard() {
     run(async {
         let (server, client) = (coordinator("server"), coordinator("client"));
         let mut world = World::new(&server, None);
-        world.attach(&server, Duration::from_millis(100));
-        world.server_node.kill_after_polls(1);
-        let answer = world.ask(&client, hello(), Trust::Anyone).await;
-        assert!(matches!(answer, Err(CallError::Unreachable { .. })));
-        assert_eq!(world.heard().len(), 1);
+        for ends in [false, true] {
+            world.attach(&server, Duration::from_millis(100), ends);
+            if !ends {
+                world.server_node.kill_after_polls(1);
+            }
+            let answer = world.ask(&client, hello(), Trust::Anyone).await;
+            assert!(matches!(answer, Err(CallError::Unreachable { .. })));
+            assert_eq!(world.heard().len(), 1);
+        }
     });
 }

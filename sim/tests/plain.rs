@@ -1,5 +1,12 @@
 //! The simulated world around a plain Raft cluster, whose rules are openraft's and no others.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 #[path = "plain/replica.rs"]
 mod replica;
 

@@ -1,5 +1,12 @@
 //! openraft's own tests for stores, on the simulated runtime and a simulated disk.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use contrast_coordinator::cluster::{ClusterId, LogStore, RecordKey, StateMachine};
 use contrast_pki::{Derivation, Salt, Seed};
 use contrast_sim::{
