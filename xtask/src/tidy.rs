@@ -31,7 +31,13 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-service-mesh",
         "contrast-cli",
     ],
-    &["contrast-e2e", "xtask", "contrast-fuzz", "contrast-model"],
+    &[
+        "contrast-e2e",
+        "contrast-sim",
+        "xtask",
+        "contrast-fuzz",
+        "contrast-model",
+    ],
 ];
 
 /// Only these may name rustls, so that TLS is configured in one place. The client of vendors' services gives its HTTP library the

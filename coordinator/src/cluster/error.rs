@@ -77,7 +77,8 @@ pub enum LogStoreError {
 }
 
 impl LogStoreError {
-    pub(crate) fn from_redb(error: impl Into<redb::Error>) -> Self {
+    /// What an error of the database means: no space, a disk that fails, or content that is no Raft store.
+    pub fn from_redb(error: impl Into<redb::Error>) -> Self {
         let error = error.into();
         match &error {
             redb::Error::Io(cause)

@@ -31,7 +31,7 @@ pub(crate) use medium::{CopyOnWrite, builder};
 pub use medium::{Directory, Fill, Medium};
 pub use phase::{Active, Held, Keys, Phase, Sealed};
 pub use recovery::RecoveryRequest;
-pub use store::{Followed, Records, Store, StoreError};
+pub use store::{Followed, Records, Store, StoreError, initialise};
 pub use transition::{Transition, TransitionFormatError, TransitionHash};
 pub(crate) use update::named;
 pub use update::{Approval, ApprovalError, PoliciesError};

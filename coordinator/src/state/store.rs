@@ -89,7 +89,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn from_redb(error: impl Into<redb::Error>) -> Self {
+    /// What an error of the database means. A disk without space is told apart from all else.
+    pub fn from_redb(error: impl Into<redb::Error>) -> Self {
         let error = error.into();
         match &error {
             redb::Error::Io(cause)
@@ -254,8 +255,11 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Creates the tables in an empty database.
-pub(crate) fn initialise(database: &Database) -> Result<(), StoreError> {
+/// Creates the tables in an empty database. For a [`Medium`], which makes a database where there is none.
+///
+/// # Errors
+/// When the database cannot be written.
+pub fn initialise(database: &Database) -> Result<(), StoreError> {
     let transaction = begin(database)?;
     {
         transaction

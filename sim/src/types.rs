@@ -1,0 +1,20 @@
+use contrast_coordinator::cluster::{
+    Answer, Change, Leader, LogEntry, Node, NodeId, NodeVote, Payload,
+};
+
+use crate::runtime::NodeRuntime;
+
+openraft::declare_raft_types!(
+    /// The cluster's types on the simulated runtime.
+    pub SimTypes:
+        D = Change,
+        R = Answer,
+        NodeId = NodeId,
+        Node = Node,
+        Term = u64,
+        LeaderId = Leader,
+        Vote = NodeVote,
+        Payload = Payload,
+        Entry = LogEntry,
+        AsyncRuntime = NodeRuntime,
+);
