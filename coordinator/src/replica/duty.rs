@@ -274,12 +274,9 @@ impl<C: ClusterTypes> Replica<C> {
     /// Asks the others for the mesh CA key of the latest transition. When nobody alive has it, the leader makes a new one.
     async fn look_for_key(&self, life: &Arc<Life<C>>, watch: &mut Watch<C>) {
         let snapshot = self.guard.snapshot();
-        let held = match &*snapshot {
-            Phase::Held(held) => held,
-            _ => {
-                watch.key_missing_since = None;
-                return;
-            }
+        let Phase::Held(held) = &*snapshot else {
+            watch.key_missing_since = None;
+            return;
         };
         let Unserved::MissingKey(public_key) = &held.why else {
             return;

@@ -149,7 +149,7 @@ impl<C: ClusterTypes> Replica<C> {
         }
         let trusted = Arc::new(Trusted::of(&manifest, manifest.verifier()));
         self.guard.adopt(Arc::clone(&deployment), Some(trusted));
-        self.guard.add_key(proposal.key)?;
+        self.guard.add_own_key(proposal.key, proposal.mesh_ca);
         let begun = self.begin(&deployment, ClusterId::generate(entropy), Beginning::Alone);
         let founded = match begun.await {
             Ok(life) => self.first_change(&life, proposal.change).await,
@@ -198,7 +198,7 @@ impl<C: ClusterTypes> Replica<C> {
         self.give_up().await;
         let trusted = Arc::new(Trusted::of(&manifest, manifest.verifier()));
         self.guard.adopt(Arc::clone(&deployment), Some(trusted));
-        self.guard.add_key(proposal.key)?;
+        self.guard.add_own_key(proposal.key, proposal.mesh_ca);
         let begun = self.begin(
             &deployment,
             ClusterId::generate(entropy),

@@ -131,11 +131,10 @@ impl<C: ClusterTypes> Replica<C> {
         let Proposal {
             change,
             key,
+            mesh_ca,
             receipt,
         } = proposal;
-        if let Err(error) = self.guard.add_key(key.clone()) {
-            return Attempt::Decided(Err(error));
-        }
+        self.guard.add_own_key(key.clone(), mesh_ca);
         let offered = C::timeout(self.timing.read, self.offer(life, key)).await;
         if !offered.unwrap_or(false) {
             return Attempt::Again(

@@ -81,7 +81,14 @@ impl fmt::Debug for Deployment {
 
 /// Mesh CA keys by their public keys, newest last.
 #[derive(Default)]
-pub(crate) struct Keyring(VecDeque<(Bytes, MeshCaKey)>);
+pub(crate) struct Keyring(VecDeque<Kept>);
+
+struct Kept {
+    public: Bytes,
+    key: MeshCaKey,
+    /// With the certificates that were made for it first: a replica must not show different ones for the same key.
+    mesh_ca: Option<Arc<MeshCa>>,
+}
 
 impl Keyring {
     /// Keeps a key, and forgets the oldest of too many, but never `needed` (SubjectPublicKeyInfo DER).
@@ -89,42 +96,70 @@ impl Keyring {
     /// # Errors
     /// When it is no P-384 key.
     pub(crate) fn add(&mut self, key: MeshCaKey, needed: Option<&[u8]>) -> Result<(), KeysError> {
-        let public = SigningKey::from_private_key_der(&key.pkcs8)?;
-        let public = Bytes::copy_from_slice(public.public_key_spki());
-        if self.get(&public).is_none() {
-            self.0.push_back((public, key));
+        let signing = SigningKey::from_private_key_der(&key.pkcs8)?;
+        let public = Bytes::copy_from_slice(signing.public_key_spki());
+        self.keep(
+            Kept {
+                public,
+                key,
+                mesh_ca: None,
+            },
+            needed,
+        );
+        Ok(())
+    }
+
+    /// As [`add`](Self::add), for a mesh CA that was made here.
+    pub(crate) fn add_own(&mut self, key: MeshCaKey, mesh_ca: Arc<MeshCa>, needed: Option<&[u8]>) {
+        let public = Bytes::copy_from_slice(mesh_ca.public_key_spki());
+        let mesh_ca = Some(mesh_ca);
+        self.keep(
+            Kept {
+                public,
+                key,
+                mesh_ca,
+            },
+            needed,
+        );
+    }
+
+    fn keep(&mut self, new: Kept, needed: Option<&[u8]>) {
+        if self.get(&new.public).is_none() {
+            self.0.push_back(new);
         }
         if self.0.len() > KEYS_KEPT {
-            let oldest = self
-                .0
-                .iter()
-                .position(|(public, _)| Some(public.as_ref()) != needed);
+            let mut kept = self.0.iter();
+            let oldest = kept.position(|kept| Some(kept.public.as_ref()) != needed);
             oldest.and_then(|place| self.0.remove(place));
         }
-        Ok(())
     }
 
     /// The key with the given public key (SubjectPublicKeyInfo DER).
     pub(crate) fn get(&self, public: &[u8]) -> Option<&MeshCaKey> {
-        let found = self.0.iter().find(|(found, _)| found == public);
-        found.map(|(_, key)| key)
+        let found = self.0.iter().find(|kept| kept.public == public);
+        found.map(|kept| &kept.key)
     }
 
     /// All keys, oldest first.
     pub(crate) fn all(&self) -> Vec<MeshCaKey> {
-        self.0.iter().map(|(_, key)| key.clone()).collect()
+        self.0.iter().map(|kept| kept.key.clone()).collect()
     }
 
     /// The mesh CA with the given public key.
     pub(crate) fn mesh_ca(
-        &self,
+        &mut self,
         public: &[u8],
         root: &RootCa,
         now: SystemTime,
-    ) -> Option<Result<MeshCa, KeysError>> {
-        let key = self.get(public)?;
-        let key = SigningKey::from_private_key_der(&key.pkcs8).map_err(KeysError::from);
-        Some(key.and_then(|key| Ok(MeshCa::from_key(key, root, now)?)))
+    ) -> Option<Result<Arc<MeshCa>, KeysError>> {
+        let kept = self.0.iter_mut().find(|kept| kept.public == public)?;
+        if let Some(mesh_ca) = &kept.mesh_ca {
+            return Some(Ok(Arc::clone(mesh_ca)));
+        }
+        let key = SigningKey::from_private_key_der(&kept.key.pkcs8).map_err(KeysError::from);
+        let made = key.and_then(|key| Ok(Arc::new(MeshCa::from_key(key, root, now)?)));
+        kept.mesh_ca = made.as_ref().ok().cloned();
+        Some(made)
     }
 }
 

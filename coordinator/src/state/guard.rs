@@ -6,6 +6,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use contrast_clock::{Entropy, WallClock};
+use contrast_pki::MeshCa;
 
 use super::{
     Active, Approval, Deployment, History, Keys, Medium, Phase, Sealed, StateError, Store,
@@ -177,6 +178,16 @@ impl Guard {
             writer.ring = Keyring::default();
             self.trusted.store(None);
         }
+    }
+
+    /// Keeps a mesh CA that was made here.
+    pub(crate) fn add_own_key(&self, key: MeshCaKey, mesh_ca: Arc<MeshCa>) {
+        let phase = self.snapshot();
+        let needed = phase
+            .history()
+            .map(|history| &history.head().transition.mesh_ca_public_key);
+        let mut writer = self.writer();
+        writer.ring.add_own(key, mesh_ca, needed.map(AsRef::as_ref));
     }
 
     /// Keeps a mesh CA key, and serves if it is the one that was missing.

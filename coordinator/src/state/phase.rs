@@ -81,7 +81,7 @@ pub struct Active {
     pub(crate) manifest: Manifest,
     pub(crate) trusted: Arc<Trusted>,
     pub(crate) keys: Arc<Keys>,
-    pub(crate) mesh_ca: MeshCa,
+    pub(crate) mesh_ca: Arc<MeshCa>,
     pub(crate) since: SystemTime,
 }
 

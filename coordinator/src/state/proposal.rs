@@ -24,6 +24,7 @@ use crate::{
 pub(crate) struct Proposal {
     pub(crate) change: Change,
     pub(crate) key: MeshCaKey,
+    pub(crate) mesh_ca: Arc<MeshCa>,
     /// What the owner is told when the change is committed.
     pub(crate) receipt: SetReceipt,
 }
@@ -191,6 +192,7 @@ impl Next<'_> {
             key: MeshCaKey {
                 pkcs8: Arc::new(pkcs8.map_err(StateError::Keys)?),
             },
+            mesh_ca: Arc::new(mesh_ca),
             receipt,
         })
     }

@@ -33,7 +33,7 @@ pub(crate) fn unseal(
     request: &RecoveryRequest,
 ) -> Result<Arc<Deployment>, StateError> {
     let seed = Arc::new(request.seed.clone());
-    let deployment = Deployment::new(seed, Arc::new(request.salt.clone()));
+    let deployment = Deployment::new(seed, Arc::new(request.salt));
     let deployment = deployment.map_err(StateError::Keys)?;
     history.verify(deployment.transition_key().public_key_spki())?;
     if history.seed_shares().salt != request.salt.as_bytes() {

@@ -199,7 +199,7 @@ impl Running {
         hub.wires()
             .replicas
             .insert(place.clone(), Arc::downgrade(&replica));
-        let run = tokio::spawn(Arc::clone(&replica).run());
+        let run = tokio::runtime::Handle::current().spawn(Arc::clone(&replica).run());
         Self {
             replica,
             place,
