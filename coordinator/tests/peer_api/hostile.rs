@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use contrast_proto::peer::{
-    HelloRequest, Membership, NodeVote as WireVote, Route, SnapshotHeader, SnapshotPart,
-    discovery_client::DiscoveryClient, peer_api_client::PeerApiClient, snapshot_part::Part,
+    HelloRequest, JoinRequest, Membership, NodeVote as WireVote, Route, SnapshotHeader,
+    SnapshotPart, discovery_client::DiscoveryClient, peer_api_client::PeerApiClient,
+    snapshot_part::Part,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -87,4 +88,23 @@ async fn oversized_hello_is_not_read() {
     assert_eq!(reason(&status), "MALFORMED");
     client.hello(hello(32)).await.expect("answered");
     assert_eq!(server.fake.asked(), ["Hello"]);
+}
+
+#[tokio::test]
+async fn large_question_of_a_peer_without_evidence_is_refused_unread() {
+    let trusted = trusting(&[coordinator()]);
+    let server = Replica::start(coordinator(), None).await;
+    // It proves itself, but a server without a manifest did not ask for that.
+    let guest = Deployment::new().guest(COORDINATOR_INITDATA);
+    let verifier = Arc::new(trusted.verifier.clone());
+    let channel = channel(server.address, Some(guest), verifier).await;
+    let mut client = PeerApiClient::new(channel.expect("connects"));
+    // Reading this would give OUT_OF_RANGE.
+    let join = JoinRequest {
+        place: "a".repeat(49 << 20),
+        ..JoinRequest::default()
+    };
+    let status = client.join(join).await.expect_err("refused");
+    assert_eq!(reason(&status), "NOT_COORDINATOR");
+    assert!(server.fake.asked().is_empty());
 }

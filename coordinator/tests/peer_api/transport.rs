@@ -291,7 +291,16 @@ async fn many_questions_at_once_need_one_connection() {
 }
 
 #[tokio::test]
-async fn replica_that_died_and_came_back_is_dialled_anew() {
+async fn replica_that_died_is_unreachable_and_dialled_anew_when_it_is_back() {
+    after_a_death(true).await;
+}
+
+#[tokio::test]
+async fn connection_that_ended_unused_costs_no_question() {
+    after_a_death(false).await;
+}
+
+async fn after_a_death(asked_meanwhile: bool) {
     let trusted = trusting(&[coordinator()]);
     let client = Replica::start(coordinator(), Some(&trusted)).await.client();
     // With a runtime of its own, whose end is that of all its connections.
@@ -303,8 +312,10 @@ async fn replica_that_died_and_came_back_is_dialled_anew() {
     let (address, own) = (server.address, server.local.clone());
     runtime.shutdown_background();
     let place = Place::new(&address.to_string());
-    let gone = client.call(place.clone(), confirm(1), of(&trusted), PATIENCE);
-    unreachable(&gone.await);
+    if asked_meanwhile {
+        let gone = client.call(place.clone(), confirm(1), of(&trusted), PATIENCE);
+        unreachable(&gone.await);
+    }
     let deadline = Instant::now() + PATIENCE;
     let listener = loop {
         match TcpListener::bind(address).await {
@@ -314,11 +325,9 @@ async fn replica_that_died_and_came_back_is_dialled_anew() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     let server = Replica::start_on(listener, own, Some(&trusted));
-    // The end of the old connection may be noticed with the first question only.
-    let again = client.call(place, confirm(7), of(&trusted), PATIENCE).await;
-    if again.is_err() {
-        assert_confirms(&client, &server, &trusted).await;
-    }
+    // Long enough to notice the end of the old connection.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_confirms(&client, &server, &trusted).await;
 }
 
 #[tokio::test]
