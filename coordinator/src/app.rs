@@ -52,6 +52,9 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long probes and metrics may take to end after everything else did.
 const OPS_STOP: Duration = Duration::from_secs(1);
 
+/// How long the threads of replication may take to end.
+const REPLICATION_STOP: Duration = Duration::from_secs(2);
+
 /// The service could not be started, or ended with an error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -385,6 +388,8 @@ impl Bound {
                 }
             }
         };
+        self.replica.stop().await;
+        self.runtime.stop(REPLICATION_STOP).await;
         stop_ops.drain();
         let ops_outcome = ops.join_within(OPS_STOP).await;
         outcome?;

@@ -4,10 +4,10 @@
 //! | --- | --- |
 //! | [`config`], [`app`] | options; binds all ports first, then serves, drains on a signal |
 //! | [`state`] | the state as an immutable snapshot, its only writer, the signed history on disk |
-//! | [`cluster`] | authenticated Raft storage for a replicated history; not in use yet |
+//! | [`cluster`] | authenticated Raft storage for a replicated history |
 //! | `issue` | verified evidence and manifest to certificate and secret; pure, without I/O |
 //! | [`replica`] | one replica of the Coordinator: what replicas ask of each other, and what they believe of whom |
-//! | [`peer`] | the peer API: carries that over attested TLS; not in use yet |
+//! | [`peer`] | the peer API: carries that over attested TLS |
 //! | `api` | gRPC: user API and mesh API; requests to domain types and back |
 //! | `ops` | probes and metrics, on a runtime of their own |
 //!

@@ -1,9 +1,10 @@
-use std::{future::Future, io, sync::Arc};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use contrast_telemetry::drain::Watcher;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Handle, Runtime},
+    task::spawn_blocking,
 };
 
 use super::AppError;
@@ -44,6 +45,18 @@ impl ReplicaRuntime {
             .as_ref()
             .map(|runtime| runtime.handle().clone())
             .ok_or_else(gone)
+    }
+}
+
+impl ReplicaRuntime {
+    /// Ends the threads, and waits for them: afterwards nothing uses the data directory any more.
+    pub(super) async fn stop(mut self, within: Duration) {
+        if let Some(runtime) = self.0.take() {
+            let stopped = spawn_blocking(move || runtime.shutdown_timeout(within)).await;
+            if let Err(error) = stopped {
+                tracing::warn!(%error, "the threads of replication did not end cleanly");
+            }
+        }
     }
 }
 

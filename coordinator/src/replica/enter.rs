@@ -463,6 +463,12 @@ impl<C: ClusterTypes> Replica<C> {
         }
     }
 
+    /// Ends whatever runs. To be called when nobody asks any more.
+    pub async fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.give_up().await;
+    }
+
     /// Ends the identity that this replica has, if any.
     pub(crate) async fn give_up(&self) {
         if let Some(life) = self.life.swap(None) {
