@@ -6,6 +6,8 @@
     reason = "a module that each test program includes and uses in part"
 )]
 
+pub mod trio;
+
 use std::{
     collections::BTreeMap,
     io::{Read, Write},

@@ -1,0 +1,126 @@
+//! Replicas as real processes on loopback, each with a disk of its own.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use contrast_manifest::Manifest;
+use contrast_proto::user::{GetStatusRequest, Status, user_api_client::UserApiClient};
+use tonic::transport::Channel;
+
+use super::{Deployment, Process, user_client};
+
+/// One replica.
+pub struct ReplicaProcess {
+    /// Its disk and options.
+    pub deployment: Deployment,
+    peer: SocketAddr,
+    peers: String,
+    process: Option<Process>,
+    pub user_api: SocketAddr,
+    pub mesh_api: SocketAddr,
+    pub ops: SocketAddr,
+}
+
+/// An address that nobody uses at this moment.
+fn free() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.local_addr().expect("address")
+}
+
+impl ReplicaProcess {
+    /// As many replicas that know of each other, started.
+    pub fn start_all(count: usize) -> Vec<Self> {
+        let places: Vec<SocketAddr> = (0..count).map(|_| free()).collect();
+        let peers: Vec<String> = places.iter().map(ToString::to_string).collect();
+        let start = |peer| {
+            let mut replica = Self {
+                deployment: Deployment::new(),
+                peer,
+                peers: peers.join(","),
+                process: None,
+                user_api: peer,
+                mesh_api: peer,
+                ops: peer,
+            };
+            replica.start();
+            replica
+        };
+        places.into_iter().map(start).collect()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.deployment.command();
+        command
+            .env("CONTRAST_PEER_API_ADDRESS", self.peer.to_string())
+            .env("CONTRAST_PEERS", &self.peers)
+            .env("CONTRAST_LOG_LEVEL", "info")
+            .env("CONTRAST_CONFIRMATION_BOUND", "3")
+            .stdout(Stdio::null());
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.deployment.data.path().join("log"))
+            .expect("opens");
+        command.stderr(log);
+        command
+    }
+
+    /// Starts it on the disk that it had.
+    pub fn start(&mut self) {
+        let file = self.deployment.address_file();
+        let _ = std::fs::remove_file(&file);
+        let mut process = Process::spawn(self.command());
+        let addresses = process.addresses(&file);
+        self.user_api = addresses["user_api"];
+        self.mesh_api = addresses["mesh_api"];
+        self.ops = addresses["ops"];
+        self.process = Some(process);
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("runs").0.id()
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.deployment.data.path().join("log")).unwrap_or_default()
+    }
+
+    /// What it says about itself.
+    pub async fn status(&self, manifest: &Manifest) -> Status {
+        let mut client = self.client(manifest).await;
+        let status = client.get_status(GetStatusRequest {}).await;
+        status.expect("tells its status").into_inner()
+    }
+
+    /// A client of its user API.
+    pub async fn client(&self, manifest: &Manifest) -> UserApiClient<Channel> {
+        user_client(self.user_api, manifest).await
+    }
+
+    /// Waits until it serves.
+    pub async fn serves(&self, manifest: &Manifest) {
+        let start = Instant::now();
+        loop {
+            let status = self.status(manifest).await;
+            if status.not_serving_because.is_empty() {
+                return;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "{status:?}\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
