@@ -14,7 +14,7 @@ use super::{Owner, Pod, PodSpec, Process, dns::Dns, pod::Surroundings, program};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// Name of the Coordinator's workload in the sample application.
-const COORDINATOR: &str = "coordinator";
+pub(super) const COORDINATOR: &str = "coordinator";
 /// The sample application's services, each a workload of the same name.
 const SERVICES: [&str; 4] = ["web", "api", "votes", "store"];
 
@@ -114,6 +114,11 @@ impl Cluster {
     /// The owner's laptop.
     pub fn owner(&self) -> &Owner {
         &self.owner
+    }
+
+    /// Directory of all its files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Directory of the software TEE.

@@ -10,7 +10,9 @@ use super::{Answer, Hash, Link, Log, Operation, Question};
 #[non_exhaustive]
 pub enum Violation {
     /// Two reads returned chains of which none continues the other.
-    #[error("the history forked: {long:?} read {expected}, {short:?} read {found}, both as transition {position}")]
+    #[error(
+        "the history forked: {long:?} read {expected}, {short:?} read {found}, both as transition {position}"
+    )]
     Forked {
         /// The read with the longer chain.
         long: Box<Operation>,
@@ -115,7 +117,7 @@ pub fn check(log: &Log, bound: Duration) -> Result<Summary, Violation> {
         transitions: history.len(),
         ..Summary::default()
     };
-    let demands = demands(log, &history, bound, &mut summary)?;
+    let demands = demands(log, history, bound, &mut summary)?;
     sweep(demands)?;
     Ok(summary)
 }
@@ -170,7 +172,10 @@ fn demands<'a>(
         let exactly = |state| (start, state, state);
         let (start, least, most) = match (&operation.question, &operation.answer) {
             (_, Answer::Done { transition }) => {
-                let position = positions.get(transition).copied().filter(|found| *found > 0);
+                let position = positions
+                    .get(transition)
+                    .copied()
+                    .filter(|found| *found > 0);
                 let position = position.ok_or_else(|| Violation::Lost {
                     transition: *transition,
                     operation: Box::new(operation.clone()),
@@ -190,7 +195,10 @@ fn demands<'a>(
                 exactly(2 * u64::try_from(links.len()).unwrap_or(u64::MAX))
             }
             (_, Answer::Issued { transition }) => {
-                let position = positions.get(transition).copied().filter(|found| *found > 0);
+                let position = positions
+                    .get(transition)
+                    .copied()
+                    .filter(|found| *found > 0);
                 let position = position.ok_or_else(|| Violation::IssuedUnderNothing {
                     transition: *transition,
                     operation: Box::new(operation.clone()),

@@ -27,7 +27,11 @@ fn operation(start: u64, end: u64, question: Question, answer: Answer) -> Operat
 
 /// Asks for transition `number` after the one before it.
 fn set(start: u64, end: u64, number: u8, answer: Answer) -> Operation {
-    let base = if number == 1 { Hash::NONE } else { hash(number - 1) };
+    let base = if number == 1 {
+        Hash::NONE
+    } else {
+        hash(number - 1)
+    };
     let manifest = hash(100 + number);
     operation(start, end, Question::Set { base, manifest }, answer)
 }
@@ -151,7 +155,12 @@ fn two_sets_on_the_same_base_are_a_fork() {
     let answer = Answer::Done {
         transition: hash(50),
     };
-    log.push(operation(103, 105, Question::Set { base, manifest }, answer));
+    log.push(operation(
+        103,
+        105,
+        Question::Set { base, manifest },
+        answer,
+    ));
     assert!(matches!(outcome(log), Err(Violation::Lost { .. })));
 }
 
@@ -254,10 +263,7 @@ fn recovery_appends_a_transition_with_the_manifest_of_the_head() {
         outcome(log)
     };
     assert_eq!(with(recovered).expect("linearizable").acknowledged, 3);
-    assert!(matches!(
-        with(link(4)),
-        Err(Violation::OtherEffect { .. })
-    ));
+    assert!(matches!(with(link(4)), Err(Violation::OtherEffect { .. })));
 }
 
 #[test]
@@ -272,4 +278,34 @@ fn log_survives_its_file() {
         Log::read(&path),
         Err(LogError::Line { line: 1, .. })
     ));
+}
+
+#[test]
+fn latest_transition_follows_from_acknowledgements_in_any_order_and_from_reads() {
+    assert_eq!(Log::default().latest(), Hash::NONE);
+    let acknowledged = |numbers: &[u8]| {
+        let sets = numbers
+            .iter()
+            .map(|number| set(1, 2, *number, done(*number)));
+        Log(sets.collect())
+    };
+    assert_eq!(acknowledged(&[3, 1, 2]).latest(), hash(3));
+    let mut log = acknowledged(&[5, 4]);
+    assert_eq!(log.latest(), Hash::NONE, "their bases are not known");
+    log.0.push(read(1, 2, 3));
+    assert_eq!(log.latest(), hash(5));
+    log.0.push(read(1, 2, 7));
+    assert_eq!(log.latest(), hash(7));
+}
+
+#[test]
+fn longest_gap_counts_from_the_first_operation_to_the_last() {
+    let log = Log(vec![
+        read(0, 1, 1),
+        issue(2, 4, 1),
+        issue(9, 10, 1),
+        operation(10, 30, Question::Issue, Answer::Failed),
+    ]);
+    assert_eq!(log.longest_gap("issue"), Duration::from_secs(20));
+    assert_eq!(log.longest_gap("read"), Duration::from_secs(29));
 }
