@@ -43,7 +43,8 @@ pub fn no_network_because() -> Option<String> {
     if firewall().is_none() {
         return Some("there is neither `nft` nor `iptables` (Debian: nftables)".to_owned());
     }
-    let probe = format!("{PREFIX}probe-{}", std::process::id());
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let probe = format!("{PREFIX}probe-{number}-{}", std::process::id());
     let made = run("ip", &["netns", "add", &probe]);
     let _ = run("ip", &["netns", "del", &probe]);
     made.err()

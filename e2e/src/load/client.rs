@@ -61,11 +61,12 @@ impl Client {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let replica = self.any_replica();
             match self.below(20) {
-                0..9 => self.issue(replica),
-                9..15 => drop(self.read(replica)),
-                15..18 => self.set()?,
+                0..12 => self.issue(replica),
+                12..17 => drop(self.read(replica)),
+                17 => self.set()?,
                 _ => self.status(replica),
             }
+            self.pause();
         }
         Ok(())
     }
@@ -195,7 +196,7 @@ impl Client {
     }
 
     /// Notes what must not be, and waits a little: nobody gains from asking a replica that is down a thousand times a second.
-    fn failed(&mut self, call: &str, replica: usize, refusal: &Refusal) -> Answer {
+    fn failed(&self, call: &str, replica: usize, refusal: &Refusal) -> Answer {
         let expected = match refusal {
             Refusal::NoConnection(_) | Refusal::NoAnswer(_) => true,
             Refusal::Evidence(_) => false,
@@ -207,8 +208,13 @@ impl Client {
             let surprise = format!("{call} at replica {replica}: {refusal}");
             self.shared.surprise(surprise);
         }
-        self.runtime.block_on(sleep(PAUSE));
+        self.pause();
         Answer::Failed
+    }
+
+    /// Every history is read whole again and again, so it must not grow by hundreds of transitions a second.
+    fn pause(&self) {
+        self.runtime.block_on(async { sleep(PAUSE).await });
     }
 
     fn malformed(&self, replica: usize, expected: &str) -> Answer {

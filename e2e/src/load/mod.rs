@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 
 pub use connection::{Connection, Refusal};
 pub use deployment::Deployment;
@@ -62,6 +62,20 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(what);
+    }
+
+    /// Some of them; empty when there were none.
+    fn surprises(&self) -> String {
+        let surprises = self.surprises.lock();
+        let surprises = surprises.unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = surprises.first() else {
+            return String::new();
+        };
+        let last = surprises.last().unwrap_or(first);
+        format!(
+            "; replicas gave {} answers that they may not give, from\n{first}\nto\n{last}",
+            surprises.len()
+        )
     }
 }
 
@@ -135,7 +149,10 @@ impl Load {
                 return Ok(end.saturating_sub(since));
             }
             if start.elapsed() > deadline {
-                bail!("no {question} succeeded within {deadline:?}");
+                bail!(
+                    "no {question} succeeded within {deadline:?}{}",
+                    self.shared.surprises()
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -152,16 +169,8 @@ impl Load {
         }
         let mut last = Client::new(u32::MAX, 0, Arc::clone(&self.shared))?;
         last.read_until(deadline)?;
-        let surprises = self.shared.surprises.lock();
-        let surprises = surprises.unwrap_or_else(PoisonError::into_inner).clone();
-        if !surprises.is_empty() {
-            let shown: Vec<_> = surprises.iter().take(5).cloned().collect();
-            bail!(
-                "{} answers that no replica may give, for example:\n{}",
-                surprises.len(),
-                shown.join("\n")
-            );
-        }
+        let surprises = self.shared.surprises();
+        ensure!(surprises.is_empty(), "the clients are done{surprises}");
         let operations = self.shared.operations.lock();
         Ok(Log(operations
             .unwrap_or_else(PoisonError::into_inner)

@@ -34,6 +34,28 @@ fn one_coordinator_is_a_cluster_of_one() {
 }
 
 #[test]
+fn one_coordinator_that_crashed_waits_for_owners_who_know_its_latest_transition() {
+    let Some(mut story) = Story::begin("one replica crashes", 1, 1) else {
+        return;
+    };
+    story.works_for(A_WHILE);
+    let starts = story.replicas.starts(0);
+    story.replicas.crash(0).expect("kills");
+    await_that("it was started again", DEADLINE, || {
+        story.replicas.starts(0) > starts
+    });
+    story.replicas.start(0).expect("listens");
+    assert!(!story.replicas.is_ready(0), "ready without its seed");
+    let refused = story.recover(0, Hash([7; 32]));
+    assert_eq!(refused.code, 1, "{}{}", refused.stdout, refused.stderr);
+    let recovered = story.recover(0, story.load.log().latest());
+    assert_eq!(recovered.code, 0, "{}", recovered.stderr);
+    story.works_for(A_WHILE);
+    story.set();
+    story.end();
+}
+
+#[test]
 fn leader_that_is_killed_is_replaced_within_seconds_and_rejoins() {
     let Some(mut story) = Story::begin("kill the leader", 3, 3) else {
         return;

@@ -77,17 +77,19 @@ impl Story {
         self.replicas.user_apis(0..self.replicas.count())
     }
 
-    /// Runs `contrast set` on whoever answers, and has it judged with the rest.
+    /// Runs `contrast set` on whoever answers, again when a client was faster, and has it judged with the rest.
     pub(crate) fn set(&mut self) {
-        let start = self.load.now();
-        let output = self.contrast(&[
-            "set",
-            "-c",
-            &self.everywhere(),
-            "--format",
-            "json",
-            "resources",
-        ]);
+        let everywhere = self.everywhere();
+        let arguments = ["set", "-c", &everywhere, "--format", "json", "resources"];
+        let begin = Instant::now();
+        let (start, output) = loop {
+            let start = self.load.now();
+            let output = self.contrast(&arguments);
+            let overtaken = output.code == 4 && begin.elapsed() < DEADLINE;
+            if !overtaken {
+                break (start, output);
+            }
+        };
         assert_eq!(output.code, 0, "{}", output.stderr);
         let set: Value = serde_json::from_str(&output.stdout).expect("JSON");
         let question = Question::Set {
