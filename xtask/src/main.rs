@@ -27,6 +27,9 @@ enum Task {
         /// Evidence that the software TEE issues: snp or tdx.
         #[arg(long, default_value = "snp")]
         tee: String,
+        /// How many Coordinators to run, 1 to 5. Several need root, and the one that leads is killed.
+        #[arg(long, default_value_t = 1)]
+        replicas: u8,
     },
     /// Runs all tests: unit, crate and end-to-end.
     Test,
@@ -40,7 +43,11 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
-        Task::Demo { keep, tee } => demo(keep, &tee),
+        Task::Demo {
+            keep,
+            tee,
+            replicas,
+        } => demo(keep, &tee, replicas),
         Task::Test => test(),
         Task::Lint => lint(),
         Task::Bench => run(cargo(["bench", "--workspace", "--benches"])),
@@ -55,7 +62,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo(keep: bool, tee: &str) -> Result<()> {
+fn demo(keep: bool, tee: &str, replicas: u8) -> Result<()> {
     build_programs()?;
     tools::envoy_or_explain();
     let mut demo = cargo([
@@ -68,6 +75,8 @@ fn demo(keep: bool, tee: &str) -> Result<()> {
         "--",
         "--tee",
         tee,
+        "--replicas",
+        &replicas.to_string(),
     ]);
     if keep {
         demo.arg("--keep");

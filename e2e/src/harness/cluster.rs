@@ -14,7 +14,7 @@ use super::{Owner, Pod, PodSpec, Process, dns::Dns, pod::Surroundings, program};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// Name of the Coordinator's workload in the sample application.
-const COORDINATOR: &str = "coordinator";
+pub(super) const COORDINATOR: &str = "coordinator";
 /// The sample application's services, each a workload of the same name.
 const SERVICES: [&str; 4] = ["web", "api", "votes", "store"];
 
@@ -116,6 +116,11 @@ impl Cluster {
         &self.owner
     }
 
+    /// Directory of all its files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Directory of the software TEE.
     pub fn tee(&self) -> PathBuf {
         self.directory.join("tee")
@@ -201,11 +206,15 @@ impl Cluster {
     /// # Errors
     /// When a container does not become ready.
     pub fn start_pod(&self, spec: &PodSpec, coordinator: &CoordinatorPod) -> Result<Pod> {
-        Pod::start(
-            spec,
-            self.address(&spec.name),
-            &self.surroundings(coordinator),
-        )
+        self.start_pod_at(spec, coordinator.mesh_api)
+    }
+
+    /// Starts the pod of one workload, whose Coordinator is the one at `mesh_api`.
+    ///
+    /// # Errors
+    /// When a container does not become ready.
+    pub fn start_pod_at(&self, spec: &PodSpec, mesh_api: SocketAddr) -> Result<Pod> {
+        Pod::start(spec, self.address(&spec.name), &self.surroundings(mesh_api))
     }
 
     /// Starts only the Initializer of a pod, as `name`, and does not wait for it.
@@ -213,16 +222,24 @@ impl Cluster {
     /// # Errors
     /// When it cannot be started.
     pub fn start_initializer(&self, spec: &PodSpec, coordinator: &CoordinatorPod) -> Result<Pod> {
-        let address = self.address(&spec.name);
-        Pod::start_initializer(spec, address, &self.surroundings(coordinator))
+        self.start_initializer_at(spec, coordinator.mesh_api)
     }
 
-    fn surroundings(&self, coordinator: &CoordinatorPod) -> Surroundings {
+    /// The same for the Coordinator at `mesh_api`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_initializer_at(&self, spec: &PodSpec, mesh_api: SocketAddr) -> Result<Pod> {
+        let address = self.address(&spec.name);
+        Pod::start_initializer(spec, address, &self.surroundings(mesh_api))
+    }
+
+    fn surroundings(&self, mesh_api: SocketAddr) -> Surroundings {
         Surroundings {
             directory: self.directory.join("pods"),
             tee: self.tee(),
             kind: self.kind,
-            mesh_api: coordinator.mesh_api,
+            mesh_api,
             dns: self.dns.address(),
         }
     }

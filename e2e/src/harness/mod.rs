@@ -1,4 +1,4 @@
-//! The parts of a cluster that are not ours, played on one machine without root.
+//! The parts of a cluster that are not ours, played on one machine; without root, but for [`ReplicaSet`].
 //!
 //! | played part | how |
 //! | --- | --- |
@@ -6,21 +6,26 @@
 //! | pod network | every pod has a loopback address of its own in 127.77.0.0/16 |
 //! | service names | a DNS server on loopback |
 //! | kubelet, kata-agent | [`Pod`]: reads the generated YAML, asks the pod's policy, starts the real programs |
+//! | nodes of several Coordinators, and what goes wrong between them | [`ReplicaSet`]: network namespaces on a bridge, firewalls, disks |
 //! | owner's laptop | [`Owner`]: runs the real `contrast` in a workspace directory |
 
 mod agent;
 mod cluster;
 mod dns;
 mod mesh_client;
+mod network;
 mod owner;
 mod pod;
 mod process;
 mod programs;
+mod replicas;
 mod yaml;
 
 pub use cluster::{Cluster, CoordinatorPod, TeeKind};
 pub use mesh_client::MeshClient;
+pub use network::{Network, no_network_because};
 pub use owner::{Output, Owner};
 pub use pod::{Pod, PodSpec};
 pub use process::Process;
 pub use programs::{envoy, program};
+pub use replicas::{Disk, ReplicaSet};

@@ -100,6 +100,11 @@ impl Process {
         }
     }
 
+    /// Whether the program has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Sends `signal`.
     ///
     /// # Errors

@@ -117,7 +117,7 @@ pub fn check(log: &Log, bound: Duration) -> Result<Summary, Violation> {
         transitions: history.len(),
         ..Summary::default()
     };
-    let demands = demands(log, &history, bound, &mut summary)?;
+    let demands = demands(log, history, bound, &mut summary)?;
     sweep(demands)?;
     Ok(summary)
 }
@@ -278,26 +278,25 @@ fn sweep(demands: Vec<Demand<'_>>) -> Result<(), Violation> {
     let mut by_end = by_start.clone();
     by_end.sort_by_key(|index| demands[*index].end);
     let mut ended = by_end.into_iter().peekable();
-    let mut states: Vec<u64> = demands.iter().map(|demand| demand.least).collect();
-    // The highest state that an operation which has ended was in, and that operation.
+    // The highest state that an operation which has ended demanded at least, and that operation.
     let mut known: (u64, Option<&Operation>) = (0, None);
     for index in by_start {
         let demand = &demands[index];
         while let Some(other) = ended.next_if(|other| demands[*other].end < demand.start) {
-            if states[other] > known.0 || known.1.is_none() {
-                known = (states[other], Some(demands[other].operation));
+            let least = demands[other].least;
+            if least > known.0 {
+                known = (least, Some(demands[other].operation));
             }
         }
-        if let (state, Some(witness)) = known {
-            if state > demand.most {
-                return Err(Violation::Stale {
-                    operation: Box::new(demand.operation.clone()),
-                    found: demand.most,
-                    known: state,
-                    witness: Box::new(witness.clone()),
-                });
-            }
-            states[index] = states[index].max(state);
+        if let (state, Some(witness)) = known
+            && state > demand.most
+        {
+            return Err(Violation::Stale {
+                operation: Box::new(demand.operation.clone()),
+                found: demand.most,
+                known: state,
+                witness: Box::new(witness.clone()),
+            });
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     io::{self, Write as _},
     path::Path,
@@ -77,6 +78,18 @@ pub enum Question {
     Issue,
 }
 
+impl Question {
+    /// `set`, `recover`, `read` or `issue`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Set { .. } => "set",
+            Self::Recover => "recover",
+            Self::Read => "read",
+            Self::Issue => "issue",
+        }
+    }
+}
+
 /// What was answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
@@ -102,6 +115,16 @@ pub enum Answer {
     Unknown,
     /// An error that says nothing about the chain and had no effect.
     Failed,
+}
+
+impl Answer {
+    /// Whether it is what the client wanted.
+    pub fn is_success(&self) -> bool {
+        matches!(
+            self,
+            Self::Done { .. } | Self::Chain { .. } | Self::Issued { .. }
+        )
+    }
 }
 
 /// One question and its answer.
@@ -155,6 +178,49 @@ impl Log {
             file.write_all(b"\n")?;
         }
         Ok(file.flush()?)
+    }
+
+    /// The latest transition that anybody was told of, as acknowledged or in a chain: what owners name as the guard of a recovery.
+    pub fn latest(&self) -> Hash {
+        let mut numbers = BTreeMap::from([(Hash::NONE, 0)]);
+        for operation in &self.0 {
+            if let Answer::Chain { links } = &operation.answer {
+                numbers.extend(links.iter().map(|link| link.transition).zip(1..));
+            }
+        }
+        // An acknowledgement says what comes after its base, whose own number may follow from another one.
+        let mut known = 0;
+        while known < numbers.len() {
+            known = numbers.len();
+            for operation in &self.0 {
+                if let (Question::Set { base, .. }, Answer::Done { transition }) =
+                    (&operation.question, &operation.answer)
+                    && let Some(number) = numbers.get(base).copied()
+                {
+                    numbers.insert(*transition, number + 1);
+                }
+            }
+        }
+        let latest = numbers.into_iter().max_by_key(|(_, number)| *number);
+        latest.map_or(Hash::NONE, |(transition, _)| transition)
+    }
+
+    /// The longest time in which nobody got the answer that `question` wants, between the first and the last operation; `question` is
+    /// as in [`Load::await_success`](crate::load::Load::await_success).
+    pub fn longest_gap(&self, question: &str) -> Duration {
+        let mut times: Vec<Duration> = self
+            .0
+            .iter()
+            .filter(|operation| {
+                operation.question.name() == question && operation.answer.is_success()
+            })
+            .map(|operation| operation.end)
+            .collect();
+        times.extend(self.0.iter().map(|operation| operation.start).min());
+        times.extend(self.0.iter().map(|operation| operation.end).max());
+        times.sort_unstable();
+        let gaps = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        gaps.max().unwrap_or_default()
     }
 
     /// Reads what [`write`](Self::write) wrote.

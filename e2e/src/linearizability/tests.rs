@@ -279,3 +279,33 @@ fn log_survives_its_file() {
         Err(LogError::Line { line: 1, .. })
     ));
 }
+
+#[test]
+fn latest_transition_follows_from_acknowledgements_in_any_order_and_from_reads() {
+    assert_eq!(Log::default().latest(), Hash::NONE);
+    let acknowledged = |numbers: &[u8]| {
+        let sets = numbers
+            .iter()
+            .map(|number| set(1, 2, *number, done(*number)));
+        Log(sets.collect())
+    };
+    assert_eq!(acknowledged(&[3, 1, 2]).latest(), hash(3));
+    let mut log = acknowledged(&[5, 4]);
+    assert_eq!(log.latest(), Hash::NONE, "their bases are not known");
+    log.0.push(read(1, 2, 3));
+    assert_eq!(log.latest(), hash(5));
+    log.0.push(read(1, 2, 7));
+    assert_eq!(log.latest(), hash(7));
+}
+
+#[test]
+fn longest_gap_counts_from_the_first_operation_to_the_last() {
+    let log = Log(vec![
+        read(0, 1, 1),
+        issue(2, 4, 1),
+        issue(9, 10, 1),
+        operation(10, 30, Question::Issue, Answer::Failed),
+    ]);
+    assert_eq!(log.longest_gap("issue"), Duration::from_secs(20));
+    assert_eq!(log.longest_gap("read"), Duration::from_secs(29));
+}

@@ -1,5 +1,8 @@
 //! The guided tour: real Kubernetes YAML becomes an attested deployment on this machine.
 
+mod replicas;
+mod steps;
+
 use std::{
     fs,
     net::SocketAddr,
@@ -10,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use contrast_e2e::harness::{Cluster, CoordinatorPod, MeshClient, Pod, PodSpec, TeeKind, envoy};
+use steps::{Steps, only, say};
 
 #[derive(Parser)]
 #[command(
@@ -24,12 +28,17 @@ struct Arguments {
     /// Evidence that the software TEE issues.
     #[arg(long, value_enum, default_value = "snp")]
     tee: TeeKind,
+
+    /// How many Coordinators to run, 1 to 5. Several run in network namespaces of their own, which needs root, and the one that leads
+    /// is killed.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: u8,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { keep, tee } = Arguments::parse();
-    match tour(keep, tee).await {
+    let arguments = Arguments::parse();
+    match tour(&arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("\nThe demo failed: {error:#}"));
@@ -38,7 +47,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn tour(keep: bool, tee: TeeKind) -> Result<()> {
+async fn tour(arguments: &Arguments) -> Result<()> {
+    let Arguments {
+        keep,
+        tee,
+        replicas,
+    } = *arguments;
     let start = Instant::now();
     let directory = tempfile::Builder::new()
         .prefix("contrast-demo-")
@@ -68,6 +82,26 @@ async fn tour(keep: bool, tee: TeeKind) -> Result<()> {
         },
     )?;
 
+    match replicas {
+        1 => one_coordinator(&cluster, &mut steps).await?,
+        several => replicas::tour(&cluster, several.into(), &mut steps).await?,
+    }
+    say(&format!(
+        "\nAll {} steps succeeded in {:.1} s.",
+        steps.count,
+        start.elapsed().as_secs_f32()
+    ));
+    say(
+        "Where to look next: README.md (what it protects against), ARCHITECTURE.md (how), deploy/examples/votes (the YAML).",
+    );
+    if keep {
+        say(&format!("Files of this run: {}", files.display()));
+    }
+    Ok(())
+}
+
+/// The story of a deployment with one Coordinator.
+async fn one_coordinator(cluster: &Cluster, steps: &mut Steps) -> Result<()> {
     let mut coordinator = steps.run_with("start the Coordinator", || {
         let coordinator = cluster.start_coordinator()?;
         let facts = vec![format!("user API {}", coordinator.user_api)];
@@ -95,13 +129,27 @@ async fn tour(keep: bool, tee: TeeKind) -> Result<()> {
     })?;
 
     let workloads = cluster.workloads()?;
+    let pods = pods(cluster, coordinator.mesh_api, steps).await?;
+    impostor(cluster, &workloads["votes"], coordinator.mesh_api, steps)?;
+    coordinator = recovery(cluster, coordinator, steps)?;
+    steps.run("a new pod enrols with the recovered Coordinator", || {
+        enrol_again(cluster, &pods, coordinator.mesh_api)
+    })?;
+    Ok(())
+}
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Starts the sample application's pods, and uses it if there is an Envoy.
+async fn pods(cluster: &Cluster, mesh_api: SocketAddr, steps: &mut Steps) -> Result<Vec<Pod>> {
+    let workloads = cluster.workloads()?;
     let mut pods = Vec::new();
     for name in ["store", "votes", "api", "web"] {
         let spec = workloads
             .get(name)
             .with_context(|| format!("no workload {name}"))?;
         let pod = steps.run_with(&format!("start pod {name}"), || {
-            let pod = cluster.start_pod(spec, &coordinator)?;
+            let pod = cluster.start_pod_at(spec, mesh_api)?;
             let facts = vec![
                 "its policy allows every container; attested, certificate and secret installed"
                     .to_owned(),
@@ -111,48 +159,30 @@ async fn tour(keep: bool, tee: TeeKind) -> Result<()> {
         pods.push(pod);
     }
     match envoy() {
-        Some(_) => application(&cluster, &pods, &mut steps).await?,
+        Some(_) => application(cluster, &pods, steps).await?,
         None => say("   (no Envoy here: the application and its mTLS are left out)"),
     }
-
-    impostor(&cluster, &workloads["votes"], &coordinator, &mut steps)?;
-    coordinator = recovery(&cluster, coordinator, &mut steps)?;
-    steps.run("a new pod enrols with the recovered Coordinator", || {
-        let mut spec = workloads["store"].clone();
-        spec.name = "store-again".to_owned();
-        let mut pod = cluster.start_initializer(&spec, &coordinator)?;
-        let chain = pod.file("tls-config/certChain.pem");
-        let initializer = pod.container("contrast-initializer")?;
-        initializer.wait_until("its certificate", DEADLINE, |_| chain.exists())?;
-        let secret = "secrets/workload-secret-seed";
-        let before = fs::read(pods.first().context("no pod")?.file(secret))?;
-        ensure!(
-            fs::read(pod.file(secret))? == before,
-            "another workload secret"
-        );
-        Ok(vec![
-            "same workload secret as before: its volumes would still open".to_owned(),
-        ])
-    })?;
-
-    drop(pods);
-    drop(coordinator);
-    say(&format!(
-        "\nAll {} steps succeeded in {:.1} s.",
-        steps.count,
-        start.elapsed().as_secs_f32()
-    ));
-    say(
-        "Where to look next: README.md (what it protects against), ARCHITECTURE.md (how), deploy/examples/votes (the YAML).",
-    );
-    if keep {
-        say(&format!("Files of this run: {}", files.display()));
-    }
-    Ok(())
+    Ok(pods)
 }
 
-const LINE_CHARS: usize = 110;
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Another pod like the first of `pods` enrols at `mesh_api` and must get the same secret.
+fn enrol_again(cluster: &Cluster, pods: &[Pod], mesh_api: SocketAddr) -> Result<Vec<String>> {
+    let mut spec = cluster.workloads()?["store"].clone();
+    spec.name = "store-again".to_owned();
+    let mut pod = cluster.start_initializer_at(&spec, mesh_api)?;
+    let chain = pod.file("tls-config/certChain.pem");
+    let initializer = pod.container("contrast-initializer")?;
+    initializer.wait_until("its certificate", DEADLINE, |_| chain.exists())?;
+    let secret = "secrets/workload-secret-seed";
+    let before = fs::read(pods.first().context("no pod")?.file(secret))?;
+    ensure!(
+        fs::read(pod.file(secret))? == before,
+        "another workload secret"
+    );
+    Ok(vec![
+        "same workload secret as before: its volumes would still open".to_owned(),
+    ])
+}
 
 async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Result<()> {
     let [_, _, api, web] = pods else {
@@ -210,7 +240,7 @@ async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Resu
 fn impostor(
     cluster: &Cluster,
     genuine: &PodSpec,
-    coordinator: &CoordinatorPod,
+    mesh_api: SocketAddr,
     steps: &mut Steps,
 ) -> Result<()> {
     steps.run(
@@ -223,7 +253,7 @@ fn impostor(
             let tampered = text.replacen("/bin/votes", "/bin/vote5", 1);
             ensure!(tampered != text, "the policy does not name the program");
             changed.initdata = tampered.into_bytes();
-            let mut pod = cluster.start_initializer(&changed, coordinator)?;
+            let mut pod = cluster.start_initializer_at(&changed, mesh_api)?;
             let process = pod.container("contrast-initializer")?;
             process.wait_until("a refusal", DEADLINE, |process| {
                 process.output().contains(&refusal)
@@ -277,64 +307,9 @@ fn recovery(
     Ok(coordinator)
 }
 
-/// The lines that start with one of `starts`, cut to a terminal's width.
-fn only(text: &str, starts: &[&str]) -> Vec<String> {
-    let lines = text.lines().map(str::trim);
-    lines
-        .filter(|line| starts.iter().any(|start| line.starts_with(start)))
-        .map(|line| line.chars().take(LINE_CHARS).collect())
-        .collect()
-}
-
 fn expect_refused(outcome: Result<String>) -> Result<String> {
     match outcome {
         Ok(answer) => bail!("it was answered: {answer}"),
         Err(error) => Ok(format!("{error:#}")),
     }
-}
-
-/// Numbers, names and times each step.
-#[derive(Default)]
-struct Steps {
-    count: usize,
-    started: Option<Instant>,
-}
-
-impl Steps {
-    fn begin(&mut self, name: &str) {
-        self.count += 1;
-        self.started = Some(Instant::now());
-        say(&format!("{:>2}. {name}", self.count));
-    }
-
-    fn end(&mut self, facts: &[String]) {
-        for fact in facts.iter().filter(|fact| !fact.is_empty()) {
-            say(&format!("      {fact}"));
-        }
-        let seconds = self
-            .started
-            .take()
-            .map_or(0.0, |started| started.elapsed().as_secs_f32());
-        say(&format!("    ok ({seconds:.1} s)"));
-    }
-
-    fn run(&mut self, name: &str, work: impl FnOnce() -> Result<Vec<String>>) -> Result<()> {
-        self.run_with(name, || Ok(((), work()?)))
-    }
-
-    fn run_with<T>(
-        &mut self,
-        name: &str,
-        work: impl FnOnce() -> Result<(T, Vec<String>)>,
-    ) -> Result<T> {
-        self.begin(name);
-        let (value, facts) = work().with_context(|| name.to_owned())?;
-        self.end(&facts);
-        Ok(value)
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "the demo talks to a person")]
-fn say(line: &str) {
-    println!("{line}");
 }
