@@ -1,10 +1,12 @@
 //! What runs all the time.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use futures::future::{self, Either};
 use openraft::{
     ChangeMembers, ServerState,
     async_runtime::Instant as _,
@@ -56,7 +58,7 @@ struct Watch<C: ClusterTypes> {
     members: Vec<super::message::Member>,
     key_missing_since: Option<InstantOf<C>>,
     looked_around: InstantOf<C>,
-    confirmed: InstantOf<C>,
+    history_behind: bool,
     conflict: Option<Place>,
 }
 
@@ -107,6 +109,32 @@ impl<C: ClusterTypes> Replica<C> {
 
     /// Until the life is replaced by another one (`None`), or over.
     async fn live(&self, life: &Arc<Life<C>>) -> Option<Ended> {
+        // Confirmations must not wait for a membership change, which may take its time.
+        let living = Box::pin(self.do_duties(life));
+        let confirming = Box::pin(self.keep_confirmed(life));
+        match future::select(living, confirming).await {
+            Either::Left((ended, _)) => ended,
+            Either::Right((never, _)) => match never {},
+        }
+    }
+
+    /// Confirms the state once in a while although nobody asks, so that readiness and metrics know.
+    async fn keep_confirmed(&self, life: &Life<C>) -> Infallible {
+        loop {
+            if life.is_member()
+                && let Err(why) = self.confirm(life).await
+            {
+                tracing::debug!(why, "not confirmed");
+            }
+            let pause = match life.is_settled() {
+                true => self.timing.discovery,
+                false => self.timing.tick,
+            };
+            C::sleep(pause).await;
+        }
+    }
+
+    async fn do_duties(&self, life: &Arc<Life<C>>) -> Option<Ended> {
         let now = C::now();
         let mut watch = Watch {
             state: ServerState::Learner,
@@ -115,7 +143,7 @@ impl<C: ClusterTypes> Replica<C> {
             members: Vec::new(),
             key_missing_since: None,
             looked_around: now,
-            confirmed: now,
+            history_behind: false,
             conflict: None,
         };
         loop {
@@ -132,11 +160,18 @@ impl<C: ClusterTypes> Replica<C> {
                 return None;
             }
             self.announce(life, &mut watch);
-            if let Err(error) = self.guard.catch_up() {
-                tracing::warn!(event = "history_behind", %error, "the history file lacks what was applied");
+            let behind = self.guard.catch_up().err();
+            if let Some(error) = &behind
+                && !watch.history_behind
+            {
+                tracing::warn!(event = "history_behind", %error, "the history file lacks what was applied; trying again");
             }
+            watch.history_behind = behind.is_some();
             match life.is_member() {
-                true => self.take_part(life, &mut watch).await,
+                true => {
+                    self.tend(life).await;
+                    self.look_for_key(life, &mut watch).await;
+                }
                 false => self.ask_to_be_admitted(life).await,
             }
             let due = watch.looked_around.elapsed() >= self.timing.discovery;
@@ -151,17 +186,6 @@ impl<C: ClusterTypes> Replica<C> {
             }
             C::sleep(self.timing.tick).await;
         }
-    }
-
-    async fn take_part(&self, life: &Arc<Life<C>>, watch: &mut Watch<C>) {
-        if watch.confirmed.elapsed() >= self.timing.discovery || !life.is_settled() {
-            watch.confirmed = C::now();
-            if let Err(why) = self.confirm(life).await {
-                tracing::debug!(why, "not confirmed");
-            }
-        }
-        self.tend(life).await;
-        self.look_for_key(life, watch).await;
     }
 
     /// One membership change, if this replica leads and there is one to make.

@@ -7,12 +7,14 @@ use std::{
 
 use contrast_manifest::Manifest;
 use futures::{StreamExt, stream::FuturesUnordered};
-use openraft::Raft;
+use openraft::{Raft, type_config::TypeConfigExt};
 
 use super::{
     Replica, draw,
     life::Life,
-    message::{MemberReport, Place, Reply, Request, Secrets, SetReceipt, Standing, Welcome},
+    message::{
+        BootId, MemberReport, Place, Reply, Request, Secrets, SetReceipt, Standing, Welcome,
+    },
     network::Network,
     peers::{CallError, Trust, Trusted},
 };
@@ -32,8 +34,8 @@ use crate::{
 pub(super) struct Survey {
     /// Replicas that are members of a cluster, and where they were asked.
     pub(super) members: Vec<(Place, MemberReport)>,
-    /// Replicas that are about to found or recover a cluster, and come first.
-    pub(super) beginners: Vec<Place>,
+    /// Replicas that are about to found or recover a cluster.
+    pub(super) beginners: Vec<(Place, BootId)>,
     /// Replicas that do not believe this one.
     pub(super) refusals: Vec<CallError>,
 }
@@ -107,8 +109,8 @@ impl<C: ClusterTypes> Replica<C> {
                 Ok(Reply::Welcome(Welcome { boot, .. })) if boot == self.boot => {}
                 Ok(Reply::Welcome(Welcome { boot, standing })) => match standing {
                     Standing::Member(report) => survey.members.push((place, report)),
-                    Standing::Founding if boot < self.boot => survey.beginners.push(place),
-                    Standing::Founding | Standing::Empty | Standing::Waiting => {}
+                    Standing::Founding => survey.beginners.push((place, boot)),
+                    Standing::Empty | Standing::Waiting => {}
                 },
                 Err(error @ CallError::NotBelievedBy { .. }) => survey.refusals.push(error),
                 Ok(_) | Err(_) => {}
@@ -116,6 +118,29 @@ impl<C: ClusterTypes> Replica<C> {
         }
         survey.members.sort_by(|(a, _), (b, _)| a.cmp(b));
         survey
+    }
+
+    /// Looks around until nobody else is about to begin. The own flag must be up before.
+    ///
+    /// Of two that see each other the one with the lower boot number goes on. It must not go on while it sees the other's flag, because
+    /// the other one may have looked before this one raised its own.
+    async fn survey_to_begin(&self, head: Option<TransitionHash>) -> Result<Survey, StateError> {
+        let deadline = C::now() + self.timing.change / 2;
+        loop {
+            let survey = self.survey(head).await;
+            let first = survey.beginners.iter().min_by_key(|(_, boot)| *boot);
+            match first {
+                None => return Ok(survey),
+                Some((_, boot)) if *boot > self.boot && C::now() < deadline => {
+                    C::sleep(self.timing.heartbeat).await;
+                }
+                Some((place, _)) => {
+                    return Err(StateError::BeginsElsewhere {
+                        place: place.to_string(),
+                    });
+                }
+            }
+        }
     }
 
     /// Sets the first manifest: draws the seed and founds a cluster of one.
@@ -129,7 +154,7 @@ impl<C: ClusterTypes> Replica<C> {
         let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
         let (deployment, manifest, proposal) = proposal::found(request, entropy, now)?;
         let _flag = Founding::raise(self);
-        let survey = self.survey(None).await;
+        let survey = self.survey_to_begin(None).await?;
         if let Some((place, _)) = survey.members.first() {
             return Err(StateError::NotAdmitted {
                 reason: format!(
@@ -140,11 +165,6 @@ impl<C: ClusterTypes> Replica<C> {
         if let Some(refusal) = survey.refusals.first() {
             return Err(StateError::NotAdmitted {
                 reason: refusal.to_string(),
-            });
-        }
-        if let Some(place) = survey.beginners.first() {
-            return Err(StateError::BeginsElsewhere {
-                place: place.to_string(),
             });
         }
         let trusted = Arc::new(Trusted::of(&manifest, manifest.verifier()));
@@ -308,12 +328,7 @@ impl<C: ClusterTypes> Replica<C> {
         history: &History,
         request: &RecoveryRequest,
     ) -> Result<(), StateError> {
-        let survey = self.survey(Some(history.head().hash)).await;
-        if let Some(place) = survey.beginners.first() {
-            return Err(StateError::BeginsElsewhere {
-                place: place.to_string(),
-            });
-        }
+        let survey = self.survey_to_begin(Some(history.head().hash)).await?;
         for (place, report) in &survey.members {
             let place = place.to_string();
             let same = own.is_some_and(|life| life.cluster == report.cluster);

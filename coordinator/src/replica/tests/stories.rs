@@ -334,3 +334,35 @@ async fn who_was_removed_for_its_silence_ends_when_it_comes_back() {
     hub.plug_in(&silent.place);
     assert_eq!(silent.ended().await, Ended::Evicted);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_first_manifests_at_the_same_time_found_one_cluster() {
+    for _ in 0..10 {
+        let hub = Hub::default();
+        let replicas = ["a", "b", "c"].map(|name| Running::start(&hub, name));
+        let first = request(&document("first", &[&owner_key(1)]), NONE, &[]);
+        let set = |replica: &Running| {
+            let (replica, first) = (replica.replica.clone(), first.clone());
+            async move {
+                loop {
+                    match replica.set_manifest(first.clone()).await {
+                        Ok(receipt) => return receipt.transition,
+                        Err(
+                            StateError::BeginsElsewhere { .. } | StateError::NotAdmitted { .. },
+                        ) => {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                        Err(StateError::Undecided(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+        };
+        let (one, other) = tokio::join!(set(&replicas[0]), set(&replicas[1]));
+        assert_eq!(one, other);
+        for running in &replicas {
+            running.serves().await;
+            assert_eq!(running.head().await, one);
+        }
+    }
+}
