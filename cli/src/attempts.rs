@@ -1,8 +1,8 @@
 //! Asking one of several Coordinators, and asking again while that can help.
 //!
 //! The addresses are asked in the order in which they were given; the first one that answers is it. The next one is asked when
-//! nobody answers or the one that does is unavailable, never when evidence is refused or a request is: an impostor must be
-//! noticed, not skipped.
+//! nobody answers or the one that does is unavailable or has no part in the deployment yet, never when evidence is refused or a
+//! request is: an impostor must be noticed, not skipped.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl AttemptError {
         match self {
             Self::Dial(DialError::Unresolved { .. }) => true,
             Self::Dial(error) => error.is_transient(),
-            Self::Call(error) => error.is_transient(),
+            Self::Call(error) => error.is_transient() || error.is_of_one_replica(),
             Self::Final(_) => false,
         }
     }
@@ -133,7 +133,8 @@ impl<'a> Attempts<'a> {
         tracing::info!(address = %self.address(), ?error, "Coordinator is not available");
         self.again |= match &error {
             AttemptError::Dial(error) => self.waits_for_start && error.is_transient(),
-            AttemptError::Call(_) | AttemptError::Final(_) => true,
+            AttemptError::Call(error) => error.is_transient(),
+            AttemptError::Final(_) => false,
         };
         let failure = match self.failure.take() {
             // A Coordinator that answers says more than one that does not.

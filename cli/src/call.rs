@@ -7,6 +7,8 @@ use crate::{diagnostic::Diagnose, exit::Exit};
 
 /// Machine-readable reason of a Coordinator that waits for its first manifest.
 pub const REASON_NO_MANIFEST: &str = "NO_MANIFEST";
+/// Machine-readable reason of a Coordinator that restarted and was neither admitted by others nor recovered.
+const REASON_RECOVERY_NEEDED: &str = "RECOVERY_NEEDED";
 /// Machine-readable reason of an update with too few approvals.
 const REASON_OWNER_SIGNATURES: &str = "OWNER_SIGNATURES";
 /// Machine-readable reason of a recovery on a history that lacks the transition that the caller knows.
@@ -75,6 +77,11 @@ impl CallError {
             Self::Refused { code, .. } => *code == Code::Unavailable,
             Self::Broken { .. } => true,
         }
+    }
+
+    /// Whether another Coordinator of the same deployment may well answer: this one has no part in it.
+    pub fn is_of_one_replica(&self) -> bool {
+        self.has_reason(REASON_RECOVERY_NEEDED) || self.has_reason(REASON_NO_MANIFEST)
     }
 
     /// Whether the Coordinator gave this machine-readable reason.

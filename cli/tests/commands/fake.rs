@@ -28,6 +28,8 @@ pub(crate) struct Script {
     pub(crate) unavailable: Option<(u32, &'static str)>,
     pub(crate) status: wire::Status,
     pub(crate) history: GetManifestsResponse,
+    /// Everything but `Recover` and `GetStatus` is refused: it restarted and waits.
+    pub(crate) waiting: bool,
     /// `Recover` is refused with this reason.
     pub(crate) refuses_recovery: Option<&'static str>,
 }
@@ -170,6 +172,14 @@ impl UserApi for Service {
         _: Request<GetManifestsRequest>,
     ) -> Result<Response<GetManifestsResponse>, Status> {
         self.asked("GetManifests")?;
+        if self.script.lock().expect("lock").waiting {
+            let message = "this Coordinator restarted";
+            return Err(refusal(
+                Code::FailedPrecondition,
+                "RECOVERY_NEEDED",
+                message,
+            ));
+        }
         let history = self.script.lock().expect("lock").history.clone();
         match history.transitions.is_empty() {
             true => Err(refusal(

@@ -67,6 +67,27 @@ fn next_address_is_asked_when_one_is_down_repeated_or_after_a_comma() {
 }
 
 #[test]
+fn coordinator_that_waits_to_be_admitted_is_passed_over_and_asked_once() {
+    let (context, tee, manifest) = workspace();
+    context.file("resources/deployment.yml", DEPLOYMENT);
+    let waiting = || Script {
+        waiting: true,
+        ..Script::default()
+    };
+    let waits = Fake::start(&tee, coordinator(&manifest), waiting());
+    let serves = Fake::start(&tee, coordinator(&manifest), Script::default());
+    let both = [waits.address(), serves.address()].join(",");
+    let output = context.output(&["set", "-c", &both, "resources"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(waits.asked().calls, ["GetManifests"]);
+    assert_eq!(serves.asked().set.len(), 1);
+
+    let alone = context.output(&["set", "-c", &waits.address(), "resources"]);
+    assert_eq!(alone.status.code(), Some(4), "{alone:?}");
+    assert_eq!(waits.asked().calls, ["GetManifests"], "waiting cannot help");
+}
+
+#[test]
 fn impostor_at_the_first_address_is_reported_and_nobody_else_is_asked() {
     let (context, tee, manifest) = workspace();
     let wrong = contrast_attestation::PolicyHash([9; 32]);

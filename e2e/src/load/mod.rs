@@ -2,7 +2,7 @@
 //!
 //! Each client is a thread with connections of its own: it asks random replicas for certificates, reads and sets manifests, and asks
 //! for the status. It calls the APIs directly over attested TLS, with the real proofs on both sides; `contrast` itself would be too
-//! slow. What it saw becomes a [`Log`](crate::linearizability::Log).
+//! slow. What it saw becomes a [`Log`].
 
 mod client;
 mod connection;
