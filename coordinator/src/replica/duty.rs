@@ -257,6 +257,8 @@ impl<C: ClusterTypes> Replica<C> {
         let snapshot = self.guard.snapshot();
         let head = snapshot.history().map(|history| history.head().hash);
         let trusted = self.guard.trusted()?;
+        // Before anybody is asked: this replica may become a member while the answer is on its way.
+        let named_since = life.named_since();
         let mut conflict = None;
         for place in self.peers.places().await {
             let question = Request::Hello {
@@ -281,7 +283,9 @@ impl<C: ClusterTypes> Replica<C> {
             }
             if report.cluster == life.cluster {
                 let named = report.members.iter().any(|member| member.node == life.node);
-                if !named && life.is_member() && report.applied >= life.applied() {
+                // Who has not applied the entry that named this replica may simply not know it yet.
+                let knows = named_since.is_some_and(|since| report.applied >= since);
+                if !named && knows {
                     return Some(Ended::Evicted);
                 }
             } else if report.contains_head {

@@ -95,6 +95,15 @@ impl<C: ClusterTypes> Life<C> {
         members.nodes().any(|(node, _)| *node == self.node)
     }
 
+    /// Index of the latest membership entry, if it names this identity.
+    pub(super) fn named_since(&self) -> Option<u64> {
+        let metrics = self.metrics();
+        let stored = &metrics.membership_config;
+        let named = stored.nodes().any(|(node, _)| *node == self.node);
+        let entry = stored.log_id().as_ref().map(|id| id.index);
+        entry.filter(|_| named)
+    }
+
     /// Whether this identity votes, and will after a change that is under way.
     pub(super) fn is_voter(&self) -> bool {
         let metrics = self.metrics();
