@@ -202,11 +202,12 @@ impl<C: ClusterTypes> Replica<C> {
             Some(life) => self.recall(life, history, &request).await?,
             None => self.unseal(history, &request)?,
         };
+        // Before the guard: where a member answers, that is the one to recover, whatever this replica has.
+        self.ask_survivors(survivor.as_deref(), &history, &request)
+            .await?;
         if let Some(known) = request.known {
             history.check_contains(known)?;
         }
-        self.ask_survivors(survivor.as_deref(), &history, &request)
-            .await?;
 
         let manifest = history.latest_manifest()?;
         let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
