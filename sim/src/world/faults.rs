@@ -385,7 +385,13 @@ impl World {
     }
 
     fn shrink(&mut self, index: usize) {
-        let wanted = self.slots.iter().filter(|slot| slot.wanted).count();
+        // As an operator does: not before the others can do without it.
+        let others = self.slots.iter().enumerate().filter(|(other, slot)| {
+            let serves =
+                |r: &super::place::Running| r.node.is_alive() && r.replica.serving().is_ok();
+            *other != index && slot.wanted && slot.running.as_ref().is_some_and(serves)
+        });
+        let wanted = 1 + others.count();
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };

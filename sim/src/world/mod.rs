@@ -238,8 +238,21 @@ impl World {
         if !self.deployment.was_told() && !self.deployment.is_beginning() {
             self.deployment.set();
         }
+        if self.nobody_remembers() && self.slots.iter().any(|slot| !slot.wanted) {
+            self.journal
+                .event("operator: brings back every place that there was");
+            self.slots.iter_mut().for_each(|slot| slot.wanted = true);
+            self.heal();
+        }
         // The host stopped upgrades in the middle.
         self.restart_those_left_behind();
+    }
+
+    /// Whether owners were told of a deployment of which nobody who runs knows.
+    fn nobody_remembers(&self) -> bool {
+        let running = self.running();
+        let empty = |r: &place::Running| r.replica.guard().snapshot().history().is_none();
+        self.deployment.was_told() && !running.is_empty() && running.iter().all(empty)
     }
 
     fn restart_those_left_behind(&mut self) {
@@ -270,7 +283,8 @@ impl World {
 
     fn give_up(&mut self) {
         let refusals = self.deployment.refusals();
-        if self.weather.storage && !refusals.is_empty() && !self.quorum_lives() {
+        let nothing_left = !refusals.is_empty() || self.nobody_remembers();
+        if self.weather.storage && nothing_left && !self.quorum_lives() {
             self.journal
                 .event("what owners were told is on no disk any more");
             self.tally.destroyed += 1;
