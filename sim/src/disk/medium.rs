@@ -97,6 +97,11 @@ impl Disk {
         self.content().full = full;
     }
 
+    /// Whether every write fails now.
+    pub fn is_full(&self) -> bool {
+        self.content().full
+    }
+
     /// Lets every flush take up to this long.
     pub fn set_flush(&self, duration: Duration) {
         self.content().flush = duration;

@@ -204,6 +204,11 @@ impl World {
                 running.node.kill_after_disk_operations(u64::MAX);
             }
         }
+        // Pauses and stops that are under way.
+        for _ in 0..35 {
+            self.look().await;
+            sleep_in_world(Duration::from_millis(500)).await;
+        }
         let deadline = elapsed() + CALM;
         while !self.serves() {
             self.look().await;

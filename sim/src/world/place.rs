@@ -137,7 +137,8 @@ impl World {
                         .broken(format_args!("{name} cannot use a faithful disk: {error}"));
                 }
                 if let Some(slot) = self.slots.get_mut(index) {
-                    slot.unusable = true;
+                    // Nobody gives up a disk because it was full, or the process was killed.
+                    slot.unusable = well && self.weather.storage && !machine.disk.is_full();
                 }
             }
         }
