@@ -338,6 +338,11 @@ impl<C: ClusterTypes> Replica<C> {
 
     async fn renew_mesh_ca(&self, life: &Arc<Life<C>>, history: &crate::state::History) {
         let _proposing = life.proposing.lock().await;
+        // A new key goes only to Coordinators of the latest manifest, so that has to be known.
+        if let Err(why) = self.confirm(life).await {
+            tracing::debug!(why, "no new mesh CA yet");
+            return;
+        }
         let (Some(deployment), Ok(manifest)) = (self.guard.deployment(), history.latest_manifest())
         else {
             return;

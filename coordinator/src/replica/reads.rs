@@ -104,6 +104,7 @@ impl<C: ClusterTypes> Replica<C> {
         let outcome = match asked {
             Ok(Ok(settled)) => {
                 life.note_confirmed(start, settled);
+                self.guard.believe_history();
                 Ok(())
             }
             Ok(Err(why)) => Err(why),
