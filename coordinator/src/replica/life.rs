@@ -45,7 +45,8 @@ pub(super) struct Life<C: ClusterTypes> {
     /// The leader has nothing left to change about this node.
     settled: AtomicBool,
     leaving: Mutex<BTreeSet<NodeId>>,
-    leading: Mutex<Option<(u64, InstantOf<C>)>>,
+    /// As the leader of this term: since when each member is one.
+    members_since: Mutex<(u64, BTreeMap<NodeId, InstantOf<C>>)>,
 }
 
 /// The latest round of confirmation that ended.
@@ -76,7 +77,7 @@ impl<C: ClusterTypes> Life<C> {
             confirmed: Mutex::new(None),
             settled: AtomicBool::new(false),
             leaving: Mutex::default(),
-            leading: Mutex::new(None),
+            members_since: Mutex::default(),
         }
     }
 
@@ -168,18 +169,18 @@ impl<C: ClusterTypes> Life<C> {
             return None;
         }
         let now = C::now();
-        let leading_for = self.leading_for(metrics.current_term, now);
         let last = metrics.last_log_index.unwrap_or(0);
         let stored = metrics.membership_config.membership();
+        let members_since = self.members_since(metrics.current_term, stored, now);
         let leaving = locked(&self.leaving);
         let seen = |(node, at): (&NodeId, &Node)| {
             let own = *node == self.node;
-            // Not heard of in this term yet: silent for as long as this replica leads.
-            let heard = heartbeat.get(node).copied().flatten();
-            let silent_for = match heard {
-                _ if own => Duration::ZERO,
-                Some(heard) => now.saturating_duration_since(*heard),
-                None => leading_for,
+            let heard = heartbeat.get(node).copied().flatten().map(|heard| *heard);
+            // Not heard of in this term yet: silent since this replica leads, or since the node was added, whatever came later.
+            let since = heard.or_else(|| members_since.get(node).copied());
+            let silent_for = match since {
+                Some(since) if !own => now.saturating_duration_since(since),
+                _ => Duration::ZERO,
             };
             let matched = replication.get(node).copied().flatten();
             let behind = matched.map(|matched| last.saturating_sub(matched.index));
@@ -200,15 +201,21 @@ impl<C: ClusterTypes> Life<C> {
         })
     }
 
-    fn leading_for(&self, term: u64, now: InstantOf<C>) -> Duration {
-        let mut leading = locked(&self.leading);
-        match *leading {
-            Some((known, since)) if known == term => now.saturating_duration_since(since),
-            _ => {
-                *leading = Some((term, now));
-                Duration::ZERO
-            }
+    fn members_since(
+        &self,
+        term: u64,
+        members: &Members,
+        now: InstantOf<C>,
+    ) -> BTreeMap<NodeId, InstantOf<C>> {
+        let mut known = locked(&self.members_since);
+        if known.0 != term {
+            *known = (term, BTreeMap::new());
         }
+        known.1.retain(|node, _| members.get_node(node).is_some());
+        for (node, _) in members.nodes() {
+            known.1.entry(*node).or_insert(now);
+        }
+        known.1.clone()
     }
 }
 
