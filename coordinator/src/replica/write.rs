@@ -1,5 +1,8 @@
 //! Setting a manifest, on any replica.
 
+use std::{collections::BTreeSet, sync::Arc};
+
+use contrast_manifest::Manifest;
 use futures::{StreamExt, stream::FuturesUnordered};
 use openraft::{
     errors::{ClientWriteError, RaftError},
@@ -9,8 +12,8 @@ use openraft::{
 use super::{
     Replica,
     life::Life,
-    message::{Reply, Request, SetReceipt},
-    peers::{CallError, PeerFailure, Trust},
+    message::{MeshCaKey, Reply, Request, SetReceipt},
+    peers::{CallError, PeerFailure, Trust, Trusted},
 };
 use crate::{
     cluster::{Answer, ClusterTypes, Refusal},
@@ -134,11 +137,21 @@ impl<C: ClusterTypes> Replica<C> {
             mesh_ca,
             receipt,
         } = proposal;
+        let next = match Manifest::parse(&change.manifest) {
+            Ok(manifest) => manifest,
+            Err(error) => return Attempt::Decided(Err(StateError::Manifest(error))),
+        };
+        // The key is one of the manifest that comes: whoever that one excludes must not get it.
+        let verifier = match self.guard.trusted() {
+            Some(trusted) => next.verifier().with_chains_of(&trusted.verifier),
+            None => next.verifier(),
+        };
+        let next = Arc::new(Trusted::of(&next, verifier));
         self.guard.add_own_key(key.clone(), mesh_ca);
-        let offered = C::timeout(self.timing.read, self.offer(life, key)).await;
+        let offered = C::timeout(self.timing.read, self.offer(life, key, &next)).await;
         if !offered.unwrap_or(false) {
             return Attempt::Again(
-                "a majority of the replicas does not answer; nothing was proposed".to_owned(),
+                "no majority of the replicas answers and is a Coordinator of the new manifest; nothing was proposed".to_owned(),
             );
         }
         let written = C::timeout(self.timing.change, life.raft.client_write(change)).await;
@@ -168,19 +181,16 @@ impl<C: ClusterTypes> Replica<C> {
         }
     }
 
-    /// Offers a mesh CA key to all members; true as soon as a majority of every voter set has it.
-    async fn offer(&self, life: &Life<C>, key: super::message::MeshCaKey) -> bool {
-        let Some(trusted) = self.guard.trusted() else {
-            return false;
-        };
+    /// Offers a mesh CA key to all members that are Coordinators of `next`; true as soon as a majority of every voter set has it.
+    async fn offer(&self, life: &Life<C>, key: MeshCaKey, next: &Arc<Trusted>) -> bool {
         let metrics = life.metrics();
         let sets = metrics
             .membership_config
             .membership()
             .get_joint_config()
             .clone();
-        let mut have = std::collections::BTreeSet::from([life.node]);
-        let enough = |have: &std::collections::BTreeSet<u64>| {
+        let mut have = BTreeSet::from([life.node]);
+        let enough = |have: &BTreeSet<u64>| {
             sets.iter()
                 .all(|set| set.intersection(have).count() > set.len() / 2)
         };
@@ -192,7 +202,7 @@ impl<C: ClusterTypes> Replica<C> {
                     cluster: life.cluster,
                     key: key.clone(),
                 };
-                let trust = Trust::CoordinatorOf(std::sync::Arc::clone(&trusted));
+                let trust = Trust::CoordinatorOf(Arc::clone(next));
                 let call = self
                     .peers
                     .call(member.place, question, trust, self.timing.call);
