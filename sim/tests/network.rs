@@ -73,6 +73,7 @@ impl Endpoint for Server {
                     seed: Arc::new(Seed::from_slice(&[1; 64]).expect("64 bytes")),
                     salt: Arc::new(Salt::from_slice(&[1; 32]).expect("32 bytes")),
                     mesh_ca_keys: Vec::new(),
+                    manifest: contrast_manifest::ManifestHash([1; 32]),
                 }),
                 Request::FetchKey { .. } => Reply::Key(Some(key())),
                 _ => Reply::Done,

@@ -380,7 +380,16 @@ impl<C: ClusterTypes> Replica<C> {
             seed,
             salt,
             mesh_ca_keys,
+            manifest: latest,
         } = secrets;
+        // Whoever answered the greeting may have made its manifest up, so that it names Coordinators who are none. Nothing but the
+        // seed's keeper can say what the latest is.
+        if latest != trusted.manifest {
+            return Err(refused(format!(
+                "{place} says that the manifest is {}, but the keeper of the seed says {latest}; the seed was not taken",
+                trusted.manifest
+            )));
+        }
         let deployment = Arc::new(Deployment::new(seed, salt).map_err(StateError::Keys)?);
         self.keep_own_history(&deployment)?;
         self.guard.adopt(Arc::clone(&deployment), Some(trusted));

@@ -4,6 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use contrast_manifest::ManifestHash;
 use contrast_pki::{Salt, Seed};
 use zeroize::Zeroizing;
 
@@ -211,8 +212,11 @@ pub struct Secrets {
     pub seed: Arc<Seed>,
     /// The salt.
     pub salt: Arc<Salt>,
-    /// Mesh CA keys that the member has: that of the latest transition, and those of transitions under way.
+    /// The mesh CA key of the latest transition, if the member has it.
     pub mesh_ca_keys: Vec<MeshCaKey>,
+    /// The latest manifest, as a quorum confirmed it a moment ago. Whoever has the seed says so, so it is more than a claim: a
+    /// replica that believes another manifest than this one must not take the seed.
+    pub manifest: ManifestHash,
 }
 
 impl fmt::Debug for Secrets {

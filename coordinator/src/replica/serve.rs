@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     cluster::{ClusterId, ClusterTypes, Node, NodeId},
-    state::{Phase, StateError, TransitionHash},
+    state::{History, Phase, StateError, TransitionHash},
 };
 
 /// A cluster has at most this many members: more would only make quorums larger.
@@ -75,8 +75,11 @@ impl<C: ClusterTypes> Replica<C> {
                 public_key,
             } => {
                 same(cluster, &life)?;
-                self.confirmed_trust(&life, caller).await?;
-                Ok(Reply::Key(self.guard.key(&public_key)))
+                let history = self.confirmed_trust(&life, caller).await?;
+                // Keys of transitions under way are not for everybody: who gets one is for the proposer to decide.
+                let latest = &history.head().transition.mesh_ca_public_key;
+                let found = (*latest == public_key).then(|| self.guard.key(latest));
+                Ok(Reply::Key(found.flatten()))
             }
             Request::Propose { cluster, update } => {
                 if cluster != Some(life.cluster) {
@@ -150,14 +153,29 @@ impl<C: ClusterTypes> Replica<C> {
             .map_err(PeerFailure::NotCoordinator)
     }
 
-    /// Secrets go only to a Coordinator of the manifest of now: a replica that was cut off may have a superseded one.
+    /// Secrets go only to a Coordinator of the manifest of now, that of the returned history: a replica that was cut off may have a superseded
+    /// one, and one that cannot read the latest still judges by the one before.
     async fn confirmed_trust(
         &self,
         life: &Life<C>,
         caller: &dyn Caller,
-    ) -> Result<(), PeerFailure> {
+    ) -> Result<Arc<History>, PeerFailure> {
         self.confirm(life).await.map_err(PeerFailure::Unavailable)?;
-        self.prove(caller)
+        let trusted = self.guard.trusted();
+        let snapshot = self.guard.snapshot();
+        match (trusted, snapshot.history()) {
+            (Some(trusted), Some(history))
+                if trusted.manifest == history.head().transition.manifest_hash =>
+            {
+                let proven = caller.prove_coordinator(&trusted);
+                proven.map_err(PeerFailure::NotCoordinator)?;
+                Ok(Arc::clone(history))
+            }
+            _ => Err(PeerFailure::Unavailable(
+                "this replica cannot judge by the latest manifest who is a Coordinator; ask another one"
+                    .to_owned(),
+            )),
+        }
     }
 
     async fn hand_out_secrets(
@@ -168,7 +186,8 @@ impl<C: ClusterTypes> Replica<C> {
         if !life.is_member() {
             return Err(PeerFailure::OtherIdentity);
         }
-        self.confirmed_trust(life, caller).await?;
+        let history = self.confirmed_trust(life, caller).await?;
+        let latest = &history.head().transition;
         let deployment = self.guard.deployment();
         let deployment =
             deployment.ok_or_else(|| PeerFailure::Unavailable("no seed here".to_owned()))?;
@@ -176,7 +195,12 @@ impl<C: ClusterTypes> Replica<C> {
             cluster: life.cluster,
             seed: Arc::clone(deployment.seed()),
             salt: Arc::clone(deployment.salt()),
-            mesh_ca_keys: self.guard.all_keys(),
+            mesh_ca_keys: self
+                .guard
+                .key(&latest.mesh_ca_public_key)
+                .into_iter()
+                .collect(),
+            manifest: latest.manifest_hash,
         }))
     }
 

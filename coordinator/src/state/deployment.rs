@@ -140,11 +140,6 @@ impl Keyring {
         found.map(|kept| &kept.key)
     }
 
-    /// All keys, oldest first.
-    pub(crate) fn all(&self) -> Vec<MeshCaKey> {
-        self.0.iter().map(|kept| kept.key.clone()).collect()
-    }
-
     /// The mesh CA with the given public key.
     pub(crate) fn mesh_ca(
         &mut self,

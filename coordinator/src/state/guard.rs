@@ -235,11 +235,6 @@ impl Guard {
         self.writer().ring.get(public).cloned()
     }
 
-    /// All mesh CA keys that this replica has.
-    pub(crate) fn all_keys(&self) -> Vec<MeshCaKey> {
-        self.writer().ring.all()
-    }
-
     /// Writes what the history file lacks since an earlier attempt failed.
     ///
     /// # Errors

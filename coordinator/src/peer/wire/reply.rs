@@ -1,12 +1,12 @@
 //! Answers to questions that are not Raft's. Writing one gives `None` when it does not fit the question.
 
 use bytes::Bytes;
-use contrast_manifest::MAX_MANIFEST_BYTES;
+use contrast_manifest::{MAX_MANIFEST_BYTES, ManifestHash};
 use contrast_proto::peer::{self as proto, welcome};
 
 use super::{
-    KEYS_MAX, MEMBERS_MAX, Parsed, at_most, cluster, optional_place, place, present, put_cluster,
-    put_optional_place, put_transition, secret, transition,
+    KEYS_MAX, MEMBERS_MAX, Parsed, at_most, cluster, hash, optional_place, place, present,
+    put_cluster, put_optional_place, put_transition, secret, transition,
 };
 use crate::replica::message::{
     BootId, Member, MemberReport, Reply, Secrets, SetReceipt, Standing, Welcome,
@@ -95,6 +95,7 @@ pub(crate) fn put_secrets(reply: Reply) -> Option<proto::Secrets> {
         seed: secret::put_seed(&secrets.seed),
         salt: Bytes::copy_from_slice(secrets.salt.as_bytes()),
         mesh_ca_keys: keys.map(secret::put_key).collect(),
+        manifest: Bytes::copy_from_slice(&secrets.manifest.0),
     })
 }
 
@@ -107,6 +108,7 @@ pub(crate) fn secrets(message: proto::Secrets) -> Parsed<Reply> {
         seed: secret::seed(message.seed)?,
         salt: secret::salt(&message.salt)?,
         mesh_ca_keys: keys.collect::<Parsed<_>>()?,
+        manifest: ManifestHash(hash("manifest", &message.manifest)?),
     }))
 }
 

@@ -223,18 +223,21 @@ proptest! {
     #[test]
     fn secrets_arrive_as_they_were_sent(
         id in a_cluster(), seed in vec(any::<u8>(), 64), salt in any::<[u8; 32]>(), keys in vec(a_key(), 0..4),
+        manifest in any::<[u8; 32]>(),
     ) {
         let sent = Secrets {
             cluster: id,
             seed: Arc::new(Seed::from_slice(&seed).expect("64 bytes")),
             salt: Arc::new(Salt::from_slice(&salt).expect("32 bytes")),
             mesh_ca_keys: keys.clone(),
+            manifest: ManifestHash(manifest),
         };
         let message = put_secrets(Reply::Secrets(sent)).expect("fits");
         let Reply::Secrets(found) = secrets(over_the_wire(&message)).expect("reads") else { panic!() };
         prop_assert_eq!(found.cluster, id);
         prop_assert_eq!(found.seed.expose(), &seed[..]);
         prop_assert_eq!(found.salt.as_bytes(), &salt);
+        prop_assert_eq!(found.manifest.0, manifest);
         prop_assert_eq!(found.mesh_ca_keys.len(), keys.len());
         for (found, key) in found.mesh_ca_keys.iter().zip(&keys) {
             prop_assert_eq!(&*found.pkcs8, &*key.pkcs8);
