@@ -1,4 +1,4 @@
-//! How a replica gets into a cluster: it founds one, joins one, or brings one back with an owner's seed share.
+//! How a replica gets into a cluster: it founds one or joins one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,12 +20,11 @@ use super::{
 };
 use crate::{
     cluster::{
-        Answer, Change, ClusterId, ClusterTypes, Earlier, LogStore, Members, Node, NodeId,
-        RecordKey, Sink, StateMachine, read_earlier,
+        Answer, Change, ClusterId, ClusterTypes, LogStore, Members, Node, NodeId, RecordKey, Sink,
+        StateMachine,
     },
     state::{
-        Deployment, History, KeysError, Phase, RecoveryRequest, StateError, TransitionHash,
-        UpdateRequest, proposal, recovery,
+        Deployment, History, KeysError, Phase, StateError, TransitionHash, UpdateRequest, proposal,
     },
 };
 
@@ -77,7 +76,7 @@ impl Survey {
 }
 
 /// How a life begins.
-enum Beginning<'a> {
+pub(super) enum Beginning<'a> {
     /// Empty, and nobody else: the first of a new cluster.
     Alone,
     /// With a history, and nobody else.
@@ -124,7 +123,10 @@ impl<C: ClusterTypes> Replica<C> {
     ///
     /// Of two that see each other the one with the lower boot number goes on. It must not go on while it sees the other's flag, because
     /// the other one may have looked before this one raised its own.
-    async fn survey_to_begin(&self, head: Option<TransitionHash>) -> Result<Survey, StateError> {
+    pub(super) async fn survey_to_begin(
+        &self,
+        head: Option<TransitionHash>,
+    ) -> Result<Survey, StateError> {
         let deadline = C::now() + self.timing.change / 2;
         loop {
             let survey = self.survey(head).await;
@@ -185,102 +187,6 @@ impl<C: ClusterTypes> Replica<C> {
         Ok(proposal.receipt)
     }
 
-    /// Brings a deployment back under a new mesh CA, in a new cluster of which this replica is the first member.
-    ///
-    /// # Errors
-    /// As [`StateError`] says; the state is then unchanged.
-    pub async fn recover(&self, request: RecoveryRequest) -> Result<TransitionHash, StateError> {
-        let _entering = self.entering.lock().await;
-        let _flag = Founding::raise(self);
-        let survivor = self.life().filter(|life| life.is_member());
-        let snapshot = self.guard.snapshot();
-        let history = match (&*snapshot, &survivor) {
-            (Phase::Empty, _) => return Err(StateError::NothingToRecover),
-            (phase, _) => Arc::clone(phase.history().ok_or(StateError::NothingToRecover)?),
-        };
-        let (deployment, history) = match &survivor {
-            Some(life) => self.recall(life, history, &request).await?,
-            None => self.unseal(history, &request)?,
-        };
-        // Before the guard: where a member answers, that is the one to recover, whatever this replica has.
-        self.ask_survivors(survivor.as_deref(), &history, &request)
-            .await?;
-        if let Some(known) = request.known {
-            history.check_contains(known)?;
-        }
-
-        let manifest = history.latest_manifest()?;
-        let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
-        let proposal = proposal::renew(&history, &manifest, &deployment, entropy, now)?;
-        // The log of the last life is set aside when the next one begins: what only it has must be in the history before.
-        self.guard.keep(&history)?;
-        let survived = survivor.is_some();
-        drop(survivor);
-        self.give_up().await;
-        let trusted = Arc::new(Trusted::of(&manifest, manifest.verifier()));
-        self.guard.adopt(Arc::clone(&deployment), Some(trusted));
-        self.guard.add_own_key(proposal.key, proposal.mesh_ca);
-        let begun = self.begin(
-            &deployment,
-            ClusterId::generate(entropy),
-            Beginning::Recovered(&history),
-        );
-        let recovered = match begun.await {
-            Ok(life) => self.first_change(&life, proposal.change).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = recovered.and_then(|()| self.guard.catch_up()) {
-            self.give_up().await;
-            self.guard.forget();
-            return Err(error);
-        }
-        tracing::warn!(
-            event = "recovered",
-            transition = %proposal.receipt.transition,
-            survivor = survived,
-            "an owner recovered this deployment; it continues in a new cluster"
-        );
-        Ok(proposal.receipt.transition)
-    }
-
-    /// The history on disk, with what the log of the last life has beyond it.
-    fn unseal(
-        &self,
-        history: Arc<History>,
-        request: &RecoveryRequest,
-    ) -> Result<(Arc<Deployment>, Arc<History>), StateError> {
-        let deployment = recovery::unseal(&history, request)?;
-        let history = self.salvage(&deployment, history)?;
-        Ok((deployment, history))
-    }
-
-    /// `history`, and what the log of the last life has beyond it.
-    fn salvage(
-        &self,
-        deployment: &Deployment,
-        history: Arc<History>,
-    ) -> Result<Arc<History>, StateError> {
-        let key = deployment.derivation().store_record_key()?;
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let earlier = match read_earlier(&**log, &key) {
-            Ok(earlier) => earlier,
-            Err(error) => {
-                tracing::warn!(
-                    event = "log_unusable",
-                    "the log of the last life is of no use: {error}"
-                );
-                None
-            }
-        };
-        Ok(match earlier {
-            Some(earlier) => {
-                let key = deployment.transition_key().public_key_spki();
-                Arc::new(history.continued_by(&earlier, key))
-            }
-            None => history,
-        })
-    }
-
     /// Before this replica takes over another history: what its own last life acknowledged must not be lost if everybody else
     /// dies now.
     fn keep_own_history(&self, deployment: &Deployment) -> Result<(), StateError> {
@@ -295,58 +201,6 @@ impl<C: ClusterTypes> Replica<C> {
         }
         let history = self.salvage(deployment, Arc::clone(&sealed.history))?;
         self.guard.keep(&history)
-    }
-
-    /// What a member without a quorum remembers. Its log counts, too: what is in it may have been acknowledged.
-    async fn recall(
-        &self,
-        life: &Life<C>,
-        history: Arc<History>,
-        request: &RecoveryRequest,
-    ) -> Result<(Arc<Deployment>, Arc<History>), StateError> {
-        let deployment = self.guard.deployment().ok_or(StateError::RecoveryNeeded)?;
-        if !deployment.has_seed(&request.seed, &request.salt) {
-            return Err(StateError::History(crate::state::HistoryError::WrongSeed));
-        }
-        if self.confirm(life).await.is_ok() {
-            return Err(StateError::AlreadyRecovered);
-        }
-        let own = Earlier {
-            cluster: life.cluster,
-            node: life.node,
-            changes: life.log.changes_after(life.applied())?,
-            history: Some(Arc::clone(&history)),
-        };
-        let key = deployment.transition_key().public_key_spki();
-        let history = Arc::new(history.continued_by(&own, key));
-        Ok((deployment, history))
-    }
-
-    /// Whoever lives and remembers the deployment is the one to recover, and whoever knows more than this replica forbids it.
-    async fn ask_survivors(
-        &self,
-        own: Option<&Life<C>>,
-        history: &History,
-        request: &RecoveryRequest,
-    ) -> Result<(), StateError> {
-        let survey = self.survey_to_begin(Some(history.head().hash)).await?;
-        for (place, report) in &survey.members {
-            let place = place.to_string();
-            let same = own.is_some_and(|life| life.cluster == report.cluster);
-            if report.confirmed && !request.force {
-                let standing = "it has a quorum".to_owned();
-                return Err(StateError::SurvivorAnswers { place, standing });
-            }
-            if same && history.check_contains(report.head).is_err() {
-                let head = report.head;
-                return Err(StateError::SurvivorKnowsMore { place, head });
-            }
-            if !same && !request.force {
-                let standing = survey.quorum();
-                return Err(StateError::SurvivorAnswers { place, standing });
-            }
-        }
-        Ok(())
     }
 
     /// Asks a member for what it takes, and begins as a learner.
@@ -415,7 +269,7 @@ impl<C: ClusterTypes> Replica<C> {
     }
 
     /// Starts Raft under a fresh identity on a fresh store.
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         deployment: &Deployment,
         cluster: Result<ClusterId, contrast_clock::EntropyError>,
@@ -473,7 +327,11 @@ impl<C: ClusterTypes> Replica<C> {
     }
 
     /// Commits the first change of a cluster of one.
-    async fn first_change(&self, life: &Life<C>, change: Change) -> Result<(), StateError> {
+    pub(super) async fn first_change(
+        &self,
+        life: &Life<C>,
+        change: Change,
+    ) -> Result<(), StateError> {
         let leads = life.raft.wait(Some(self.timing.change));
         let leads = leads
             .current_leader(life.node, "the only voter leads")
@@ -506,10 +364,10 @@ impl<C: ClusterTypes> Replica<C> {
 }
 
 /// While it exists, others see that this replica begins.
-struct Founding<'a>(&'a std::sync::atomic::AtomicBool);
+pub(super) struct Founding<'a>(&'a std::sync::atomic::AtomicBool);
 
 impl<'a> Founding<'a> {
-    fn raise<C: ClusterTypes>(replica: &'a Replica<C>) -> Self {
+    pub(super) fn raise<C: ClusterTypes>(replica: &'a Replica<C>) -> Self {
         replica.founding.store(true, Ordering::SeqCst);
         Self(&replica.founding)
     }

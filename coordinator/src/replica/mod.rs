@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | [`message`] | what replicas ask of each other, free of any wire format |
 //! | [`peers`] | how a replica reaches others, and what it believes of whom |
-//! | `enter` | founds a cluster, joins one, brings one back |
+//! | `enter` | founds a cluster, joins one |
+//! | `recover` | brings one back |
 //! | `serve` | answers other replicas |
 //! | `write` | sets a manifest, here or at the leader |
 //! | `reads` | confirms the state with a quorum |
@@ -30,6 +31,7 @@ mod network;
 pub mod peers;
 mod plan;
 mod reads;
+mod recover;
 mod report;
 mod serve;
 pub mod status;

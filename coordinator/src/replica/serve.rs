@@ -133,8 +133,9 @@ impl<C: ClusterTypes> Replica<C> {
                 })
             });
         let standing = match (report, &*snapshot) {
-            (Some(report), _) => Standing::Member(report),
+            // Before all else: of two survivors that owners recover at the same time, only one may go on.
             _ if self.founding.load(Ordering::SeqCst) => Standing::Founding,
+            (Some(report), _) => Standing::Member(report),
             (None, Phase::Empty) => Standing::Empty,
             (None, _) => Standing::Waiting,
         };

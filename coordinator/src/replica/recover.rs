@@ -1,0 +1,187 @@
+//! How an owner of the seed brings a deployment back when no quorum lives.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{
+    Replica,
+    enter::{Beginning, Founding},
+    life::Life,
+    peers::Trusted,
+};
+use crate::{
+    cluster::{ClusterId, ClusterTypes, Earlier, read_earlier},
+    state::{Deployment, History, RecoveryRequest, StateError, TransitionHash, proposal, recovery},
+};
+
+impl<C: ClusterTypes> Replica<C> {
+    /// Brings a deployment back under a new mesh CA, in a new cluster of which this replica is the first member.
+    ///
+    /// # Errors
+    /// As [`StateError`] says. The history is then unchanged; a survivor may have given up its identity all the same.
+    pub async fn recover(&self, request: RecoveryRequest) -> Result<TransitionHash, StateError> {
+        let _entering = self.entering.lock().await;
+        // A member to which no history came yet has nothing but what was on its disk.
+        let survivor = self
+            .life()
+            .filter(|life| life.is_member() && life.machine.view().history.is_some());
+        let (deployment, history) = match &survivor {
+            Some(life) => {
+                let deployment = self.check_survivor(life, &request).await?;
+                let history = remembered(life, &deployment)?;
+                (deployment, history)
+            }
+            None => self.unseal(&request)?,
+        };
+        let _flag = Founding::raise(self);
+        // Before the guard: where a member answers, that is the one to recover, whatever this replica has.
+        self.ask_survivors(survivor.as_deref(), &history, &request)
+            .await?;
+        if let Some(known) = request.known {
+            history.check_contains(known)?;
+        }
+        history.latest_manifest()?;
+
+        self.give_up().await;
+        let survived = survivor.is_some();
+        // Until its Raft stopped, a survivor could acknowledge more than it had when others were asked.
+        let history = match survivor {
+            Some(life) => remembered(&life, &deployment)?,
+            None => history,
+        };
+        // The log of the last life is set aside when the next one begins: what only it has must be in the history before.
+        self.guard.keep(&history)?;
+        if let Some(known) = request.known {
+            history.check_contains(known)?;
+        }
+        let manifest = history.latest_manifest()?;
+        let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
+        let proposal = proposal::renew(&history, &manifest, &deployment, entropy, now)?;
+        let trusted = Arc::new(Trusted::of(&manifest, manifest.verifier()));
+        self.guard.adopt(Arc::clone(&deployment), Some(trusted));
+        self.guard.add_own_key(proposal.key, proposal.mesh_ca);
+        let begun = self.begin(
+            &deployment,
+            ClusterId::generate(entropy),
+            Beginning::Recovered(&history),
+        );
+        let recovered = match begun.await {
+            Ok(life) => self.first_change(&life, proposal.change).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = recovered.and_then(|()| self.guard.catch_up()) {
+            self.give_up().await;
+            self.guard.forget();
+            return Err(error);
+        }
+        tracing::warn!(
+            event = "recovered",
+            transition = %proposal.receipt.transition,
+            survivor = survived,
+            "an owner recovered this deployment; it continues in a new cluster"
+        );
+        Ok(proposal.receipt.transition)
+    }
+
+    /// The history on disk, with what the log of the last life has beyond it.
+    fn unseal(
+        &self,
+        request: &RecoveryRequest,
+    ) -> Result<(Arc<Deployment>, Arc<History>), StateError> {
+        let snapshot = self.guard.snapshot();
+        let history = snapshot.history().ok_or(StateError::NothingToRecover)?;
+        let history = Arc::clone(history);
+        let deployment = recovery::unseal(&history, request)?;
+        let history = self.salvage(&deployment, history)?;
+        Ok((deployment, history))
+    }
+
+    /// `history`, and what the log of the last life has beyond it.
+    pub(super) fn salvage(
+        &self,
+        deployment: &Deployment,
+        history: Arc<History>,
+    ) -> Result<Arc<History>, StateError> {
+        let key = deployment.derivation().store_record_key()?;
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = match read_earlier(&**log, &key) {
+            Ok(earlier) => earlier,
+            Err(error) => {
+                tracing::warn!(
+                    event = "log_unusable",
+                    "the log of the last life is of no use: {error}"
+                );
+                None
+            }
+        };
+        Ok(match earlier {
+            Some(earlier) => {
+                let key = deployment.transition_key().public_key_spki();
+                Arc::new(history.continued_by(&earlier, key))
+            }
+            None => history,
+        })
+    }
+
+    /// A survivor is recovered by an owner of its seed, and only without a quorum.
+    async fn check_survivor(
+        &self,
+        life: &Life<C>,
+        request: &RecoveryRequest,
+    ) -> Result<Arc<Deployment>, StateError> {
+        let deployment = self.guard.deployment().ok_or(StateError::RecoveryNeeded)?;
+        if !deployment.has_seed(&request.seed, &request.salt) {
+            return Err(StateError::History(crate::state::HistoryError::WrongSeed));
+        }
+        match self.confirm(life).await {
+            Ok(()) => Err(StateError::AlreadyRecovered),
+            Err(_) => Ok(deployment),
+        }
+    }
+
+    /// Whoever lives and remembers the deployment is the one to recover, and whoever knows more than this replica forbids it.
+    async fn ask_survivors(
+        &self,
+        own: Option<&Life<C>>,
+        history: &History,
+        request: &RecoveryRequest,
+    ) -> Result<(), StateError> {
+        let survey = self.survey_to_begin(Some(history.head().hash)).await?;
+        for (place, report) in &survey.members {
+            let place = place.to_string();
+            let same = own.is_some_and(|life| life.cluster == report.cluster);
+            if report.confirmed && !request.force {
+                let standing = "it has a quorum".to_owned();
+                return Err(StateError::SurvivorAnswers { place, standing });
+            }
+            if same && history.check_contains(report.head).is_err() {
+                let head = report.head;
+                return Err(StateError::SurvivorKnowsMore { place, head });
+            }
+            if !same && !request.force {
+                let standing = survey.quorum();
+                return Err(StateError::SurvivorAnswers { place, standing });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a member remembers. Its log counts, too: what is in it may have been acknowledged.
+fn remembered<C: ClusterTypes>(
+    life: &Life<C>,
+    deployment: &Deployment,
+) -> Result<Arc<History>, StateError> {
+    // One view: what is applied after it was taken is in the log after it.
+    let view = life.machine.view();
+    let history = view.history.clone();
+    let history = history.ok_or(StateError::NothingToRecover)?;
+    let applied = view.last_applied.map_or(0, |id| id.index);
+    let own = Earlier {
+        cluster: life.cluster,
+        node: life.node,
+        changes: life.log.changes_after(applied)?,
+        history: Some(Arc::clone(&history)),
+    };
+    let key = deployment.transition_key().public_key_spki();
+    Ok(Arc::new(history.continued_by(&own, key)))
+}
