@@ -26,6 +26,9 @@ use crate::{
     state::{Phase, StateError, Unserved, proposal},
 };
 
+/// Who has a quorum looks around once in so many times as often as who has none.
+const SELDOM: u32 = 30;
+
 /// The identity of this process is over: the process has to end, and the next one draws a fresh identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -88,20 +91,18 @@ impl<C: ClusterTypes> Replica<C> {
         if self.life().is_some() {
             return;
         }
-        let candidate = survey
-            .members
-            .iter()
-            .find(|(_, report)| report.confirmed)
-            .or_else(|| survey.members.first());
-        let reason = match candidate {
-            Some((place, report)) => match self.join(place, report).await {
+        // Anybody may say anything, so that one that cannot be joined must not stand before another one that can.
+        let mut candidates: Vec<_> = survey.members.iter().collect();
+        candidates.sort_by_key(|(_, report)| (!report.confirmed, !report.contains_head));
+        let mut reason = survey.quorum();
+        for (index, (place, report)) in candidates.into_iter().enumerate() {
+            match self.join(place, report).await {
                 Ok(()) => return,
-                Err(_) if !survey.has_quorum() => survey.quorum(),
-                Err(StateError::NotAdmitted { reason }) => reason,
-                Err(error) => error.to_string(),
-            },
-            None => survey.quorum(),
-        };
+                Err(_) if index > 0 || !survey.has_quorum() => {}
+                Err(StateError::NotAdmitted { reason: why }) => reason = why,
+                Err(error) => reason = error.to_string(),
+            }
+        }
         let seen = !survey.members.is_empty() || !survey.refusals.is_empty();
         self.note_outside(reason, seen);
         C::sleep(self.timing.discovery).await;
@@ -174,11 +175,15 @@ impl<C: ClusterTypes> Replica<C> {
                 }
                 false => self.ask_to_be_admitted(life).await,
             }
-            let due = watch.looked_around.elapsed() >= self.timing.discovery;
             let lonely = life
                 .confirmed_ago()
                 .is_none_or(|ago| ago > self.timing.silence);
-            if due && lonely {
+            // A quorum that was hidden while owners recovered elsewhere is not lonely, and has to learn of it when it can.
+            let pause = match lonely {
+                true => self.timing.discovery,
+                false => self.timing.discovery.saturating_mul(SELDOM),
+            };
+            if watch.looked_around.elapsed() >= pause {
                 watch.looked_around = C::now();
                 if let Some(ended) = self.look_after_own_end(life, &mut watch).await {
                     return Some(ended);
