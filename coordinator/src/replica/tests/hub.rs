@@ -6,14 +6,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use contrast_clock::{SystemEntropy, SystemWallClock};
+use contrast_manifest::ManifestHash;
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     cluster::TypeConfig,
     replica::{
         Ended, Parts, Replica, Timing,
-        message::{Place, Reply, Request},
+        message::{Place, Reply, Request, Standing},
         peers::{
             BoxFuture, CallError, Caller, EvidenceSummary, PeerFailure, Peers, Trust, Trusted,
         },
@@ -29,6 +31,16 @@ struct Wires {
     unplugged: BTreeSet<Place>,
     /// Places whose replicas are no Coordinators of anything.
     strangers: BTreeSet<Place>,
+    /// Places whose replicas are heard, and whose own questions get lost.
+    mute: BTreeSet<Place>,
+    /// Places whose replicas neither hear nor are heard, which whoever asks learns only by waiting.
+    gone: BTreeSet<Place>,
+    /// Places that Raft does not reach yet.
+    dialled: BTreeSet<Place>,
+    /// Places whose replicas are no Coordinators of one manifest.
+    excluded: BTreeMap<Place, ManifestHash>,
+    /// What somebody between two places says that the manifest is, by who asks and who answers.
+    lies: BTreeMap<(Place, Place), Bytes>,
 }
 
 /// All replicas.
@@ -36,11 +48,14 @@ struct Wires {
 pub(super) struct Hub(Arc<Mutex<Wires>>);
 
 /// What the caller at a place proves.
-struct Proof(bool);
+struct Proof {
+    genuine: bool,
+    excluded: Option<ManifestHash>,
+}
 
 impl Caller for Proof {
-    fn prove_coordinator(&self, _: &Trusted) -> Result<(), String> {
-        match self.0 {
+    fn prove_coordinator(&self, trusted: &Trusted) -> Result<(), String> {
+        match self.genuine && self.excluded != Some(trusted.manifest) {
             true => Ok(()),
             false => Err("role: expected coordinator".to_owned()),
         }
@@ -58,6 +73,37 @@ impl Hub {
 
     pub(super) fn plug_in(&self, place: &Place) {
         self.wires().unplugged.remove(place);
+    }
+
+    pub(super) fn mute(&self, place: &Place) {
+        self.wires().mute.insert(place.clone());
+    }
+
+    pub(super) fn lose(&self, place: &Place) {
+        self.wires().gone.insert(place.clone());
+    }
+
+    /// Raft reaches `place` only after `time`.
+    pub(super) fn dial_for(&self, place: &Place, time: Duration) {
+        self.wires().dialled.insert(place.clone());
+        let (hub, place) = (self.clone(), place.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            hub.wires().dialled.remove(&place);
+        });
+    }
+
+    pub(super) fn exclude(&self, place: &Place, manifest: ManifestHash) {
+        self.wires().excluded.insert(place.clone(), manifest);
+    }
+
+    pub(super) fn lie(&self, asks: &Place, answers: &Place, manifest: Bytes) {
+        let between = (asks.clone(), answers.clone());
+        self.wires().lies.insert(between, manifest);
+    }
+
+    pub(super) fn tell_the_truth(&self) {
+        self.wires().lies.clear();
     }
 
     pub(super) fn make_stranger(&self, place: &Place) {
@@ -104,26 +150,56 @@ impl Peers for Socket {
                 place: place.clone(),
                 reason: reason.to_owned(),
             };
-            let (target, genuine) = {
+            let lost = |wires: &Wires| {
+                let gone = |place| wires.gone.contains(place);
+                wires.mute.contains(&from) || gone(&from) || gone(&place)
+            };
+            let is_lost = lost(&hub.wires());
+            if is_lost {
+                tokio::time::sleep(within).await;
+                return Err(unreachable("no answer in time"));
+            }
+            let (target, proof, lie) = {
                 let wires = hub.wires();
                 if !reached(&wires) {
                     return Err(unreachable("unplugged"));
                 }
-                if matches!(trust, Trust::CoordinatorOf(_)) && wires.strangers.contains(&place) {
+                if matches!(request, Request::Raft(_)) && wires.dialled.contains(&place) {
+                    return Err(unreachable("not connected yet"));
+                }
+                if let Trust::CoordinatorOf(trusted) = &trust
+                    && (wires.strangers.contains(&place)
+                        || wires.excluded.get(&place) == Some(&trusted.manifest))
+                {
                     return Err(CallError::NotBelieved {
                         place: place.clone(),
                         reason: "a stranger".to_owned(),
                     });
                 }
                 let target = wires.replicas.get(&place).and_then(Weak::upgrade);
-                (target, !wires.strangers.contains(&from))
+                let proof = Proof {
+                    genuine: !wires.strangers.contains(&from),
+                    excluded: wires.excluded.get(&from).copied(),
+                };
+                let lie = wires.lies.get(&(from.clone(), place.clone())).cloned();
+                (
+                    target,
+                    proof,
+                    lie.filter(|_| matches!(trust, Trust::Anyone)),
+                )
             };
             let target = target.ok_or_else(|| unreachable("not there"))?;
-            let proof = Proof(genuine);
             let answer = tokio::time::timeout(within, target.handle(&proof, request)).await;
             let answer = answer.map_err(|_| unreachable("no answer in time"))?;
             if !reached(&hub.wires()) {
                 return Err(unreachable("unplugged"));
+            }
+            if let (Some(lie), Ok(Reply::Welcome(welcome))) = (lie, &answer) {
+                let mut welcome = welcome.clone();
+                if let Standing::Member(report) = &mut welcome.standing {
+                    report.manifest = lie;
+                }
+                return Ok(Reply::Welcome(welcome));
             }
             answer.map_err(|failure| match failure {
                 PeerFailure::NotCoordinator(reason) => CallError::NotBelievedBy {

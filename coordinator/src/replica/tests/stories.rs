@@ -11,10 +11,10 @@ use crate::{
     },
 };
 
-const NONE: TransitionHash = TransitionHash::NONE;
+pub(super) const NONE: TransitionHash = TransitionHash::NONE;
 
 /// A cluster of replicas `a`, `b`, ... with a first manifest.
-async fn cluster(hub: &Hub, count: usize) -> (Vec<Running>, TransitionHash) {
+pub(super) async fn cluster(hub: &Hub, count: usize) -> (Vec<Running>, TransitionHash) {
     let names = ["a", "b", "c", "d", "e"];
     let mut replicas: Vec<Running> = Vec::new();
     for name in names.iter().take(count) {
@@ -38,7 +38,7 @@ async fn cluster(hub: &Hub, count: usize) -> (Vec<Running>, TransitionHash) {
     (replicas, receipt.transition)
 }
 
-async fn set(
+pub(super) async fn set(
     running: &Running,
     name: &str,
     base: TransitionHash,
@@ -49,7 +49,7 @@ async fn set(
     Ok(receipt.transition)
 }
 
-fn shares_of(running: &Running) -> contrast_pki::shares::SeedSharesDocument {
+pub(super) fn shares_of(running: &Running) -> contrast_pki::shares::SeedSharesDocument {
     let snapshot = running.replica.guard().snapshot();
     snapshot.history().expect("a history").seed_shares().clone()
 }
