@@ -1,6 +1,7 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
 mod process;
+mod sim;
 mod tidy;
 mod tools;
 
@@ -37,6 +38,15 @@ enum Task {
     Lint,
     /// Runs the benches whose results are in `docs/performance.md`.
     Bench,
+    /// Simulates clusters of Coordinators: `--seed N --seeds COUNT --steps M`; `--help` names the other options.
+    Sim {
+        /// Put one bug after the other in, and show that the simulation finds it.
+        #[arg(long, exclusive = true)]
+        mutants: bool,
+        /// Options of the simulation.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
     Tools,
 }
@@ -51,6 +61,8 @@ fn main() -> ExitCode {
         Task::Test => test(),
         Task::Lint => lint(),
         Task::Bench => run(cargo(["bench", "--workspace", "--benches"])),
+        Task::Sim { mutants: true, .. } => sim::mutants(),
+        Task::Sim { arguments, .. } => sim::simulate(&arguments),
         Task::Tools => tools::fetch_all(),
     };
     match outcome {
