@@ -182,6 +182,12 @@ impl World {
         self.reap();
         let running = self.running();
         for running in &running {
+            if self.weather.quiet && running.renewals() > 0 {
+                self.journal.broken(format_args!(
+                    "{}: nobody ended, and a mesh CA key is lost",
+                    running.node.name()
+                ));
+            }
             let chain = running.chain();
             if let (Some((cluster, _, _)), false) = (running.replica.voter_sets(), chain.is_empty())
             {
@@ -205,7 +211,8 @@ impl World {
             }
         }
         // Pauses and stops that are under way.
-        for _ in 0..35 {
+        let deadline = elapsed() + Duration::from_secs(17);
+        while elapsed() < deadline && (self.weather.pauses || self.weather.stops) {
             self.look().await;
             sleep_in_world(Duration::from_millis(500)).await;
         }
