@@ -203,6 +203,11 @@ impl<C: ClusterTypes> Replica<C> {
     ) -> Result<Reply, PeerFailure> {
         self.leads(life)?;
         let _changing = life.changing.lock().await;
+        // It may have taken itself out meanwhile.
+        self.leads(life)?;
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(PeerFailure::Unavailable("it is about to stop".to_owned()));
+        }
         let members = life.members();
         match members.iter().find(|member| member.node == node) {
             Some(member) if member.place == *place => return Ok(Reply::Done),

@@ -211,8 +211,11 @@ impl World {
             }
         }
         // Pauses and stops that are under way.
+        let weather = &self.weather;
+        let stops = weather.stops || weather.scaling || weather.upgrades;
+        let under_way = stops || weather.pauses;
         let deadline = elapsed() + Duration::from_secs(17);
-        while elapsed() < deadline && (self.weather.pauses || self.weather.stops) {
+        while elapsed() < deadline && under_way {
             self.look().await;
             sleep_in_world(Duration::from_millis(500)).await;
         }
@@ -250,7 +253,8 @@ impl World {
         if !self.deployment.was_told() && !self.deployment.is_beginning() {
             self.deployment.set();
         }
-        if self.nobody_remembers() && self.slots.iter().any(|slot| !slot.wanted) {
+        let refused = !self.deployment.refusals().is_empty() && !self.quorum_lives();
+        if (self.nobody_remembers() || refused) && self.slots.iter().any(|slot| !slot.wanted) {
             self.journal
                 .event("operator: brings back every place that there was");
             self.slots.iter_mut().for_each(|slot| slot.wanted = true);
