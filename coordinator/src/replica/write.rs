@@ -58,14 +58,11 @@ impl<C: ClusterTypes> Replica<C> {
     async fn set_outside(&self, request: UpdateRequest) -> Result<SetReceipt, StateError> {
         let snapshot = self.guard.snapshot();
         match &*snapshot {
-            Phase::Empty if self.outside().members_seen => {
-                Err(self.why_inactive(StateError::NoManifest))
+            Phase::Empty if !self.outside().members_seen && request.base == TransitionHash::NONE => {
+                self.found(request).await
             }
-            Phase::Empty if request.base == TransitionHash::NONE => self.found(request).await,
-            Phase::Empty => Err(StateError::StaleBase {
-                latest: TransitionHash::NONE,
-                found: request.base,
-            }),
+            // Not that the base is outdated: a newcomer does not know what the latest transition is.
+            Phase::Empty => Err(self.why_inactive(StateError::NoManifest)),
             _ => Err(self.why_inactive(StateError::RecoveryNeeded)),
         }
     }
