@@ -488,6 +488,9 @@ impl<C: ClusterTypes> Replica<C> {
     pub async fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.give_up().await;
+        if let Err(error) = self.guard.catch_up() {
+            tracing::warn!(event = "history_behind", %error, "the history file lacks what was applied; the log has it");
+        }
     }
 
     /// Ends the identity that this replica has, if any.

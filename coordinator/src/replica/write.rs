@@ -15,10 +15,16 @@ use super::{
 use crate::{
     cluster::{Answer, ClusterTypes, Refusal},
     state::{
-        Phase, StateError, TransitionHash, UpdateRequest,
+        Active, Phase, StateError, TransitionHash, UpdateRequest,
         proposal::{self, Proposal},
     },
 };
+
+/// A proposal that was made while a quorum was asked whether the state that it builds on is the latest.
+struct Prepared {
+    follows: TransitionHash,
+    proposal: Result<Proposal, StateError>,
+}
 
 /// What an attempt to change something came to.
 pub(super) enum Attempt<T> {
@@ -98,8 +104,11 @@ impl<C: ClusterTypes> Replica<C> {
         request: UpdateRequest,
     ) -> Attempt<SetReceipt> {
         let _proposing = life.proposing.lock().await;
-        // What an earlier leader has committed must be applied here before anything is built on it.
-        if let Err(why) = self.confirm(life).await {
+        // What an earlier leader has committed must be applied here before anything is built on it. Nothing of what is prepared
+        // meanwhile leaves this function before the answer is there.
+        let (confirmed, prepared) =
+            futures::join!(self.confirm(life), async { self.prepare(request.clone()) });
+        if let Err(why) = confirmed {
             return Attempt::Again(why);
         }
         if !life.is_leader() {
@@ -116,11 +125,30 @@ impl<C: ClusterTypes> Replica<C> {
         if let Err(error) = self.guard.check_room(&request) {
             return Attempt::Decided(Err(error));
         }
-        let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
-        match proposal::replace(active, request, entropy, now) {
+        let proposal = match prepared {
+            Some(prepared) if prepared.follows == active.transition() => prepared.proposal,
+            _ => self.proposal(active, request),
+        };
+        match proposal {
             Ok(proposal) => self.commit(life, proposal).await,
             Err(error) => Attempt::Decided(Err(error)),
         }
+    }
+
+    /// What would be proposed if nothing is newer than what this replica has applied.
+    fn prepare(&self, request: UpdateRequest) -> Option<Prepared> {
+        let snapshot = self.guard.snapshot();
+        let active = snapshot.active().ok()?;
+        // Not for a request that took effect already: its base is not the latest transition.
+        (request.base == active.transition()).then(|| Prepared {
+            follows: active.transition(),
+            proposal: self.proposal(active, request),
+        })
+    }
+
+    fn proposal(&self, active: &Active, request: UpdateRequest) -> Result<Proposal, StateError> {
+        let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
+        proposal::replace(active, request, entropy, now)
     }
 
     /// Lets a majority have the key, then the log.
