@@ -314,6 +314,13 @@ impl<C: ClusterTypes> Replica<C> {
         let Unserved::MissingKey(public_key) = &held.why else {
             return;
         };
+        // Time in which nobody could be asked says nothing about who has the key.
+        let cut_off = life
+            .confirmed_ago()
+            .is_none_or(|ago| ago > self.timing.silence);
+        if cut_off {
+            watch.key_missing_since = None;
+        }
         let since = *watch.key_missing_since.get_or_insert_with(C::now);
         let Some(trusted) = self.guard.trusted() else {
             return;

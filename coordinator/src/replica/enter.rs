@@ -276,8 +276,11 @@ impl<C: ClusterTypes> Replica<C> {
         beginning: Beginning<'_>,
     ) -> Result<Arc<Life<C>>, StateError> {
         let cluster = cluster.map_err(|error| StateError::Keys(KeysError::Entropy(error)))?;
-        let node: NodeId = draw(self.guard.entropy())?;
         let place = self.peers.own_place();
+        let node: NodeId = match cfg!(feature = "mutant-reused-identity") {
+            true => place.as_str().bytes().map(NodeId::from).sum(),
+            false => draw(self.guard.entropy())?,
+        };
         let at = Node::new(place.as_str());
         let record_key = deployment.derivation().store_record_key()?;
         let key = RecordKey::new(&record_key, cluster, node);
@@ -350,6 +353,9 @@ impl<C: ClusterTypes> Replica<C> {
     pub async fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.give_up().await;
+        if let Err(error) = self.guard.catch_up() {
+            tracing::warn!(event = "history_behind", %error, "the history file lacks what was applied; the log has it");
+        }
     }
 
     /// Ends the identity that this replica has, if any.

@@ -85,8 +85,9 @@ impl<C: ClusterTypes> Life<C> {
         self.raft.metrics().borrow_watched().clone()
     }
 
+    /// A leader that took itself out of the membership still holds its vote, and leads nobody.
     pub(super) fn is_leader(&self) -> bool {
-        self.raft.is_leader()
+        self.raft.is_leader() && self.metrics().state == ServerState::Leader
     }
 
     /// Whether the membership names this identity.

@@ -73,7 +73,11 @@ impl Observed {
         let Some(seen) = self.members.get(&node) else {
             return false;
         };
-        let spare = seen.caught_up && !self.target().contains(&node);
+        // A voter of the same place is an earlier identity that is not known to be dead yet; this one is about to replace it.
+        let replaces = self.members.iter().any(|(other, earlier)| {
+            *other != node && earlier.place == seen.place && self.votes(*other)
+        });
+        let spare = seen.caught_up && !replaces && !self.target().contains(&node);
         let votes = self.configs.iter().all(|config| config.contains(&node));
         !seen.leaving && (votes || spare)
     }

@@ -125,6 +125,11 @@ fn tells_who_is_settled() {
     assert!(settled("A b", 1), "a spare");
     assert!(!settled("A b~", 1), "behind");
     assert!(!settled("A b c", 1), "is about to vote");
+    assert!(settled("A B C d", 3), "a spare");
+    assert!(
+        !settled("A B C c", 3),
+        "its place still has a voter, which may have died a moment ago"
+    );
     assert!(!settled("A B C-", 2), "leaves");
     assert!(!settled("A", 7), "no member");
 }

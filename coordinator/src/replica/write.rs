@@ -18,10 +18,16 @@ use super::{
 use crate::{
     cluster::{Answer, ClusterTypes, Refusal},
     state::{
-        Phase, StateError, TransitionHash, UpdateRequest,
+        Active, Phase, StateError, TransitionHash, UpdateRequest,
         proposal::{self, Proposal},
     },
 };
+
+/// A proposal that was made while a quorum was asked whether the state that it builds on is the latest.
+struct Prepared {
+    follows: TransitionHash,
+    proposal: Result<Proposal, StateError>,
+}
 
 /// What an attempt to change something came to.
 pub(super) enum Attempt<T> {
@@ -61,14 +67,13 @@ impl<C: ClusterTypes> Replica<C> {
     async fn set_outside(&self, request: UpdateRequest) -> Result<SetReceipt, StateError> {
         let snapshot = self.guard.snapshot();
         match &*snapshot {
-            Phase::Empty if self.outside().members_seen => {
-                Err(self.why_inactive(StateError::NoManifest))
+            Phase::Empty
+                if !self.outside().members_seen && request.base == TransitionHash::NONE =>
+            {
+                self.found(request).await
             }
-            Phase::Empty if request.base == TransitionHash::NONE => self.found(request).await,
-            Phase::Empty => Err(StateError::StaleBase {
-                latest: TransitionHash::NONE,
-                found: request.base,
-            }),
+            // Not that the base is outdated: a newcomer does not know what the latest transition is.
+            Phase::Empty => Err(self.why_inactive(StateError::NoManifest)),
             _ => Err(self.why_inactive(StateError::RecoveryNeeded)),
         }
     }
@@ -104,8 +109,11 @@ impl<C: ClusterTypes> Replica<C> {
         request: UpdateRequest,
     ) -> Attempt<SetReceipt> {
         let _proposing = life.proposing.lock().await;
-        // What an earlier leader has committed must be applied here before anything is built on it.
-        if let Err(why) = self.confirm(life).await {
+        // What an earlier leader has committed must be applied here before anything is built on it. Nothing of what is prepared
+        // meanwhile leaves this function before the answer is there.
+        let (confirmed, prepared) =
+            futures::join!(self.confirm(life), async { self.prepare(request.clone()) });
+        if let Err(why) = confirmed {
             return Attempt::Again(why);
         }
         if !life.is_leader() {
@@ -122,11 +130,30 @@ impl<C: ClusterTypes> Replica<C> {
         if let Err(error) = self.guard.check_room(&request) {
             return Attempt::Decided(Err(error));
         }
-        let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
-        match proposal::replace(active, request, entropy, now) {
+        let proposal = match prepared {
+            Some(prepared) if prepared.follows == active.transition() => prepared.proposal,
+            _ => self.proposal(active, request),
+        };
+        match proposal {
             Ok(proposal) => self.commit(life, proposal).await,
             Err(error) => Attempt::Decided(Err(error)),
         }
+    }
+
+    /// What would be proposed if nothing is newer than what this replica has applied.
+    fn prepare(&self, request: UpdateRequest) -> Option<Prepared> {
+        let snapshot = self.guard.snapshot();
+        let active = snapshot.active().ok()?;
+        // Not for a request that took effect already: its base is not the latest transition.
+        (request.base == active.transition()).then(|| Prepared {
+            follows: active.transition(),
+            proposal: self.proposal(active, request),
+        })
+    }
+
+    fn proposal(&self, active: &Active, request: UpdateRequest) -> Result<Proposal, StateError> {
+        let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
+        proposal::replace(active, request, entropy, now)
     }
 
     /// Lets a majority have the key, then the log.
@@ -148,7 +175,10 @@ impl<C: ClusterTypes> Replica<C> {
         };
         let next = Arc::new(Trusted::of(&next, verifier));
         self.guard.add_own_key(key.clone(), mesh_ca);
-        let offered = C::timeout(self.timing.read, self.offer(life, key, &next)).await;
+        let offered = match cfg!(feature = "mutant-late-key") {
+            true => Ok(true),
+            false => C::timeout(self.timing.read, self.offer(life, key, &next)).await,
+        };
         if !offered.unwrap_or(false) {
             return Attempt::Again(
                 "no majority of the replicas answers and is a Coordinator of the new manifest; nothing was proposed".to_owned(),

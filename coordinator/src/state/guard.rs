@@ -90,7 +90,7 @@ pub struct Guard {
 #[derive(Debug)]
 struct Writer {
     store: Store,
-    /// The history file lacks what was applied: tried again with the next change and by [`Guard::catch_up`].
+    /// The history file lacks what was applied last. [`Guard::catch_up`] writes it.
     behind: Option<Arc<History>>,
     deployment: Option<Arc<Deployment>>,
     keys: Option<Arc<Keys>>,
@@ -235,10 +235,10 @@ impl Guard {
         self.writer().ring.get(public).cloned()
     }
 
-    /// Writes what the history file lacks since an earlier attempt failed.
+    /// Writes what the history file lacks: what was applied since the last call, or what could not be written then.
     ///
     /// # Errors
-    /// When it fails again.
+    /// When it cannot be written. The next call tries again.
     pub(crate) fn catch_up(&self) -> Result<(), StateError> {
         let mut writer = self.writer();
         match writer.behind.take() {
@@ -420,8 +420,15 @@ impl Sink for Guard {
             return Ok(());
         };
         let mut writer = self.writer();
-        let written = self.write(&mut writer, history);
+        // The log, which is durable on a quorum, is what an answer rests on. The history file is a second copy: writing it may wait for
+        // [`Guard::catch_up`], so that neither this change nor the next waits for its flush.
+        if matches!(&**self.phase.load(), Phase::Active(_) | Phase::Held(_)) {
+            writer.behind = Some(Arc::clone(history));
+            self.refresh(&mut writer, history);
+            return Ok(());
+        }
         // Where there was nothing, nothing is served before it is on the disk: a founder that dies has no other copy.
+        let written = self.write(&mut writer, history);
         if written.is_ok() || !matches!(&**self.phase.load(), Phase::Empty) {
             self.refresh(&mut writer, history);
         }

@@ -126,8 +126,8 @@ pub struct History {
 }
 
 impl History {
-    /// A history of one transition. `root_certificate` is DER.
-    pub(crate) fn found(
+    /// A history of one transition. `root_certificate` is DER. Signatures are not checked: whoever reads it under the seed does that.
+    pub fn found(
         first: Transition,
         manifest: &[u8],
         policies: BTreeMap<PolicyHash, Bytes>,
@@ -161,8 +161,8 @@ impl History {
         history
     }
 
-    /// Adds a transition, which must follow the head, and the manifest that it names.
-    pub(crate) fn extend(
+    /// Adds a transition, which must follow the head, and the manifest that it names. Neither is checked here.
+    pub fn extend(
         &mut self,
         next: Transition,
         manifest: &[u8],

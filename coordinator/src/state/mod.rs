@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Readers take an immutable snapshot ([`Guard::snapshot`]) and never lock; a request works with one snapshot throughout.
-//! - [`Guard`] is the only writer. It makes a change durable ([`Store`]) before readers can see it.
+//! - [`Guard`] is the only writer. It hears of a change when the log of a quorum has it durably. The history file ([`Store`]) is a second
+//!   copy: written before readers see the first change of a process, and within a tick (`replica::Timing::tick`) after later ones.
 //! - A [`History`] in memory is always complete and consistent in itself; whether its signatures are right is known only in
 //!   [`Phase::Active`], because checking them takes the seed.
 //! - Nothing secret goes to the [`Store`].

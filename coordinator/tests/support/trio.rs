@@ -33,22 +33,25 @@ fn free() -> SocketAddr {
 impl ReplicaProcess {
     /// As many replicas that know of each other, started.
     pub fn start_all(count: usize) -> Vec<Self> {
+        let mut replicas = Self::place_all(count);
+        replicas.iter_mut().for_each(Self::start);
+        replicas
+    }
+
+    /// As many replicas that know of each other, none of which runs.
+    pub fn place_all(count: usize) -> Vec<Self> {
         let places: Vec<SocketAddr> = (0..count).map(|_| free()).collect();
         let peers: Vec<String> = places.iter().map(ToString::to_string).collect();
-        let start = |peer| {
-            let mut replica = Self {
-                deployment: Deployment::new(),
-                peer,
-                peers: peers.join(","),
-                process: None,
-                user_api: peer,
-                mesh_api: peer,
-                ops: peer,
-            };
-            replica.start();
-            replica
+        let place = |peer| Self {
+            deployment: Deployment::new(),
+            peer,
+            peers: peers.join(","),
+            process: None,
+            user_api: peer,
+            mesh_api: peer,
+            ops: peer,
         };
-        places.into_iter().map(start).collect()
+        places.into_iter().map(place).collect()
     }
 
     fn command(&self) -> Command {

@@ -7,7 +7,7 @@ use std::{
 
 use contrast_coordinator::{
     replica::message::SetReceipt,
-    state::{Active, StateError, TransitionHash, UpdateRequest},
+    state::{Active, HistoryError, StateError, TransitionHash, UpdateRequest},
 };
 use openraft::AsyncRuntime;
 
@@ -409,7 +409,13 @@ impl Clients {
                 Some(true)
             }
             Ok(Err(error)) => {
+                let lacks = matches!(error, StateError::History(HistoryError::RolledBack { .. }));
                 self.refused(&name, &error.to_string());
+                // It stands in the way of those who have the transition, and is told to be ended.
+                if lacks && running.replica.voter_sets().is_some() {
+                    self.journal.event(format_args!("operator: ends {name}"));
+                    running.node.kill();
+                }
                 Some(false)
             }
             Err(_) => None,

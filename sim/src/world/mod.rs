@@ -182,6 +182,12 @@ impl World {
         self.reap();
         let running = self.running();
         for running in &running {
+            if self.weather.quiet && running.renewals() > 0 {
+                self.journal.broken(format_args!(
+                    "{}: nobody ended, and a mesh CA key is lost",
+                    running.node.name()
+                ));
+            }
             let chain = running.chain();
             if let (Some((cluster, _, _)), false) = (running.replica.voter_sets(), chain.is_empty())
             {
@@ -205,7 +211,11 @@ impl World {
             }
         }
         // Pauses and stops that are under way.
-        for _ in 0..35 {
+        let weather = &self.weather;
+        let stops = weather.stops || weather.scaling || weather.upgrades;
+        let under_way = stops || weather.pauses;
+        let deadline = elapsed() + Duration::from_secs(17);
+        while elapsed() < deadline && under_way {
             self.look().await;
             sleep_in_world(Duration::from_millis(500)).await;
         }
@@ -243,7 +253,8 @@ impl World {
         if !self.deployment.was_told() && !self.deployment.is_beginning() {
             self.deployment.set();
         }
-        if self.nobody_remembers() && self.slots.iter().any(|slot| !slot.wanted) {
+        let refused = !self.deployment.refusals().is_empty() && !self.quorum_lives();
+        if (self.nobody_remembers() || refused) && self.slots.iter().any(|slot| !slot.wanted) {
             self.journal
                 .event("operator: brings back every place that there was");
             self.slots.iter_mut().for_each(|slot| slot.wanted = true);

@@ -54,6 +54,22 @@ impl Running {
         ended.clone()
     }
 
+    /// How many transitions have the manifest of the one before.
+    pub(super) fn renewals(&self) -> usize {
+        let snapshot = self.replica.guard().snapshot();
+        let Some(history) = snapshot.history() else {
+            return 0;
+        };
+        let manifests: Vec<_> = history
+            .links()
+            .map(|link| link.transition.manifest_hash)
+            .collect();
+        manifests
+            .windows(2)
+            .filter(|pair| pair.first() == pair.last())
+            .count()
+    }
+
     /// The history that it takes part with, oldest first; empty while it has none.
     pub(super) fn chain(&self) -> Vec<TransitionHash> {
         chain_of(&self.replica)

@@ -7,6 +7,8 @@ use crate::dice::Dice;
 pub(super) struct Weather {
     /// How many places there are at the start.
     pub(super) places: usize,
+    /// No process ends and no message is lost: replicas only stand still.
+    pub(super) quiet: bool,
     pub(super) crashes: bool,
     pub(super) crash_points: bool,
     pub(super) stops: bool,
@@ -28,16 +30,18 @@ pub(super) struct Weather {
 
 impl Weather {
     pub(super) fn new(dice: &Dice) -> Self {
-        let often = || dice.chance(600);
-        let seldom = || dice.chance(300);
+        let quiet = dice.chance(60);
+        let often = || dice.chance(600) && !quiet;
+        let seldom = || dice.chance(300) && !quiet;
         Self {
             places: dice.pick(&[1, 3, 3, 3, 3, 5]).copied().unwrap_or(3),
+            quiet,
             crashes: often(),
             crash_points: often(),
             stops: often(),
             partitions: often(),
             bad_links: often(),
-            pauses: seldom(),
+            pauses: seldom() || quiet,
             strangers: often(),
             storage: seldom(),
             full_disks: seldom(),

@@ -121,6 +121,7 @@ async fn loses_power_everywhere(
         .await
         .expect("sets")
         .transition();
+    guard.catch_up().expect("writes");
     let log = disk.take_log();
     assert!(
         log.iter()

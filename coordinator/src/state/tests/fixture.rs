@@ -176,7 +176,7 @@ impl Lone {
 
     /// Ends it, and lets go of its disk.
     pub(crate) async fn close(self) {
-        self.0.give_up().await;
+        self.0.stop().await;
         let guard = Arc::downgrade(self.0.guard());
         drop(self.0);
         // Raft's tasks end on their own time.
