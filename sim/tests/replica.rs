@@ -87,3 +87,13 @@ fn three_replicas_found_a_cluster_set_on_any_and_read_on_all_and_the_seed_repeat
     assert_eq!(chain, same_chain);
     assert_eq!(journal.fingerprint(), again.fingerprint());
 }
+
+#[test]
+fn same_seed_repeats_a_whole_run_with_its_faults_and_another_seed_differs() {
+    let run = |seed| contrast_sim::world::run(seed, 40);
+    let (first, again, other) = (run(7), run(7), run(8));
+    assert_eq!(first.verdict, None);
+    assert_eq!(first.trace, again.trace);
+    assert_eq!(first.fingerprint, again.fingerprint);
+    assert_ne!(first.fingerprint, other.fingerprint);
+}

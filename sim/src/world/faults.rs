@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use openraft::AsyncRuntime;
+
 use super::World;
 use crate::{
     deployment::workload_policy,
     disk::FileName,
     network::{Identity, Link},
-    runtime::{elapsed, sleep_in_world, spawn_in_world},
+    runtime::{NodeRuntime, elapsed, sleep_in_world, spawn_in_world},
 };
 
 /// One thing that happens.
@@ -215,7 +217,7 @@ impl World {
             replica.stop().await;
         });
         spawn_in_world(async move {
-            drop(openraft_timeout(Duration::from_secs(7), leaves).await);
+            drop(NodeRuntime::timeout(Duration::from_secs(7), leaves).await);
             running.node.kill();
         });
     }
@@ -430,15 +432,4 @@ impl World {
     fn count(&mut self, kind: &'static str) {
         *self.tally.faults.entry(kind).or_default() += 1;
     }
-}
-
-async fn openraft_timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output>
-where
-    F: Send,
-    F::Output: Send,
-{
-    use openraft::AsyncRuntime;
-    crate::runtime::NodeRuntime::timeout(duration, future)
-        .await
-        .ok()
 }
