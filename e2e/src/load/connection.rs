@@ -18,7 +18,7 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 /// A replica that does not answer within this is given up.
-const DEADLINE: Duration = Duration::from_secs(4);
+const DEADLINE: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Why there is no answer.

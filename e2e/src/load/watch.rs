@@ -30,7 +30,10 @@ impl Watch {
         Ok(Self {
             connections: deployment.replicas.iter().map(connect).collect(),
             places,
-            runtime: tokio::runtime::Builder::new_current_thread()
+            // With a thread: connections are closed when a replica asks for it, also while nobody looks at it. Otherwise a replica
+            // that is to stop waits for them until its deadline.
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
                 .enable_all()
                 .build()?,
         })

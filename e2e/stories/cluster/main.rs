@@ -60,7 +60,7 @@ fn leader_that_is_killed_is_replaced_within_seconds_and_rejoins() {
     let Some(mut story) = Story::begin("kill the leader", 3, 3) else {
         return;
     };
-    for _ in 0..3 {
+    for _ in 0..2 {
         let leader = story.watch.await_leader(&ALL, DEADLINE).expect("leader");
         let since = story.load.now();
         story.replicas.crash(leader).expect("kills");
