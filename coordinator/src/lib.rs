@@ -23,6 +23,22 @@
 //! It never writes a secret to a disk or a log, never modifies a store file that it could not read completely, never answers
 //! `SetManifest` before the new manifest is durable, and never derives the mesh CA's key from the seed.
 
+#[cfg(all(
+    not(debug_assertions),
+    any(
+        feature = "mutant-unproven-secrets",
+        feature = "mutant-unconfirmed-reads",
+        feature = "mutant-unguarded-recovery",
+        feature = "mutant-any-cluster",
+        feature = "mutant-reused-identity",
+        feature = "mutant-late-key",
+        feature = "mutant-unbounded-issuing",
+    )
+))]
+compile_error!(
+    "a mutant is a bug put in on purpose for the simulation; it must not be built without debug assertions, as a release is"
+);
+
 mod api;
 pub mod app;
 pub mod cluster;

@@ -219,6 +219,12 @@ impl Checker {
         }
     }
 
+    /// How many leaders replicated, in all clusters.
+    pub fn leaders(&self) -> usize {
+        let state = self.state();
+        state.clusters.values().map(|c| c.leaders.len()).sum()
+    }
+
     /// How many terms of any cluster had more than one leader. openraft's default leader ids are ordered within a term, so this
     /// is no fault.
     pub fn shared_terms(&self) -> usize {

@@ -12,6 +12,7 @@
 //! | [`clock`] | wall clocks that differ and jump |
 //! | [`process`] | a process: one start of a replica on a machine |
 //! | [`deployment`] | owners and their manifests |
+//! | [`world`] | a whole run: what the host does, what clients ask, and how it must end |
 //! | [`checker`] | nothing: it watches, and says which promise was broken |
 //! | [`dice`], [`journal`] | chance from a seed; what happened, and its fingerprint |
 //!
@@ -28,5 +29,6 @@ pub mod network;
 pub mod process;
 pub mod runtime;
 mod types;
+pub mod world;
 
 pub use types::SimTypes;

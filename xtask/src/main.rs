@@ -1,6 +1,7 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
 mod process;
+mod sim;
 mod tidy;
 mod tools;
 
@@ -37,6 +38,21 @@ enum Task {
     Lint,
     /// Runs the benches whose results are in `docs/performance.md`.
     Bench,
+    /// Simulates clusters of Coordinators: `--seed N --seeds COUNT --steps M`; `--help` names the other options.
+    Sim {
+        /// Put one bug after the other in, and show that the simulation finds it.
+        #[arg(long, exclusive = true)]
+        mutants: bool,
+        /// Options of the simulation.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Checks the model of rejoin and recovery in every state.
+    Model {
+        /// Also check that each rule that was found to be wrong is caught.
+        #[arg(long)]
+        mutants: bool,
+    },
     /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
     Tools,
 }
@@ -51,6 +67,9 @@ fn main() -> ExitCode {
         Task::Test => test(),
         Task::Lint => lint(),
         Task::Bench => run(cargo(["bench", "--workspace", "--benches"])),
+        Task::Sim { mutants: true, .. } => sim::mutants(),
+        Task::Sim { arguments, .. } => sim::simulate(&arguments),
+        Task::Model { mutants } => model(mutants),
         Task::Tools => tools::fetch_all(),
     };
     match outcome {
@@ -88,6 +107,14 @@ fn test() -> Result<()> {
     build_programs()?;
     tools::envoy_or_explain();
     run(cargo(["test", "--workspace", "--no-fail-fast"]))
+}
+
+fn model(mutants: bool) -> Result<()> {
+    let mut check = cargo(["test", "--release", "--manifest-path", "model/Cargo.toml"]);
+    if mutants {
+        check.args(["--features", "mutants"]);
+    }
+    run(check)
 }
 
 fn lint() -> Result<()> {

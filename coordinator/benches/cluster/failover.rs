@@ -4,6 +4,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::runtime::Handle;
 
 use contrast_manifest::Manifest;
 use contrast_proto::user::{SetManifestRequest, user_api_client::UserApiClient};
@@ -44,7 +45,7 @@ pub(crate) async fn run() {
         }
         let start = Instant::now();
         cluster.replicas[leader].kill();
-        let watch = tokio::spawn(watch(watched, before, start));
+        let watch = Handle::current().spawn(watch(watched, before, start));
         let living = survivors(&cluster.replicas, leader);
         let (transition, tried) = set_at_any(&living, &cluster.manifest, request).await;
         let all = start.elapsed();

@@ -12,6 +12,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::runtime::Handle;
 
 use contrast_proto::mesh::{NewMeshCertRequest, mesh_api_client::MeshApiClient};
 use tonic::transport::Channel;
@@ -139,7 +140,7 @@ async fn load(cluster: &Cluster) -> Load {
         .into_iter()
         .map(|mut client| {
             let issued = Arc::clone(&issued);
-            tokio::spawn(async move {
+            Handle::current().spawn(async move {
                 let mut samples = Vec::new();
                 while start.elapsed() < LASTS {
                     samples.push(request(&mut client).await);

@@ -257,6 +257,8 @@ impl<C: ClusterTypes> Replica<C> {
         let snapshot = self.guard.snapshot();
         let head = snapshot.history().map(|history| history.head().hash);
         let trusted = self.guard.trusted()?;
+        // Before anybody is asked: this replica may become a member while the answer is on its way.
+        let named_since = life.named_since();
         let mut conflict = None;
         for place in self.peers.places().await {
             let question = Request::Hello {
@@ -281,7 +283,9 @@ impl<C: ClusterTypes> Replica<C> {
             }
             if report.cluster == life.cluster {
                 let named = report.members.iter().any(|member| member.node == life.node);
-                if !named && life.is_member() && report.applied >= life.applied() {
+                // Who has not applied the entry that named this replica may simply not know it yet.
+                let knows = named_since.is_some_and(|since| report.applied >= since);
+                if !named && knows {
                     return Some(Ended::Evicted);
                 }
             } else if report.contains_head {
@@ -305,6 +309,13 @@ impl<C: ClusterTypes> Replica<C> {
         let Unserved::MissingKey(public_key) = &held.why else {
             return;
         };
+        // Time in which nobody could be asked says nothing about who has the key.
+        let cut_off = life
+            .confirmed_ago()
+            .is_none_or(|ago| ago > self.timing.silence);
+        if cut_off {
+            watch.key_missing_since = None;
+        }
         let since = *watch.key_missing_since.get_or_insert_with(C::now);
         let Some(trusted) = self.guard.trusted() else {
             return;
@@ -334,6 +345,11 @@ impl<C: ClusterTypes> Replica<C> {
 
     async fn renew_mesh_ca(&self, life: &Arc<Life<C>>, history: &crate::state::History) {
         let _proposing = life.proposing.lock().await;
+        // A new key goes only to Coordinators of the latest manifest, so that has to be known.
+        if let Err(why) = self.confirm(life).await {
+            tracing::debug!(why, "no new mesh CA yet");
+            return;
+        }
         let (Some(deployment), Ok(manifest)) = (self.guard.deployment(), history.latest_manifest())
         else {
             return;

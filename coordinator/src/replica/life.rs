@@ -84,8 +84,9 @@ impl<C: ClusterTypes> Life<C> {
         self.raft.metrics().borrow_watched().clone()
     }
 
+    /// A leader that took itself out of the membership still holds its vote, and leads nobody.
     pub(super) fn is_leader(&self) -> bool {
-        self.raft.is_leader()
+        self.raft.is_leader() && self.metrics().state == ServerState::Leader
     }
 
     /// Whether the membership names this identity.
@@ -93,6 +94,15 @@ impl<C: ClusterTypes> Life<C> {
         let metrics = self.metrics();
         let members = metrics.membership_config.membership();
         members.nodes().any(|(node, _)| *node == self.node)
+    }
+
+    /// Index of the latest membership entry, if it names this identity.
+    pub(super) fn named_since(&self) -> Option<u64> {
+        let metrics = self.metrics();
+        let stored = &metrics.membership_config;
+        let named = stored.nodes().any(|(node, _)| *node == self.node);
+        let entry = stored.log_id().as_ref().map(|id| id.index);
+        entry.filter(|_| named)
     }
 
     /// Whether this identity votes, and will after a change that is under way.

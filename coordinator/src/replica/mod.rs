@@ -37,6 +37,7 @@ mod timing;
 mod write;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
 };
@@ -53,7 +54,7 @@ use peers::{Peers, Trusted};
 pub use timing::Timing;
 
 use crate::{
-    cluster::{ClusterTypes, LogMedium},
+    cluster::{ClusterId, ClusterTypes, LogMedium, NodeId},
     state::{Guard, KeysError, Medium, Observer, StateError},
 };
 
@@ -148,6 +149,15 @@ impl<C: ClusterTypes> Replica<C> {
     /// Whether this replica neither takes part in a cluster nor knows of another replica that does.
     pub fn is_alone(&self) -> bool {
         self.life().is_none() && !self.outside().members_seen
+    }
+
+    /// Cluster and identity of this replica, and the sets of voters as it knows them: two while a membership change is under way,
+    /// of each of which a majority decides. `None` outside of a cluster.
+    pub fn voter_sets(&self) -> Option<(ClusterId, NodeId, Vec<BTreeSet<NodeId>>)> {
+        let life = self.life()?;
+        let metrics = life.metrics();
+        let sets = metrics.membership_config.membership().get_joint_config();
+        Some((life.cluster, life.node, sets.clone()))
     }
 
     fn life(&self) -> Option<Arc<Life<C>>> {

@@ -64,14 +64,13 @@ impl<C: ClusterTypes> Replica<C> {
     async fn set_outside(&self, request: UpdateRequest) -> Result<SetReceipt, StateError> {
         let snapshot = self.guard.snapshot();
         match &*snapshot {
-            Phase::Empty if self.outside().members_seen => {
-                Err(self.why_inactive(StateError::NoManifest))
+            Phase::Empty
+                if !self.outside().members_seen && request.base == TransitionHash::NONE =>
+            {
+                self.found(request).await
             }
-            Phase::Empty if request.base == TransitionHash::NONE => self.found(request).await,
-            Phase::Empty => Err(StateError::StaleBase {
-                latest: TransitionHash::NONE,
-                found: request.base,
-            }),
+            // Not that the base is outdated: a newcomer does not know what the latest transition is.
+            Phase::Empty => Err(self.why_inactive(StateError::NoManifest)),
             _ => Err(self.why_inactive(StateError::RecoveryNeeded)),
         }
     }
@@ -163,7 +162,10 @@ impl<C: ClusterTypes> Replica<C> {
             receipt,
         } = proposal;
         self.guard.add_own_key(key.clone(), mesh_ca);
-        let offered = C::timeout(self.timing.read, self.offer(life, key)).await;
+        let offered = match cfg!(feature = "mutant-late-key") {
+            true => Ok(true),
+            false => C::timeout(self.timing.read, self.offer(life, key)).await,
+        };
         if !offered.unwrap_or(false) {
             return Attempt::Again(
                 "a majority of the replicas does not answer; nothing was proposed".to_owned(),

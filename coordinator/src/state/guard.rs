@@ -95,6 +95,18 @@ struct Writer {
     deployment: Option<Arc<Deployment>>,
     keys: Option<Arc<Keys>>,
     ring: Keyring,
+    trust: Trust,
+}
+
+/// By which manifest other replicas are judged.
+#[derive(Debug, Default)]
+enum Trust {
+    /// That of the latest transition that was applied.
+    #[default]
+    Applied,
+    /// The one that was adopted before any history came: what is applied may still be older, and its Coordinators be others than
+    /// those who send the rest. Beside it, what the history says so far.
+    Adopted(Option<Arc<Trusted>>),
 }
 
 impl Guard {
@@ -124,6 +136,7 @@ impl Guard {
                 deployment: None,
                 keys: None,
                 ring: Keyring::default(),
+                trust: Trust::default(),
             }),
             clock,
             entropy,
@@ -164,7 +177,16 @@ impl Guard {
         writer.deployment = Some(deployment);
         writer.keys = None;
         if let Some(trusted) = trusted {
+            writer.trust = Trust::Adopted(None);
             self.trusted.store(Some(trusted));
+        }
+    }
+
+    /// A quorum confirmed that what was applied is the latest: from now on nothing else decides whom to believe.
+    pub(crate) fn believe_history(&self) {
+        let mut writer = self.writer();
+        if let Trust::Adopted(Some(applied)) = std::mem::take(&mut writer.trust) {
+            self.trusted.store(Some(applied));
         }
     }
 
@@ -312,7 +334,7 @@ impl Guard {
             None => manifest.verifier(),
         };
         let trusted = Arc::new(Trusted::of(&manifest, verifier));
-        self.trusted.store(Some(Arc::clone(&trusted)));
+        self.trust(writer, history, &trusted);
         let keys = match &writer.keys {
             Some(keys) if keys.root.certificate_der() == history.root_certificate() => {
                 Arc::clone(keys)
@@ -338,6 +360,22 @@ impl Guard {
         };
         announce(&active, current);
         Ok(active)
+    }
+}
+
+impl Guard {
+    /// Believes `applied`, the latest manifest of `history`, unless one was adopted that `history` does not reach yet: a replica
+    /// that catches up with an upgrade would otherwise refuse those who send it the rest.
+    fn trust(&self, writer: &mut Writer, history: &History, applied: &Arc<Trusted>) {
+        let adopted = self.trusted();
+        let behind = adopted.is_some_and(|adopted| history.manifest(adopted.manifest).is_none());
+        match &mut writer.trust {
+            Trust::Adopted(so_far) if behind => *so_far = Some(Arc::clone(applied)),
+            trust => {
+                *trust = Trust::Applied;
+                self.trusted.store(Some(Arc::clone(applied)));
+            }
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) struct Story {
     pub(crate) load: Load,
     pub(crate) cluster: Cluster,
     name: &'static str,
+    begun: Instant,
     directory: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -40,7 +41,10 @@ impl Story {
             return None;
         }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let directory = tempfile::tempdir().expect("directory");
+        let begun = Instant::now();
+        let mut directory = tempfile::tempdir().expect("directory");
+        // A story that fails leaves what everybody logged.
+        directory.disable_cleanup(true);
         let cluster = Cluster::create(directory.path(), 60).expect("cluster");
         cluster.generate().expect("generates");
         let bound = BOUND.as_secs().to_string();
@@ -57,6 +61,7 @@ impl Story {
             replicas,
             cluster,
             name,
+            begun,
             directory,
             _turn: turn,
         };
@@ -69,6 +74,11 @@ impl Story {
         }
         let voters: Vec<usize> = (0..running).collect();
         story.watch.await_voters(&voters, DEADLINE).expect("voters");
+        eprintln!(
+            "{name}: {running} replicas vote after {:?}; logs are in {} until the story succeeds",
+            begun.elapsed(),
+            story.directory.path().display()
+        );
         Some(story)
     }
 
@@ -150,28 +160,24 @@ impl Story {
     }
 
     /// Ends the clients and judges what they saw.
-    pub(crate) fn end(self) -> Summary {
+    pub(crate) fn end(mut self) -> Summary {
         let log = self.load.finish(DEADLINE).expect("clients");
-        let kept = std::env::temp_dir().join(format!("contrast-{}.jsonl", std::process::id()));
-        let judged = check(&log, BOUND);
-        if let Err(violation) = &judged {
-            log.write(&kept).expect("writes");
-            let logs = self.directory.keep();
-            panic!(
-                "{}: {violation}\nwhat the clients saw: {}\nlogs: {}",
-                self.name,
-                kept.display(),
-                logs.display()
-            );
-        }
-        let summary = judged.expect("no violation");
+        let seen = self.directory.path().join("clients.jsonl");
+        log.write(&seen).expect("writes");
+        let summary = check(&log, BOUND).unwrap_or_else(|violation| {
+            let seen = seen.display();
+            panic!("{}: {violation}\nwhat the clients saw: {seen}", self.name)
+        });
         eprintln!(
-            "{}: {summary:?}; longest time without a certificate {:?}, without a set {:?}",
+            "{}, {:?}: {summary:?}; longest time without a certificate {:?}, without a set {:?}",
             self.name,
+            self.begun.elapsed(),
             log.longest_gap("issue"),
             log.longest_gap("set")
         );
         assert!(summary.issued > 0 && summary.reads > 0 && summary.acknowledged > 1);
+        let keep = std::env::var_os("CONTRAST_KEEP_STORIES").is_some();
+        self.directory.disable_cleanup(keep);
         summary
     }
 }

@@ -2,7 +2,10 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,12 +41,29 @@ impl FileName {
 
 #[derive(Debug, Default)]
 struct Content {
-    files: BTreeMap<FileName, File>,
+    files: BTreeMap<FileName, Named>,
+    /// What has no name any more, and may still be open.
+    unnamed: Vec<Named>,
     /// Synced states, oldest first.
     copies: BTreeMap<FileName, Vec<Image>>,
     full: bool,
     /// How long a flush takes at most.
     flush: Duration,
+}
+
+/// A file, which stays the same when its name changes.
+#[derive(Debug)]
+struct Named {
+    number: u64,
+    file: File,
+}
+
+impl Named {
+    fn new(file: File) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { number, file }
+    }
 }
 
 /// The disk of a place. Clones are the same disk.
@@ -68,12 +88,18 @@ impl Disk {
             disk: self.clone(),
             node: node.clone(),
             file: FileName::History,
+            number: 0,
         }
     }
 
     /// Lets every write fail for want of space, until it is told otherwise.
     pub fn set_full(&self, full: bool) {
         self.content().full = full;
+    }
+
+    /// Whether every write fails now.
+    pub fn is_full(&self) -> bool {
+        self.content().full
     }
 
     /// Lets every flush take up to this long.
@@ -86,7 +112,7 @@ impl Disk {
         let mut content = self.content();
         // One of three: nothing reached the disk, all of it did, or it is torn.
         let kind = self.dice.within(0..3);
-        for file in content.files.values_mut() {
+        for Named { file, .. } in content.files.values_mut() {
             // Fates depend on the page alone, since the order in which redb writes pages is its own affair.
             let salt = self.dice.number();
             file.lose_power(|page| match kind {
@@ -116,23 +142,25 @@ impl Disk {
         let Some(image) = copies.get(at).cloned() else {
             return 0;
         };
-        content.files.insert(file, File::holding(image));
+        content.place(file, File::holding(image));
         count - 1 - at
     }
 
     /// Puts `image` in the place of a file.
     pub fn put_back(&self, file: FileName, image: Image) {
-        self.content().files.insert(file, File::holding(image));
+        self.content().place(file, File::holding(image));
     }
 
     /// Removes a file.
     pub fn wipe(&self, file: FileName) {
-        self.content().files.remove(&file);
+        let mut content = self.content();
+        let removed = content.files.remove(&file);
+        content.unnamed.extend(removed);
     }
 
     /// Changes one bit of a file.
     pub fn damage(&self, file: FileName) {
-        if let Some(file) = self.content().files.get_mut(&file) {
+        if let Some(Named { file, .. }) = self.content().files.get_mut(&file) {
             let mut image = file.current.clone();
             image.damage(&self.dice);
             *file = File::holding(image);
@@ -152,7 +180,7 @@ impl Disk {
         self.content()
             .files
             .get(&file)
-            .map(|file| file.current.clone())
+            .map(|named| named.file.current.clone())
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -166,6 +194,8 @@ pub struct Drive {
     disk: Disk,
     node: Node,
     file: FileName,
+    /// The open file.
+    number: u64,
 }
 
 impl Drive {
@@ -205,7 +235,7 @@ impl Drive {
             ));
         }
         content.keep(self.file, &image);
-        content.files.insert(self.file, File::holding(image));
+        content.place(self.file, File::holding(image));
         Ok(())
     }
 
@@ -216,10 +246,14 @@ impl Drive {
         if content.full {
             return Err(io::Error::from(io::ErrorKind::StorageFull).into());
         }
-        if let Some(image) = content.files.get(&self.file).map(|file| &file.current) {
+        if let Some(image) = content
+            .files
+            .get(&self.file)
+            .map(|named| &named.file.current)
+        {
             let image = image.clone();
             content.keep(to, &image);
-            content.files.insert(to, File::holding(image));
+            content.place(to, File::holding(image));
         }
         Ok(())
     }
@@ -228,10 +262,7 @@ impl Drive {
     fn read_only(&self, read: &Check<'_>) -> Result<(), LogStoreError> {
         let image = self.disk.image(self.file).unwrap_or_default();
         let aside = Disk::new(Dice::new(0, "inspection"));
-        aside
-            .content()
-            .files
-            .insert(self.file, File::holding(image));
+        aside.content().place(self.file, File::holding(image));
         let inspected = Self {
             disk: aside,
             ..self.clone()
@@ -246,22 +277,38 @@ impl Drive {
         if content.full {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        change(content.files.entry(self.file).or_default())
+        match content.numbered(self.number) {
+            Some(named) => change(&mut named.file),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn look<T>(&self, look: impl FnOnce(&Image) -> io::Result<T>) -> io::Result<T> {
         if !self.node.is_alive() {
             return Err(io::Error::other("the node has ended"));
         }
-        let content = self.disk.content();
-        match content.files.get(&self.file) {
-            Some(file) => look(&file.current),
-            None => look(&Image::default()),
+        let mut content = self.disk.content();
+        match content.numbered(self.number) {
+            Some(named) => look(&named.file.current),
+            None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }
 
 impl Content {
+    /// Gives `file` a name; what had it is reachable only for whoever has it open.
+    fn place(&mut self, name: FileName, file: File) {
+        let replaced = self.files.insert(name, Named::new(file));
+        self.unnamed.extend(replaced);
+    }
+
+    fn numbered(&mut self, number: u64) -> Option<&mut Named> {
+        let named = self.files.values_mut();
+        named
+            .chain(&mut self.unnamed)
+            .find(|named| named.number == number)
+    }
+
     fn keep(&mut self, file: FileName, image: &Image) {
         let copies = self.copies.entry(file).or_default();
         if copies.last() != Some(image) {
@@ -275,7 +322,11 @@ impl Content {
 }
 
 fn create(drive: &Drive) -> Result<Database, redb::Error> {
-    let backend = drive.clone();
+    let mut backend = drive.clone();
+    let mut content = backend.disk.content();
+    let file = content.files.entry(drive.file);
+    backend.number = file.or_insert_with(|| Named::new(File::default())).number;
+    drop(content);
     Ok(Database::builder()
         .set_cache_size(1 << 20)
         .create_with_backend(backend)?)
@@ -312,7 +363,8 @@ impl StorageBackend for Drive {
         let image = content
             .files
             .get(&self.file)
-            .map(|file| file.synced.clone());
+            .filter(|named| named.number == self.number)
+            .map(|named| named.file.synced.clone());
         if let Some(image) = image {
             content.keep(self.file, &image);
         }
@@ -392,11 +444,17 @@ impl LogMedium for Drive {
         if !drive.exists() {
             return Ok(());
         }
-        // One rename: there is no state between.
-        drive
-            .copy(FileName::LogAside)
-            .map_err(LogStoreError::from_redb)?;
-        self.disk.wipe(FileName::Log);
+        self.node
+            .disk_operation()
+            .map_err(|error| LogStoreError::from_redb(redb::Error::from(error)))?;
+        // One rename: there is no state between, and whoever has the file open keeps it.
+        let mut content = self.disk.content();
+        if let Some(named) = content.files.remove(&FileName::Log) {
+            let image = named.file.synced.clone();
+            content.keep(FileName::LogAside, &image);
+            let replaced = content.files.insert(FileName::LogAside, named);
+            content.unnamed.extend(replaced);
+        }
         Ok(())
     }
 }

@@ -77,6 +77,7 @@ struct Content {
     seen: u64,
     proven: BTreeMap<(Place, Place), EvidenceSummary>,
     coordinators: BTreeSet<PolicyHash>,
+    denied: BTreeSet<PolicyHash>,
 }
 
 /// The network between all places. Clones are the same network.
@@ -116,6 +117,12 @@ impl Network {
     /// Policies that some manifest of the deployment names as Coordinators. Secrets may go to these.
     pub fn allow_secrets_to(&self, policy: PolicyHash) {
         self.content().coordinators.insert(policy);
+    }
+
+    /// A manifest that is set for certain does not name this policy any more, nor will a later one: a replica that begins to answer
+    /// from now on gives it no secrets.
+    pub fn deny_secrets_to(&self, policy: PolicyHash) {
+        self.content().denied.insert(policy);
     }
 
     /// Puts a process at its place. Processes there that have ended are forgotten; one that lives stays beside it, as a clone does.
@@ -282,7 +289,11 @@ impl Network {
         self.journal
             .detail((request.name(), &from.name, &process.identity.name));
         if matches!(request, Request::OfferKey { .. }) {
-            self.watch("a mesh CA key was offered", &process.identity);
+            let (content, to) = (self.content(), &process.identity);
+            // Who offers may not know yet that a manifest is superseded, but it was one of this deployment.
+            let believed = to.genuine && content.coordinators.contains(&to.policy);
+            drop(content);
+            self.watch("a mesh CA key was offered", &process.identity, believed);
         }
         self.serve(process, from, request, answer);
     }
@@ -300,6 +311,7 @@ impl Network {
             identity,
             endpoint,
         } = process;
+        let believed = self.may_have_secrets(&from);
         let handled = endpoint.handle(Arc::clone(&from), request);
         // A server may hear that its client has gone, and drop what it was doing for it.
         let hears = self.dice.chance(500);
@@ -317,7 +329,7 @@ impl Network {
             if Node::current().is_none_or(|node| !node.is_alive()) {
                 return;
             }
-            network.reply(&identity, &from, outcome, answer);
+            network.reply(&identity, (&from, believed), outcome, answer);
         };
         drop(node.spawn(task));
     }
@@ -325,13 +337,13 @@ impl Network {
     fn reply(
         &self,
         server: &Arc<Identity>,
-        client: &Arc<Identity>,
+        (client, believed): (&Arc<Identity>, bool),
         outcome: Result<Reply, PeerFailure>,
         answer: Option<oneshot::Sender<Answer>>,
     ) {
         match &outcome {
-            Ok(Reply::Secrets(_)) => self.watch("the seed was given", client),
-            Ok(Reply::Key(Some(_))) => self.watch("a mesh CA key was given", client),
+            Ok(Reply::Secrets(_)) => self.watch("the seed was given", client, believed),
+            Ok(Reply::Key(Some(_))) => self.watch("a mesh CA key was given", client, believed),
             _ => {}
         }
         let place = server.place.clone();
@@ -393,11 +405,16 @@ impl Network {
         self.content().proven.insert(key, of.summary());
     }
 
-    fn watch(&self, what: &str, to: &Identity) {
-        let known = self.content().coordinators.contains(&to.policy);
-        if !(to.genuine && known) {
+    fn may_have_secrets(&self, who: &Identity) -> bool {
+        let content = self.content();
+        let known = content.coordinators.contains(&who.policy);
+        who.genuine && known && !content.denied.contains(&who.policy)
+    }
+
+    fn watch(&self, what: &str, to: &Identity, believed: bool) {
+        if !believed {
             self.journal.broken(format_args!(
-                "{what} to {}, which is no genuine Coordinator",
+                "{what} to {}, which is no genuine Coordinator of the manifest",
                 to.name
             ));
         }

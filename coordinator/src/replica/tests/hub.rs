@@ -235,6 +235,11 @@ impl Running {
         let start = Instant::now();
         while !condition(&self.replica) {
             assert!(
+                !self.run.is_finished(),
+                "{}: ended while waiting for `{what}`",
+                self.place
+            );
+            assert!(
                 start.elapsed() < Duration::from_secs(10),
                 "{}: waits for `{what}`: {:?}",
                 self.place,

@@ -89,6 +89,19 @@ async fn three_replicas_become_one_cluster_and_any_of_them_sets_and_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_does_not_claim_to_know_the_latest_transition() {
+    let hub = Hub::default();
+    let (_replicas, first) = cluster(&hub, 1).await;
+    hub.unplug(&Place::new("newcomer"));
+    let newcomer = Running::start(&hub, "newcomer");
+    let error = set(&newcomer, "second", first).await.expect_err("refuses");
+    assert!(matches!(error, StateError::NoManifest), "{error}");
+    hub.plug_in(&newcomer.place);
+    newcomer.serves().await;
+    set(&newcomer, "second", first).await.expect("sets");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_leader_is_followed_by_another_and_its_place_gets_a_new_identity() {
     let hub = Hub::default();
     let (mut replicas, first) = cluster(&hub, 3).await;

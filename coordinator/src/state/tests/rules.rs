@@ -125,7 +125,7 @@ async fn rejects_update_from_an_old_base() {
         .set_manifest(from_somewhere)
         .await
         .expect_err("a history is missing");
-    assert!(matches!(error, StateError::StaleBase { latest: NONE, .. }));
+    assert!(matches!(error, StateError::NoManifest), "{error}");
 }
 
 #[tokio::test]
