@@ -87,7 +87,7 @@ impl Hub {
     pub(super) fn dial_for(&self, place: &Place, time: Duration) {
         self.wires().dialled.insert(place.clone());
         let (hub, place) = (self.clone(), place.clone());
-        tokio::spawn(async move {
+        tokio::runtime::Handle::current().spawn(async move {
             tokio::time::sleep(time).await;
             hub.wires().dialled.remove(&place);
         });
