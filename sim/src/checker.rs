@@ -57,6 +57,8 @@ struct Cluster {
     /// Who replicated under a leader id.
     leaders: BTreeMap<(u64, NodeId), String>,
     committed: BTreeMap<u64, Leader>,
+    /// Which process spoke as an identity.
+    identities: BTreeMap<NodeId, String>,
 }
 
 /// An operation of a client that has started.
@@ -174,8 +176,21 @@ impl Checker {
         state.guards = state.told.keys().copied().collect();
     }
 
+    /// A process speaks as an identity of a cluster. No other process ever may.
+    pub fn identify(&self, sender: &str, cluster: ClusterId, node: NodeId) {
+        let mut state = self.state();
+        let identities = &mut state.cluster(cluster).identities;
+        let known = identities.entry(node).or_insert_with(|| sender.to_owned());
+        if known != sender {
+            self.journal.broken(format_args!(
+                "{sender} speaks as identity {node} of its cluster, as {known} did"
+            ));
+        }
+    }
+
     /// A replica sends a Raft message.
     pub fn watch(&self, sender: &str, call: &RaftCall) {
+        self.identify(sender, call.cluster, call.from);
         let RaftMessage::Append {
             vote,
             entries,

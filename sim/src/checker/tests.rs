@@ -157,3 +157,18 @@ fn two_processes_under_one_leader_id_are_noticed_and_two_leaders_of_a_term_are_c
     checker.watch("c", &append((3, 2), &[], None));
     assert_broken(&journal, "c leads as");
 }
+
+#[test]
+fn two_processes_under_one_identity_are_noticed() {
+    let (checker, journal) = checker();
+    let cluster = ClusterId([1; 32]);
+    checker.identify("a", cluster, 1);
+    checker.identify("a", cluster, 1);
+    checker.identify("b", ClusterId([2; 32]), 1);
+    assert!(
+        journal.verdict().is_none(),
+        "another cluster has other identities"
+    );
+    checker.identify("b", cluster, 1);
+    assert_broken(&journal, "speaks as identity 1");
+}

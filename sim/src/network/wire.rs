@@ -184,8 +184,14 @@ impl Network {
             trust,
         };
         self.record(&question);
-        if let Request::Raft(call) = &question.request {
-            self.checker.watch(&from.name, call);
+        match &question.request {
+            Request::Raft(call) => self.checker.watch(&from.name, call),
+            Request::Join { cluster, node, .. }
+            | Request::Confirm { cluster, node }
+            | Request::Leave { cluster, node } => {
+                self.checker.identify(&from.name, *cluster, *node);
+            }
+            _ => {}
         }
         let link = self.link(&from.place, &question.to);
         if self.dice.chance(link.doubles) {
