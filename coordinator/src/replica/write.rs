@@ -58,7 +58,9 @@ impl<C: ClusterTypes> Replica<C> {
     async fn set_outside(&self, request: UpdateRequest) -> Result<SetReceipt, StateError> {
         let snapshot = self.guard.snapshot();
         match &*snapshot {
-            Phase::Empty if !self.outside().members_seen && request.base == TransitionHash::NONE => {
+            Phase::Empty
+                if !self.outside().members_seen && request.base == TransitionHash::NONE =>
+            {
                 self.found(request).await
             }
             // Not that the base is outdated: a newcomer does not know what the latest transition is.
