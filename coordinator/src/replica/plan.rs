@@ -68,7 +68,8 @@ impl Observed {
         (possible && !removed.is_empty()).then_some(Step::Remove(removed))
     }
 
-    /// Whether nothing is left to do about `node`: it votes, or is a spare.
+    /// Whether nothing is left to do about `node`: it votes, or is a spare. Who is to follow an earlier identity of its place is no
+    /// spare, although the earlier one has not been silent for long enough yet: until then the cluster has one living voter less.
     pub(crate) fn is_settled(&self, node: NodeId) -> bool {
         let Some(seen) = self.members.get(&node) else {
             return false;

@@ -123,6 +123,11 @@ fn tells_who_is_settled() {
     let settled = |text: &str, node| cluster(text).is_settled(node);
     assert!(settled("A B C", 1));
     assert!(settled("A b", 1), "a spare");
+    assert!(settled("A B C d", 3), "a spare");
+    assert!(
+        !settled("A B C c", 3),
+        "is about to follow an identity that is not silent for long enough yet"
+    );
     assert!(!settled("A b~", 1), "behind");
     assert!(!settled("A b c", 1), "is about to vote");
     assert!(settled("A B C d", 3), "a spare");
