@@ -35,8 +35,8 @@ struct Wires {
     mute: BTreeSet<Place>,
     /// Places whose replicas neither hear nor are heard, which whoever asks learns only by waiting.
     gone: BTreeSet<Place>,
-    /// Places that Raft does not reach yet.
-    dialled: BTreeSet<Place>,
+    /// Places that Raft does not reach before this time.
+    dialled: BTreeMap<Place, Instant>,
     /// Places whose replicas are no Coordinators of one manifest.
     excluded: BTreeMap<Place, ManifestHash>,
     /// What somebody between two places says that the manifest is, by who asks and who answers.
@@ -85,12 +85,8 @@ impl Hub {
 
     /// Raft reaches `place` only after `time`.
     pub(super) fn dial_for(&self, place: &Place, time: Duration) {
-        self.wires().dialled.insert(place.clone());
-        let (hub, place) = (self.clone(), place.clone());
-        tokio::runtime::Handle::current().spawn(async move {
-            tokio::time::sleep(time).await;
-            hub.wires().dialled.remove(&place);
-        });
+        let open = Instant::now() + time;
+        self.wires().dialled.insert(place.clone(), open);
     }
 
     pub(super) fn exclude(&self, place: &Place, manifest: ManifestHash) {
@@ -164,7 +160,10 @@ impl Peers for Socket {
                 if !reached(&wires) {
                     return Err(unreachable("unplugged"));
                 }
-                if matches!(request, Request::Raft(_)) && wires.dialled.contains(&place) {
+                let open = wires.dialled.get(&place);
+                if matches!(request, Request::Raft(_))
+                    && open.is_some_and(|open| Instant::now() < *open)
+                {
                     return Err(unreachable("not connected yet"));
                 }
                 if let Trust::CoordinatorOf(trusted) = &trust
