@@ -1,0 +1,282 @@
+//! The steps, in the order in which they are shown.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use contrast_e2e::harness::{Cluster, CoordinatorPod, MeshClient, Pod, PodSpec, envoy};
+
+use crate::{
+    Arguments, replicas,
+    steps::{Steps, only, say},
+};
+
+pub(crate) async fn tour(arguments: &Arguments) -> Result<()> {
+    let Arguments {
+        keep,
+        tee,
+        replicas,
+    } = *arguments;
+    let start = Instant::now();
+    let directory = tempfile::Builder::new()
+        .prefix("contrast-demo-")
+        .tempdir()?;
+    let files = directory.path().to_owned();
+    if keep {
+        let _ = directory.keep();
+    }
+    say("Contrast: Kubernetes pods as confidential VMs, and the proof of it.");
+    say(&format!(
+        "INSECURE DEMO: {} evidence comes from a software TEE, whose keys lie in a directory.\n",
+        tee.name().to_uppercase()
+    ));
+
+    let cluster = Cluster::create(&files, 1)?.on(tee);
+    let mut steps = Steps::default();
+
+    steps.run(
+        "generate: pin images, inject, one policy per pod, manifest.json",
+        || {
+            cluster.generate()?;
+            let workloads = cluster.workloads()?;
+            Ok(workloads
+                .values()
+                .map(|spec| format!("{:<12} policy {}", spec.name, spec.policy_hash()))
+                .collect())
+        },
+    )?;
+
+    match replicas {
+        1 => one_coordinator(&cluster, &mut steps).await?,
+        several => replicas::tour(&cluster, several.into(), &mut steps).await?,
+    }
+    say(&format!(
+        "\nAll {} steps succeeded in {:.1} s.",
+        steps.count,
+        start.elapsed().as_secs_f32()
+    ));
+    say(
+        "Where to look next: README.md (what it protects against), ARCHITECTURE.md (how), deploy/examples/votes (the YAML).",
+    );
+    if keep {
+        say(&format!("Files of this run: {}", files.display()));
+    }
+    Ok(())
+}
+
+/// The story of a deployment with one Coordinator.
+async fn one_coordinator(cluster: &Cluster, steps: &mut Steps) -> Result<()> {
+    let mut coordinator = steps.run_with("start the Coordinator", || {
+        let coordinator = cluster.start_coordinator()?;
+        let facts = vec![format!("user API {}", coordinator.user_api)];
+        Ok((coordinator, facts))
+    })?;
+
+    steps.run(
+        "set: attest the Coordinator, hand over the manifest",
+        || {
+            let set =
+                cluster
+                    .owner()
+                    .contrast(&["set", "-c", &coordinator.user_api(), "resources"])?;
+            Ok(only(
+                &set.stdout,
+                &["manifest SHA-256", "latest transition"],
+            ))
+        },
+    )?;
+    steps.run("verify: what a data owner runs", || {
+        let verify = cluster
+            .owner()
+            .contrast(&["verify", "-c", &coordinator.user_api()])?;
+        Ok(only(&verify.stdout, &["ok ", "verified"]))
+    })?;
+
+    let workloads = cluster.workloads()?;
+    let pods = pods(cluster, coordinator.mesh_api, steps).await?;
+    impostor(cluster, &workloads["votes"], coordinator.mesh_api, steps)?;
+    coordinator = recovery(cluster, coordinator, steps)?;
+    steps.run("a new pod enrols with the recovered Coordinator", || {
+        enrol_again(cluster, &pods, coordinator.mesh_api)
+    })?;
+    Ok(())
+}
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Starts the sample application's pods, and uses it if there is an Envoy.
+async fn pods(cluster: &Cluster, mesh_api: SocketAddr, steps: &mut Steps) -> Result<Vec<Pod>> {
+    let workloads = cluster.workloads()?;
+    let mut pods = Vec::new();
+    for name in ["store", "votes", "api", "web"] {
+        let spec = workloads
+            .get(name)
+            .with_context(|| format!("no workload {name}"))?;
+        let pod = steps.run_with(&format!("start pod {name}"), || {
+            let pod = cluster.start_pod_at(spec, mesh_api)?;
+            let facts = vec![
+                "its policy allows every container; attested, certificate and secret installed"
+                    .to_owned(),
+            ];
+            Ok((pod, facts))
+        })?;
+        pods.push(pod);
+    }
+    match envoy() {
+        Some(_) => application(cluster, &pods, steps).await?,
+        None => say("   (no Envoy here: the application and its mTLS are left out)"),
+    }
+    Ok(pods)
+}
+
+/// Another pod like the first of `pods` enrols at `mesh_api` and must get the same secret.
+fn enrol_again(cluster: &Cluster, pods: &[Pod], mesh_api: SocketAddr) -> Result<Vec<String>> {
+    let mut spec = cluster.workloads()?["store"].clone();
+    spec.name = "store-again".to_owned();
+    let mut pod = cluster.start_initializer_at(&spec, mesh_api)?;
+    let chain = pod.file("tls-config/certChain.pem");
+    let initializer = pod.container("contrast-initializer")?;
+    initializer.wait_until("its certificate", DEADLINE, |_| chain.exists())?;
+    let secret = "secrets/workload-secret-seed";
+    let before = fs::read(pods.first().context("no pod")?.file(secret))?;
+    ensure!(
+        fs::read(pod.file(secret))? == before,
+        "another workload secret"
+    );
+    Ok(vec![
+        "same workload secret as before: its volumes would still open".to_owned(),
+    ])
+}
+
+async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Result<()> {
+    let [_, _, api, web] = pods else {
+        bail!("expected four pods")
+    };
+    let mesh_ca = cluster.owner().file("verify/mesh-ca.pem");
+    let web_address = SocketAddr::from((web.address(), 8080));
+    let api_address = SocketAddr::from((api.address(), 8081));
+
+    steps
+        .begin("vote through the mesh: browser -TLS-> web -mTLS-> api -mTLS-> votes -mTLS-> store");
+    let browser = MeshClient::anonymous(&mesh_ca)?;
+    let vote = browser
+        .request(web_address, "web", "POST", "/vote/spaces")
+        .await?;
+    ensure!(
+        vote.starts_with("HTTP/1.1 303"),
+        "vote was not taken: {vote}"
+    );
+    let results = browser
+        .request(web_address, "web", "GET", "/results")
+        .await?;
+    let counts = results.lines().last().unwrap_or_default().to_owned();
+    ensure!(
+        counts.contains(r#""spaces":1"#),
+        "vote was not counted: {results}"
+    );
+    steps.end(&[format!("results {counts}")]);
+
+    steps.begin("refuse a client without TLS");
+    let refused = MeshClient::plaintext(api_address, "/results").await;
+    steps.end(&[expect_refused(refused)?]);
+
+    steps.begin("refuse a client without a mesh certificate");
+    let refused = browser.request(api_address, "api", "GET", "/results").await;
+    steps.end(&[expect_refused(refused)?]);
+
+    steps.begin("accept a member of the mesh at the same door");
+    let (chain, key) = (
+        web.file("tls-config/certChain.pem"),
+        web.file("tls-config/key.pem"),
+    );
+    let member = MeshClient::with_certificate(&mesh_ca, &chain, &key)?;
+    let answer = member
+        .request(api_address, "api", "GET", "/results")
+        .await?;
+    ensure!(
+        answer.starts_with("HTTP/1.1 200"),
+        "member was refused: {answer}"
+    );
+    steps.end(&["HTTP/1.1 200".to_owned()]);
+    Ok(())
+}
+
+fn impostor(
+    cluster: &Cluster,
+    genuine: &PodSpec,
+    mesh_api: SocketAddr,
+    steps: &mut Steps,
+) -> Result<()> {
+    steps.run(
+        "refuse a pod whose policy the host changed by one word",
+        || {
+            let refusal = format!("{}: expected", cluster.kind().policy_field());
+            let mut changed = genuine.clone();
+            changed.name = "impostor".to_owned();
+            let text = String::from_utf8(changed.initdata)?;
+            let tampered = text.replacen("/bin/votes", "/bin/vote5", 1);
+            ensure!(tampered != text, "the policy does not name the program");
+            changed.initdata = tampered.into_bytes();
+            let mut pod = cluster.start_initializer_at(&changed, mesh_api)?;
+            let process = pod.container("contrast-initializer")?;
+            process.wait_until("a refusal", DEADLINE, |process| {
+                process.output().contains(&refusal)
+            })?;
+            let output = process.output();
+            ensure!(
+                !pod.file("tls-config").exists(),
+                "the impostor got a certificate"
+            );
+            let reason = output.lines().find(|line| line.contains(&refusal));
+            Ok(vec![reason.unwrap_or_default().trim().to_owned()])
+        },
+    )
+}
+
+fn recovery(
+    cluster: &Cluster,
+    coordinator: CoordinatorPod,
+    steps: &mut Steps,
+) -> Result<CoordinatorPod> {
+    let owner = cluster.owner();
+    let root_before = owner.read("verify/coordinator-root-ca.pem")?;
+    let mesh_before = owner.read("verify/mesh-ca.pem")?;
+    let coordinator =
+        steps.run_with("kill the Coordinator and start it on the same disk", || {
+            coordinator.kill()?;
+            let coordinator = cluster.start_coordinator()?;
+            let verify = owner.try_contrast(&["verify", "-c", &coordinator.user_api()])?;
+            ensure!(verify.code != 0, "a Coordinator without its seed verified");
+            let says = verify.stderr.lines().find(|line| line.contains("recover"));
+            let facts = vec![
+                says.context("verify does not mention recovery")?
+                    .trim()
+                    .to_owned(),
+            ];
+            Ok((coordinator, facts))
+        })?;
+    steps.run("recover: one seed share owner hands back the seed", || {
+        owner.contrast(&["recover", "-c", &coordinator.user_api()])?;
+        owner.contrast(&["verify", "-c", &coordinator.user_api()])?;
+        ensure!(
+            owner.read("verify/coordinator-root-ca.pem")? == root_before,
+            "another root CA"
+        );
+        ensure!(
+            owner.read("verify/mesh-ca.pem")? != mesh_before,
+            "still the old mesh CA"
+        );
+        Ok(vec!["verified again: same root CA, new mesh CA".to_owned()])
+    })?;
+    Ok(coordinator)
+}
+
+fn expect_refused(outcome: Result<String>) -> Result<String> {
+    match outcome {
+        Ok(answer) => bail!("it was answered: {answer}"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
