@@ -220,6 +220,35 @@ impl<C: ClusterTypes> Life<C> {
     }
 }
 
+impl<C: ClusterTypes> Life<C> {
+    /// Whether more than one disk has the log up to `index`, as far as there is a second replica alive.
+    pub(super) fn is_copied(&self, index: u64, timing: &Timing) -> bool {
+        let Some(observed) = self.observe(timing) else {
+            return true;
+        };
+        if observed.configs.iter().all(|voters| voters.len() > 1) {
+            // A majority of several voters has it.
+            return true;
+        }
+        let metrics = self.metrics();
+        let others = observed
+            .members
+            .iter()
+            .filter(|(node, _)| **node != self.node);
+        let mut living = others
+            .filter(|(_, seen)| seen.silent_for < timing.silence)
+            .peekable();
+        let has = |node: &NodeId| {
+            let replication = metrics.replication.as_ref();
+            let matched = replication.and_then(|all| all.get(node).copied());
+            matched
+                .flatten()
+                .is_some_and(|matched| matched.index >= index)
+        };
+        living.peek().is_none() || living.any(|(node, _)| has(node))
+    }
+}
+
 /// Whether `node` votes in every set of voters; there are two while a change is under way.
 pub(super) fn votes(members: &Members, node: NodeId) -> bool {
     let configs = members.get_joint_config();

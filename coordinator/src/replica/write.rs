@@ -125,7 +125,8 @@ impl<C: ClusterTypes> Replica<C> {
             Err(error) => return Attempt::Decided(Err(self.why_inactive(error))),
         };
         if proposal::took_effect(active, &request) {
-            return Attempt::Decided(proposal::receipt(active));
+            let receipt = proposal::receipt(active);
+            return Attempt::Decided(self.second_copy(life).await.and(receipt));
         }
         if let Err(error) = self.guard.check_room(&request) {
             return Attempt::Decided(Err(error));
@@ -192,7 +193,7 @@ impl<C: ClusterTypes> Replica<C> {
         };
         match written {
             Ok(written) => Attempt::Decided(match written.data {
-                Answer::Applied(_) => Ok(receipt),
+                Answer::Applied(_) => self.second_copy(life).await.map(|()| receipt),
                 Answer::Refused(Refusal::NotNext { head, found }) => Err(StateError::StaleBase {
                     latest: head,
                     found,
@@ -209,6 +210,22 @@ impl<C: ClusterTypes> Replica<C> {
                 Attempt::Decided(Err(StateError::Stopped(error.to_string())))
             }
         }
+    }
+
+    /// A single voter commits alone. While a spare lives, what an owner relies on is to be on its disk, too: the loss of one replica
+    /// must not be the loss of what an owner was told.
+    async fn second_copy(&self, life: &Life<C>) -> Result<(), StateError> {
+        let deadline = C::now() + self.timing.change;
+        let index = life.applied();
+        while !life.is_copied(index, &self.timing) {
+            if C::now() >= deadline {
+                return Err(StateError::Undecided(
+                    "it is set, but no second replica has it on its disk yet".to_owned(),
+                ));
+            }
+            C::sleep(self.timing.heartbeat / 10).await;
+        }
+        Ok(())
     }
 
     /// Offers a mesh CA key to all members that are Coordinators of `next`; true as soon as a majority of every voter set has it.

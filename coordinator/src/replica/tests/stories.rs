@@ -391,3 +391,25 @@ async fn two_first_manifests_at_the_same_time_found_one_cluster() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_was_told_is_on_the_spare_s_disk_when_the_only_voter_dies() {
+    for _ in 0..5 {
+        let hub = Hub::default();
+        let (mut replicas, first) = cluster(&hub, 2).await;
+        let leader = replicas.iter().position(Running::leads).expect("a leader");
+        let second = set(&replicas[leader], "second", first).await.expect("sets");
+        let shares = shares_of(&replicas[leader]);
+        replicas.remove(leader).kill(&hub).await;
+        let spare = replicas.remove(0);
+        let place = spare.place.to_string();
+        let (history, log) = spare.kill(&hub).await;
+        let again = Running::start_on(&hub, &place, history, log, timing());
+        let request = recovery(&shares, Some(second));
+        again
+            .replica
+            .recover(request)
+            .await
+            .expect("it has what the owner knows");
+    }
+}

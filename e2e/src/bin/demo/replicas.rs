@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use contrast_e2e::harness::{Cluster, ReplicaSet, no_network_because};
 use serde_json::Value;
 
-use super::{
-    impostor, pods,
+use crate::{
     steps::{Steps, only, say},
+    tour::{enrol_again, impostor, pods},
 };
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -99,7 +99,7 @@ pub(crate) async fn tour(cluster: &Cluster, count: usize, steps: &mut Steps) -> 
     })?;
     steps.run(
         "a new pod enrols with the Coordinator that was killed",
-        || super::enrol_again(cluster, &pods, replicas.mesh_api(leader)),
+        || enrol_again(cluster, &pods, replicas.mesh_api(leader)),
     )
 }
 

@@ -108,7 +108,11 @@ async fn one_coordinator(cluster: &Cluster, steps: &mut Steps) -> Result<()> {
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Starts the sample application's pods, and uses it if there is an Envoy.
-async fn pods(cluster: &Cluster, mesh_api: SocketAddr, steps: &mut Steps) -> Result<Vec<Pod>> {
+pub(crate) async fn pods(
+    cluster: &Cluster,
+    mesh_api: SocketAddr,
+    steps: &mut Steps,
+) -> Result<Vec<Pod>> {
     let workloads = cluster.workloads()?;
     let mut pods = Vec::new();
     for name in ["store", "votes", "api", "web"] {
@@ -133,7 +137,11 @@ async fn pods(cluster: &Cluster, mesh_api: SocketAddr, steps: &mut Steps) -> Res
 }
 
 /// Another pod like the first of `pods` enrols at `mesh_api` and must get the same secret.
-fn enrol_again(cluster: &Cluster, pods: &[Pod], mesh_api: SocketAddr) -> Result<Vec<String>> {
+pub(crate) fn enrol_again(
+    cluster: &Cluster,
+    pods: &[Pod],
+    mesh_api: SocketAddr,
+) -> Result<Vec<String>> {
     let mut spec = cluster.workloads()?["store"].clone();
     spec.name = "store-again".to_owned();
     let mut pod = cluster.start_initializer_at(&spec, mesh_api)?;
@@ -204,7 +212,7 @@ async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Resu
     Ok(())
 }
 
-fn impostor(
+pub(crate) fn impostor(
     cluster: &Cluster,
     genuine: &PodSpec,
     mesh_api: SocketAddr,
