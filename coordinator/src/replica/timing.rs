@@ -6,7 +6,8 @@ use std::time::Duration;
 pub struct Timing {
     /// How often a leader lets others hear of it.
     pub heartbeat: Duration,
-    /// A follower that hears of no leader for longer than between these two stands for election. Well above the slowest flush.
+    /// A follower that hears of no leader stands for election after [`election_max`](Self::election_max), for which it is bound to the
+    /// leader (openraft's leader lease), and a random time between these two. Well above the slowest flush.
     pub election_min: Duration,
     /// See [`election_min`](Self::election_min).
     pub election_max: Duration,
@@ -34,8 +35,8 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(400),
-            election_max: Duration::from_millis(700),
+            election_min: Duration::from_millis(250),
+            election_max: Duration::from_millis(400),
             confirmation_bound: Duration::from_secs(10),
             dead_member_grace: Duration::from_mins(5),
             silence: Duration::from_secs(2),
