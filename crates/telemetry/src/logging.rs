@@ -17,7 +17,8 @@ pub enum Format {
 /// Options that every service shares.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Least severe level that is logged, or a list of `target=level` directives: error, warn, info, debug, trace.
+    /// Least severe level that is logged, or a list of `target=level` directives: error, warn, info, debug, trace. With info alone, the
+    /// Raft library is quiet up to warnings: what it does is logged as events of the cluster.
     #[arg(
         long,
         env = "CONTRAST_LOG_LEVEL",
@@ -51,13 +52,20 @@ pub enum LoggingError {
     Twice,
 }
 
+/// What `info` alone means: openraft says at this level what it waits for, fifty times a second without a quorum.
+const INFO: &str = "info,openraft=warn";
+
 /// Installs the process-wide subscriber. Call once, first thing in `main`.
 ///
 /// # Errors
 /// When the level cannot be parsed or a subscriber is installed already.
 pub fn init(options: &Options) -> Result<(), LoggingError> {
+    let directives = match options.log_level.as_str() {
+        "info" => INFO,
+        directives => directives,
+    };
     let filter = EnvFilter::builder()
-        .parse(&options.log_level)
+        .parse(directives)
         .map_err(|source| LoggingError::Directives {
             found: options.log_level.clone(),
             source,
