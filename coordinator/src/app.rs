@@ -254,6 +254,7 @@ impl Bound {
             }
         };
         let parts = Parts {
+            may_join: addresses.peer_api.is_some(),
             peers,
             history: medium,
             log,

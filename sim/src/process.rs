@@ -59,6 +59,7 @@ impl Process {
         let identity = Arc::new(identity);
         let peers = SimPeers::new(&machine.network, &node, Arc::clone(&identity));
         let parts = Parts {
+            may_join: true,
             peers: Arc::new(peers),
             history: Box::new(machine.disk.drive(&node)),
             log: Box::new(machine.disk.drive(&node)),

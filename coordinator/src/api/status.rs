@@ -59,7 +59,10 @@ pub(crate) fn status(method: &'static str, error: &ApiError) -> Status {
             tracing::error!(method, reason, "request failed: {details}");
             match error {
                 ApiError::State(
-                    StateError::Store(_) | StateError::History(_) | StateError::Log(_),
+                    StateError::Store(_)
+                    | StateError::History(_)
+                    | StateError::Damaged(_)
+                    | StateError::Log(_),
                 ) => error.to_string(),
                 _ => INTERNAL.to_owned(),
             }
@@ -109,6 +112,7 @@ fn classify_state(error: &StateError) -> (Code, &'static str) {
         }
         StateError::BeginsElsewhere { .. } => (Code::Unavailable, "BEGINS_ELSEWHERE"),
         StateError::NotAdmitted { .. } => (Code::Unavailable, "NOT_ADMITTED"),
+        StateError::Damaged(_) => (Code::DataLoss, "HISTORY_CORRUPT"),
         StateError::Held(_) => (Code::Unavailable, "NOT_READY"),
         StateError::NoQuorum(_) => (Code::Unavailable, "NO_QUORUM"),
         StateError::Unconfirmed { .. } => (Code::Unavailable, "NOT_CONFIRMED"),

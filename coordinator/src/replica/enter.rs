@@ -153,6 +153,7 @@ impl<C: ClusterTypes> Replica<C> {
                 "this replica just joined a cluster".to_owned(),
             ));
         }
+        self.guard.check_undamaged()?;
         let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
         let (deployment, manifest, proposal) = proposal::found(request, entropy, now)?;
         let _flag = Founding::raise(self);

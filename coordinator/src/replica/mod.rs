@@ -63,6 +63,8 @@ use crate::{
 /// What a replica is made of.
 #[derive(Debug)]
 pub struct Parts {
+    /// Whether there may be others who admit this replica. If so, it starts on a damaged history, too.
+    pub may_join: bool,
     /// The other replicas.
     pub peers: Arc<dyn Peers>,
     /// Where the history is.
@@ -114,6 +116,7 @@ impl<C: ClusterTypes> Replica<C> {
     /// When the history is damaged or in use, or randomness fails.
     pub fn open(parts: Parts) -> Result<Arc<Self>, StateError> {
         let Parts {
+            may_join,
             peers,
             history,
             log,
@@ -123,7 +126,7 @@ impl<C: ClusterTypes> Replica<C> {
             timing,
         } = parts;
         let boot = BootId(draw(&*entropy)?);
-        let guard = Guard::open(history, clock, entropy, observer)?;
+        let guard = Guard::open(may_join, history, clock, entropy, observer)?;
         Ok(Arc::new(Self {
             boot,
             guard,

@@ -85,6 +85,7 @@ impl<C: ClusterTypes> Replica<C> {
         &self,
         request: &RecoveryRequest,
     ) -> Result<(Arc<Deployment>, Arc<History>), StateError> {
+        self.guard.check_undamaged()?;
         let snapshot = self.guard.snapshot();
         let history = snapshot.history().ok_or(StateError::NothingToRecover)?;
         let history = Arc::clone(history);

@@ -58,6 +58,13 @@ pub enum StateError {
         /// Why.
         reason: String,
     },
+    /// The disk has a history that cannot be used.
+    #[error(
+        "the history on this replica's disk cannot be used, and was left as it is: {0}. This replica founds and recovers nothing; a \
+         cluster that admits it puts its own history there and keeps this one as `history.set-aside.redb`. To start over, move \
+         the file away"
+    )]
+    Damaged(String),
     /// Seed and history are there, something else is missing.
     #[error("this replica cannot serve: {0}")]
     Held(String),

@@ -90,6 +90,8 @@ pub struct Guard {
 #[derive(Debug)]
 struct Writer {
     store: Store,
+    /// Why the history that was found cannot be used, until another one is in its place.
+    damage: Option<String>,
     /// The history file lacks what was applied last. [`Guard::catch_up`] writes it.
     behind: Option<Arc<History>>,
     deployment: Option<Arc<Deployment>>,
@@ -110,28 +112,45 @@ enum Trust {
 }
 
 impl Guard {
-    /// Opens the store and reads the history.
+    /// Opens the store and reads the history. Where others may admit this replica (`may_join`), a history that cannot be used is no
+    /// reason not to start: it is left as it is, and set aside when the history of a cluster takes its place.
     ///
     /// # Errors
-    /// When the store is damaged or in use, or this version refuses its latest manifest. Nothing is modified then.
+    /// When the store is in use or cannot be reached; unless `may_join`, when it is damaged, or this version refuses its latest
+    /// manifest. Nothing is modified then.
     pub fn open(
+        may_join: bool,
         medium: Box<dyn Medium>,
         clock: Arc<dyn WallClock>,
         entropy: Arc<dyn Entropy>,
         observer: Observer,
     ) -> Result<Arc<Self>, StateError> {
-        let (store, records) = Store::open(medium)?;
-        let phase = match records {
-            None => Phase::Empty,
-            Some(records) => Phase::Sealed(Arc::new(Sealed {
-                history: Arc::new(History::read(records)?),
-            })),
+        let (mut store, records) = Store::open_any(medium);
+        let history = records.map_err(StateError::from);
+        let history = history.and_then(|records| Ok(records.map(History::read).transpose()?));
+        let (phase, damage) = match history {
+            Ok(None) => (Phase::Empty, None),
+            Ok(Some(history)) => {
+                let history = Arc::new(history);
+                (Phase::Sealed(Arc::new(Sealed { history })), None)
+            }
+            Err(error) if may_join && is_damage(&error) => {
+                tracing::error!(
+                    event = "history_damaged",
+                    %error,
+                    "the history on this disk cannot be used; this replica founds and recovers nothing, and waits to be admitted"
+                );
+                store.give_up();
+                (Phase::Empty, Some(error.to_string()))
+            }
+            Err(error) => return Err(error),
         };
         Ok(Arc::new(Self {
             phase: ArcSwap::from_pointee(phase),
             trusted: ArcSwapOption::empty(),
             writer: Mutex::new(Writer {
                 store,
+                damage,
                 behind: None,
                 deployment: None,
                 keys: None,
@@ -152,6 +171,17 @@ impl Guard {
     /// The manifest by which other replicas are judged; `None` while there is none.
     pub fn trusted(&self) -> Option<Arc<Trusted>> {
         self.trusted.load_full()
+    }
+
+    /// Refuses to begin anything where a damaged history lies, which may be the only one that is left.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`].
+    pub(crate) fn check_undamaged(&self) -> Result<(), StateError> {
+        match &self.writer().damage {
+            None => Ok(()),
+            Some(reason) => Err(StateError::Damaged(reason.clone())),
+        }
     }
 
     /// The seed and what follows from it, once this replica has it.
@@ -283,6 +313,7 @@ impl Guard {
         match writer.store.follow(history, &self.observer) {
             Ok(_) => {
                 writer.behind = None;
+                writer.damage = None;
                 Ok(())
             }
             Err(error) => {
@@ -371,6 +402,18 @@ impl Guard {
                 self.trusted.store(Some(Arc::clone(applied)));
             }
         }
+    }
+}
+
+/// Whether what is on the disk is to blame, not the way to it.
+fn is_damage(error: &StateError) -> bool {
+    match error {
+        StateError::History(_) => true,
+        StateError::Store(error) => matches!(
+            error,
+            StoreError::Damaged { .. } | StoreError::Content(_) | StoreError::Database(_)
+        ),
+        _ => false,
     }
 }
 

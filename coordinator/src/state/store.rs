@@ -136,7 +136,7 @@ pub enum Followed {
     },
     /// The store had a transition that is not in the history. It was set aside, and another one was made.
     SetAside {
-        /// The latest transition of the one that was set aside.
+        /// The latest transition of the one that was set aside; [`TransitionHash::NONE`] when it could not be used.
         head: TransitionHash,
     },
 }
@@ -149,6 +149,8 @@ pub struct Store {
     database: Option<Database>,
     /// Transitions of changes that failed since the last one that did not. Any of them may be on the disk all the same.
     doubtful: BTreeSet<TransitionHash>,
+    /// Nobody can use what is there: the first history that is followed takes its place.
+    unusable: bool,
 }
 
 impl Store {
@@ -157,16 +159,33 @@ impl Store {
     /// # Errors
     /// When it is damaged, in use, or cannot be read. The medium is then unchanged.
     pub fn open(medium: Box<dyn Medium>) -> Result<(Self, Option<Records>), StoreError> {
-        let database = medium.open()?;
-        let records = read(&database)?;
-        Ok((
-            Self {
-                medium,
-                database: Some(database),
-                doubtful: BTreeSet::new(),
-            },
-            records,
-        ))
+        let (store, records) = Self::open_any(medium);
+        Ok((store, records?))
+    }
+
+    /// As [`open`](Self::open), but leaves a store behind that can be replaced when what is there cannot be used.
+    pub(crate) fn open_any(medium: Box<dyn Medium>) -> (Self, Result<Option<Records>, StoreError>) {
+        let opened = medium.open().and_then(|database| {
+            let records = read(&database)?;
+            Ok((database, records))
+        });
+        let (database, records) = match opened {
+            Ok((database, records)) => (Some(database), Ok(records)),
+            Err(error) => (None, Err(error)),
+        };
+        let store = Self {
+            medium,
+            unusable: database.is_none(),
+            database,
+            doubtful: BTreeSet::new(),
+        };
+        (store, records)
+    }
+
+    /// Nobody can use what is there: the first history that is followed takes its place, and what is there is set aside.
+    pub(crate) fn give_up(&mut self) {
+        self.database = None;
+        self.unusable = true;
     }
 
     /// Makes the store contain exactly `history`. When this returns `Ok`, it is durable, and all of it became so at once. The effort
@@ -182,6 +201,15 @@ impl Store {
         history: &History,
         observer: &Observer,
     ) -> Result<Followed, StoreError> {
+        if self.unusable {
+            observer.step(Step::BeforeWrite);
+            let write = |new: &Database| Extend::default().write(new, history, observer);
+            self.database = Some(self.medium.set_aside(&write)?);
+            self.unusable = false;
+            observer.step(Step::Committed);
+            let head = TransitionHash::NONE;
+            return Ok(Followed::SetAside { head });
+        }
         let database = match self.database.take() {
             Some(database) => database,
             None => self.medium.open()?,

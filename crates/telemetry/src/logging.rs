@@ -64,12 +64,13 @@ pub fn init(options: &Options) -> Result<(), LoggingError> {
         "info" => INFO,
         directives => directives,
     };
-    let filter = EnvFilter::builder()
-        .parse(directives)
-        .map_err(|source| LoggingError::Directives {
-            found: options.log_level.clone(),
-            source,
-        })?;
+    let filter =
+        EnvFilter::builder()
+            .parse(directives)
+            .map_err(|source| LoggingError::Directives {
+                found: options.log_level.clone(),
+                source,
+            })?;
     let lines = fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

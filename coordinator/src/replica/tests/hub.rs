@@ -262,6 +262,7 @@ impl Running {
             place: place.clone(),
         };
         let replica = Replica::open(Parts {
+            may_join: true,
             peers: Arc::new(socket),
             history: Box::new(history.clone()),
             log: Box::new(log.clone()),

@@ -409,3 +409,34 @@ async fn what_an_owner_was_told_is_on_the_spare_s_disk_when_the_only_voter_dies(
             .expect("it has what the owner knows");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_with_a_damaged_history_founds_and_recovers_nothing_and_is_admitted() {
+    let hub = Hub::default();
+    let (mut replicas, first) = cluster(&hub, 3).await;
+    let shares = shares_of(&replicas[0]);
+    let follower = replicas.iter().position(|running| !running.leads());
+    let dead = replicas.remove(follower.expect("a follower"));
+    let place = dead.place.clone();
+    let (history, log) = dead.kill(&hub).await;
+    let mut damaged = history.bytes();
+    let middle = damaged.len() / 2;
+    damaged.truncate(middle);
+    hub.unplug(&place);
+    let disk = Disk::holding(damaged);
+    let again = Running::start_on(&hub, place.as_str(), disk, log, timing());
+    let manifest = request(&document("other", &[&owner_key(1)]), NONE, &[]);
+    let error = again
+        .replica
+        .set_manifest(manifest)
+        .await
+        .expect_err("damaged");
+    assert!(matches!(error, StateError::Damaged(_)), "{error}");
+    let error = again.replica.recover(recovery(&shares, Some(first))).await;
+    let error = error.expect_err("damaged");
+    assert!(matches!(error, StateError::Damaged(_)), "{error}");
+    hub.plug_in(&place);
+    again.serves().await;
+    assert_eq!(again.head().await, first);
+    assert!(again.history.aside().is_some(), "it is kept");
+}

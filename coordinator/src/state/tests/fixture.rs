@@ -202,6 +202,7 @@ pub(crate) fn open_with(
 ) -> Result<Lone, StateError> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let replica = Replica::open(Parts {
+        may_join: false,
         peers: Arc::new(Alone(Place::new("alone:7778"))),
         history,
         log,
