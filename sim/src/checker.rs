@@ -190,7 +190,11 @@ impl Checker {
 
     /// A replica sends a Raft message.
     pub fn watch(&self, sender: &str, call: &RaftCall) {
+        self.watch_append(sender, call);
         self.identify(sender, call.cluster, call.from);
+    }
+
+    fn watch_append(&self, sender: &str, call: &RaftCall) {
         let RaftMessage::Append {
             vote,
             entries,
