@@ -16,7 +16,7 @@ use openraft::{
 use super::{
     Replica,
     life::Life,
-    message::{MemberReport, Place, Reply, Request, Standing, Welcome},
+    message::{MemberReport, Place, Reply, Request},
     peers::Trust,
     plan::Step,
     write::Attempt,
@@ -87,7 +87,7 @@ impl<C: ClusterTypes> Replica<C> {
     async fn look_for_a_cluster(&self) {
         let snapshot = self.guard.snapshot();
         let head = snapshot.history().map(|history| history.head().hash);
-        let survey = self.survey(head).await;
+        let survey = self.survey(head, &Trust::Anyone).await;
         if self.life().is_some() {
             return;
         }
@@ -175,9 +175,7 @@ impl<C: ClusterTypes> Replica<C> {
                 }
                 false => self.ask_to_be_admitted(life).await,
             }
-            let lonely = life
-                .confirmed_ago()
-                .is_none_or(|ago| ago > self.timing.silence);
+            let lonely = !life.confirmed_within(self.timing.silence);
             // A quorum that was hidden while owners recovered elsewhere is not lonely, and has to learn of it when it can.
             let pause = match lonely {
                 true => self.timing.discovery,
@@ -264,26 +262,11 @@ impl<C: ClusterTypes> Replica<C> {
         let trusted = self.guard.trusted()?;
         // Before anybody is asked: this replica may become a member while the answer is on its way.
         let named_since = life.named_since();
+        // Only a Coordinator of our own manifest is believed: an identity must not end because a stranger says so.
+        let survey = self.survey(head, &Trust::CoordinatorOf(trusted)).await;
         let mut conflict = None;
-        for place in self.peers.places().await {
-            let question = Request::Hello {
-                boot: self.boot,
-                head,
-            };
-            // Only a Coordinator of our own manifest is believed: an identity must not end because a stranger says so.
-            let trust = Trust::CoordinatorOf(Arc::clone(&trusted));
-            let answer = self
-                .peers
-                .call(place.clone(), question, trust, self.timing.call)
-                .await;
-            let Ok(Reply::Welcome(Welcome {
-                boot,
-                standing: Standing::Member(report),
-            })) = answer
-            else {
-                continue;
-            };
-            if boot == self.boot || !report.confirmed {
+        for (place, report) in survey.members {
+            if !report.confirmed {
                 continue;
             }
             if report.cluster == life.cluster {
@@ -315,10 +298,7 @@ impl<C: ClusterTypes> Replica<C> {
             return;
         };
         // Time in which nobody could be asked says nothing about who has the key.
-        let cut_off = life
-            .confirmed_ago()
-            .is_none_or(|ago| ago > self.timing.silence);
-        if cut_off {
+        if !life.confirmed_within(self.timing.silence) {
             watch.key_missing_since = None;
         }
         let since = *watch.key_missing_since.get_or_insert_with(C::now);

@@ -24,7 +24,8 @@ use crate::{
         StateMachine,
     },
     state::{
-        Deployment, History, KeysError, Phase, StateError, TransitionHash, UpdateRequest, proposal,
+        Deployment, History, KeysError, Phase, StateError, TransitionHash, UpdateRequest,
+        proposal::{self, Proposal},
     },
 };
 
@@ -86,8 +87,8 @@ pub(super) enum Beginning<'a> {
 }
 
 impl<C: ClusterTypes> Replica<C> {
-    /// Asks everybody who they are. `head` is the latest transition that this replica has.
-    pub(super) async fn survey(&self, head: Option<TransitionHash>) -> Survey {
+    /// Asks everybody whom `trust` allows who they are. `head` is the latest transition that this replica has.
+    pub(super) async fn survey(&self, head: Option<TransitionHash>, trust: &Trust) -> Survey {
         let places = self.peers.places().await;
         let mut asked: FuturesUnordered<_> = places
             .into_iter()
@@ -96,9 +97,10 @@ impl<C: ClusterTypes> Replica<C> {
                     boot: self.boot,
                     head,
                 };
-                let call =
-                    self.peers
-                        .call(place.clone(), question, Trust::Anyone, self.timing.call);
+                let trust = trust.clone();
+                let call = self
+                    .peers
+                    .call(place.clone(), question, trust, self.timing.call);
                 (place, call.await)
             })
             .collect();
@@ -129,7 +131,7 @@ impl<C: ClusterTypes> Replica<C> {
     ) -> Result<Survey, StateError> {
         let deadline = C::now() + self.timing.change / 2;
         loop {
-            let survey = self.survey(head).await;
+            let survey = self.survey(head, &Trust::Anyone).await;
             let first = survey.beginners.iter().min_by_key(|(_, boot)| *boot);
             match first {
                 None => return Ok(survey),
@@ -170,22 +172,43 @@ impl<C: ClusterTypes> Replica<C> {
                 reason: refusal.to_string(),
             });
         }
-        let trusted = Arc::new(Trusted::of(&manifest, manifest.verifier()));
-        self.guard.adopt(Arc::clone(&deployment), Some(trusted));
-        self.guard.add_own_key(proposal.key, proposal.mesh_ca);
-        let begun = self.begin(&deployment, ClusterId::generate(entropy), Beginning::Alone);
-        let founded = match begun.await {
-            Ok(life) => self.first_change(&life, proposal.change).await,
+        let beginning = Beginning::Alone;
+        let receipt = self.begin_with(&deployment, &manifest, proposal, beginning);
+        let receipt = receipt.await?;
+        tracing::info!(event = "founded", transition = %receipt.transition, "founded a cluster");
+        Ok(receipt)
+    }
+
+    /// Begins a cluster of one, under a fresh cluster id, with a first change. Either all of it is on the disk, log and history, or this
+    /// replica has no identity and no secrets of it.
+    pub(super) async fn begin_with(
+        &self,
+        deployment: &Arc<Deployment>,
+        manifest: &Manifest,
+        proposal: Proposal,
+        beginning: Beginning<'_>,
+    ) -> Result<SetReceipt, StateError> {
+        let Proposal {
+            change,
+            key,
+            mesh_ca,
+            receipt,
+        } = proposal;
+        let trusted = Arc::new(Trusted::of(manifest, None));
+        self.guard.adopt(Arc::clone(deployment), Some(trusted));
+        self.guard.add_own_key(key, mesh_ca);
+        let cluster = ClusterId::generate(self.guard.entropy());
+        let begun = match self.begin(deployment, cluster, beginning).await {
+            Ok(life) => self.first_change(&life, change).await,
             Err(error) => Err(error),
         };
-        // Nobody was told of this cluster unless its first transition is on the disk in both places.
-        if let Err(error) = founded.and_then(|()| self.guard.catch_up()) {
+        // Nobody is told of this cluster unless its first transition is on the disk in both places.
+        if let Err(error) = begun.and_then(|()| self.guard.catch_up()) {
             self.give_up().await;
             self.guard.forget();
             return Err(error);
         }
-        tracing::info!(event = "founded", transition = %proposal.receipt.transition, "founded a cluster");
-        Ok(proposal.receipt)
+        Ok(receipt)
     }
 
     /// Before this replica takes over another history: what its own last life acknowledged must not be lost if everybody else
@@ -217,7 +240,7 @@ impl<C: ClusterTypes> Replica<C> {
         let refused = |reason: String| StateError::NotAdmitted { reason };
         let manifest = Manifest::parse(&report.manifest)
             .map_err(|error| refused(format!("the manifest of {place} is refused: {error}")))?;
-        let trusted = Arc::new(Trusted::of(&manifest, manifest.verifier()));
+        let trusted = Arc::new(Trusted::of(&manifest, None));
         let ask = |place: Place| {
             let trust = Trust::CoordinatorOf(Arc::clone(&trusted));
             self.peers
@@ -270,7 +293,7 @@ impl<C: ClusterTypes> Replica<C> {
     }
 
     /// Starts Raft under a fresh identity on a fresh store.
-    pub(super) async fn begin(
+    async fn begin(
         &self,
         deployment: &Deployment,
         cluster: Result<ClusterId, contrast_clock::EntropyError>,
@@ -331,11 +354,7 @@ impl<C: ClusterTypes> Replica<C> {
     }
 
     /// Commits the first change of a cluster of one.
-    pub(super) async fn first_change(
-        &self,
-        life: &Life<C>,
-        change: Change,
-    ) -> Result<(), StateError> {
+    async fn first_change(&self, life: &Life<C>, change: Change) -> Result<(), StateError> {
         let leads = life.raft.wait(Some(self.timing.change));
         let leads = leads
             .current_leader(life.node, "the only voter leads")

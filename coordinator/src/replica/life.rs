@@ -90,18 +90,23 @@ impl<C: ClusterTypes> Life<C> {
         self.raft.is_leader() && self.metrics().state == ServerState::Leader
     }
 
-    /// Whether the membership names this identity.
-    pub(super) fn is_member(&self) -> bool {
+    /// Whether the membership names `node`.
+    pub(super) fn names(&self, node: NodeId) -> bool {
         let metrics = self.metrics();
         let members = metrics.membership_config.membership();
-        members.nodes().any(|(node, _)| *node == self.node)
+        members.get_node(&node).is_some()
+    }
+
+    /// Whether the membership names this identity.
+    pub(super) fn is_member(&self) -> bool {
+        self.names(self.node)
     }
 
     /// Index of the latest membership entry, if it names this identity.
     pub(super) fn named_since(&self) -> Option<u64> {
         let metrics = self.metrics();
         let stored = &metrics.membership_config;
-        let named = stored.nodes().any(|(node, _)| *node == self.node);
+        let named = stored.membership().get_node(&self.node).is_some();
         let entry = stored.log_id().as_ref().map(|id| id.index);
         entry.filter(|_| named)
     }
@@ -132,10 +137,12 @@ impl<C: ClusterTypes> Life<C> {
 
     /// Where the leader is, if it is another identity.
     pub(super) fn leader_elsewhere(&self) -> Option<Place> {
-        let leader = self.metrics().current_leader?;
-        let others = self.others();
-        let found = others.into_iter().find(|member| member.node == leader);
-        found.map(|member| member.place)
+        let metrics = self.metrics();
+        let leader = metrics
+            .current_leader
+            .filter(|leader| *leader != self.node)?;
+        let at = metrics.membership_config.membership().get_node(&leader)?;
+        Some(Place::new(&at.addr))
     }
 
     /// Index of the last entry that was applied.
@@ -152,6 +159,11 @@ impl<C: ClusterTypes> Life<C> {
     /// How long ago the last confirmation was begun.
     pub(super) fn confirmed_ago(&self) -> Option<Duration> {
         locked(&self.confirmed).map(|at| C::now().saturating_duration_since(at))
+    }
+
+    /// Whether the last confirmation was begun at most `limit` ago.
+    pub(super) fn confirmed_within(&self, limit: Duration) -> bool {
+        self.confirmed_ago().is_some_and(|ago| ago <= limit)
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -218,9 +230,7 @@ impl<C: ClusterTypes> Life<C> {
         }
         known.1.clone()
     }
-}
 
-impl<C: ClusterTypes> Life<C> {
     /// Whether more than one disk has the log up to `index`, as far as there is a second replica alive.
     pub(super) fn is_copied(&self, index: u64, timing: &Timing) -> bool {
         let Some(observed) = self.observe(timing) else {

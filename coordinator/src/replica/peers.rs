@@ -22,8 +22,12 @@ pub struct Trusted {
 }
 
 impl Trusted {
-    /// What `manifest` says.
-    pub fn of(manifest: &Manifest, verifier: Verifier) -> Self {
+    /// What `manifest` says; evidence that was verified under the manifest `before` does not become cold.
+    pub fn of(manifest: &Manifest, before: Option<&Self>) -> Self {
+        let verifier = match before {
+            Some(before) => manifest.verifier().with_chains_of(&before.verifier),
+            None => manifest.verifier(),
+        };
         let coordinators = manifest
             .policies()
             .iter()

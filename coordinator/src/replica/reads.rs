@@ -4,10 +4,7 @@
 //! committed; whoever asked waits until it has applied that much. No clock takes part. Callers that come while a round is under way
 //! share the next one, so that the cost does not grow with their number.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use openraft::{ReadPolicy, type_config::TypeConfigExt};
 
@@ -41,13 +38,12 @@ impl<C: ClusterTypes> Replica<C> {
     /// When there is no active state, or its last confirmation is older than the bound.
     pub async fn confirmed_for_issuing(&self) -> Result<Arc<Active>, StateError> {
         let life = self.member()?;
-        if let Err(why) = self.confirm(&life).await {
-            let (ago, bound) = (life.confirmed_ago(), self.timing.confirmation_bound);
-            let expired = ago.is_none_or(|ago| ago > bound);
-            if expired && !cfg!(feature = "mutant-unbounded-issuing") {
-                tracing::warn!(event = "unconfirmed", why, "refused to issue");
-                return Err(StateError::Unconfirmed { ago, bound });
-            }
+        if let Err(why) = self.confirm(&life).await
+            && !cfg!(feature = "mutant-unbounded-issuing")
+            && let Err(error) = self.check_bound(&life)
+        {
+            tracing::warn!(event = "unconfirmed", why, "refused to issue");
+            return Err(error);
         }
         self.active()
     }
@@ -163,6 +159,15 @@ impl<C: ClusterTypes> Replica<C> {
         Ok((linearizer.read_log_id().index(), settled))
     }
 
+    /// Refuses a state whose last confirmation is older than the bound.
+    fn check_bound(&self, life: &Life<C>) -> Result<(), StateError> {
+        let bound = self.timing.confirmation_bound;
+        match life.confirmed_ago() {
+            Some(ago) if ago <= bound => Ok(()),
+            ago => Err(StateError::Unconfirmed { ago, bound }),
+        }
+    }
+
     /// Whether this replica may answer for the deployment now: for probes and status.
     pub fn serving(&self) -> Result<(), String> {
         let life = match self.member() {
@@ -173,10 +178,7 @@ impl<C: ClusterTypes> Replica<C> {
         if let Phase::Held(held) = &*snapshot {
             return Err(held.why.to_string());
         }
-        let (ago, bound) = (life.confirmed_ago(), self.timing.confirmation_bound);
-        if ago.is_none_or(|ago: Duration| ago > bound) {
-            return Err(StateError::Unconfirmed { ago, bound }.to_string());
-        }
+        self.check_bound(&life).map_err(|error| error.to_string())?;
         match life.is_voter() || life.is_settled() {
             true => Ok(()),
             false => Err("it is a learner that is about to become a voter".to_owned()),

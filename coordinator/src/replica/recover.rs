@@ -6,10 +6,9 @@ use super::{
     Replica,
     enter::{Beginning, Founding},
     life::Life,
-    peers::Trusted,
 };
 use crate::{
-    cluster::{ClusterId, ClusterTypes, Earlier, read_earlier},
+    cluster::{ClusterTypes, Earlier, read_earlier},
     state::{Deployment, History, RecoveryRequest, StateError, TransitionHash, proposal, recovery},
 };
 
@@ -54,30 +53,16 @@ impl<C: ClusterTypes> Replica<C> {
         let manifest = history.latest_manifest()?;
         let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
         let proposal = proposal::renew(&history, &manifest, &deployment, entropy, now)?;
-        let trusted = Arc::new(Trusted::of(&manifest, manifest.verifier()));
-        self.guard.adopt(Arc::clone(&deployment), Some(trusted));
-        self.guard.add_own_key(proposal.key, proposal.mesh_ca);
-        let begun = self.begin(
-            &deployment,
-            ClusterId::generate(entropy),
-            Beginning::Recovered(&history),
-        );
-        let recovered = match begun.await {
-            Ok(life) => self.first_change(&life, proposal.change).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = recovered.and_then(|()| self.guard.catch_up()) {
-            self.give_up().await;
-            self.guard.forget();
-            return Err(error);
-        }
+        let beginning = Beginning::Recovered(&history);
+        let receipt = self.begin_with(&deployment, &manifest, proposal, beginning);
+        let receipt = receipt.await?;
         tracing::warn!(
             event = "recovered",
-            transition = %proposal.receipt.transition,
+            transition = %receipt.transition,
             survivor = survived,
             "an owner recovered this deployment; it continues in a new cluster"
         );
-        Ok(proposal.receipt.transition)
+        Ok(receipt.transition)
     }
 
     /// The history on disk, with what the log of the last life has beyond it.

@@ -100,7 +100,7 @@ impl<C: ClusterTypes> Replica<C> {
                 self.leads(&life)?;
                 life.note_leaving(node);
                 self.tend(&life).await;
-                match life.members().iter().any(|member| member.node == node) {
+                match life.names(node) {
                     true => Err(PeerFailure::Unavailable(
                         "it is still a member; ask again".to_owned(),
                     )),
@@ -118,7 +118,6 @@ impl<C: ClusterTypes> Replica<C> {
             .and_then(|life| {
                 let history = snapshot.history()?;
                 let contains = |head| history.check_contains(head).is_ok();
-                let confirmed = life.confirmed_ago();
                 let leader = match life.is_leader() {
                     true => Some(life.place.clone()),
                     false => life.leader_elsewhere(),
@@ -128,7 +127,7 @@ impl<C: ClusterTypes> Replica<C> {
                     node: life.node,
                     members: life.members(),
                     leader,
-                    confirmed: confirmed.is_some_and(|ago| ago <= self.timing.silence),
+                    confirmed: life.confirmed_within(self.timing.silence),
                     manifest: history.latest_manifest_bytes(),
                     head: history.head().hash,
                     applied: life.applied(),
@@ -330,8 +329,7 @@ fn same<C: ClusterTypes>(cluster: ClusterId, life: &Life<C>) -> Result<(), PeerF
 
 /// Refuses an identity that the membership does not name.
 fn named<C: ClusterTypes>(node: NodeId, life: &Life<C>) -> Result<(), PeerFailure> {
-    let named = life.members().iter().any(|member| member.node == node);
-    match named || cfg!(feature = "mutant-any-cluster") {
+    match life.names(node) || cfg!(feature = "mutant-any-cluster") {
         true => Ok(()),
         false => Err(PeerFailure::OtherIdentity),
     }

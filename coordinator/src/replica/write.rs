@@ -170,11 +170,7 @@ impl<C: ClusterTypes> Replica<C> {
             Err(error) => return Attempt::Decided(Err(StateError::Manifest(error))),
         };
         // The key is one of the manifest that comes: whoever that one excludes must not get it.
-        let verifier = match self.guard.trusted() {
-            Some(trusted) => next.verifier().with_chains_of(&trusted.verifier),
-            None => next.verifier(),
-        };
-        let next = Arc::new(Trusted::of(&next, verifier));
+        let next = Arc::new(Trusted::of(&next, self.guard.trusted().as_deref()));
         self.guard.add_own_key(key.clone(), mesh_ca);
         let offered = match cfg!(feature = "mutant-late-key") {
             true => Ok(true),

@@ -355,11 +355,7 @@ impl Guard {
     ) -> Result<Active, Unserved> {
         let now = self.clock.now();
         let manifest = history.latest_manifest().map_err(Unserved::Manifest)?;
-        let verifier = match self.trusted() {
-            Some(trusted) => manifest.verifier().with_chains_of(&trusted.verifier),
-            None => manifest.verifier(),
-        };
-        let trusted = Arc::new(Trusted::of(&manifest, verifier));
+        let trusted = Arc::new(Trusted::of(&manifest, self.trusted().as_deref()));
         self.trust(writer, history, &trusted);
         let keys = match &writer.keys {
             Some(keys) if keys.root.certificate_der() == history.root_certificate() => {
@@ -387,9 +383,7 @@ impl Guard {
         announce(&active, current);
         Ok(active)
     }
-}
 
-impl Guard {
     /// Believes `applied`, the latest manifest of `history`, unless one was adopted that `history` does not reach yet: a replica
     /// that catches up with an upgrade would otherwise refuse those who send it the rest.
     fn trust(&self, writer: &mut Writer, history: &History, applied: &Arc<Trusted>) {
