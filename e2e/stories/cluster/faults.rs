@@ -60,14 +60,8 @@ fn leader_that_is_killed_is_replaced_within_seconds_and_rejoins() {
             .await_success("set", since, DEADLINE)
             .expect("a set succeeds");
         eprintln!("leader killed: next set after {after:?}");
-        story
-            .replicas
-            .await_ready(leader, DEADLINE)
-            .expect("rejoins");
-        story
-            .watch
-            .await_voters(&ALL, DEADLINE)
-            .expect("votes again");
+        story.serves(leader, "rejoins");
+        story.vote(&ALL, "votes again");
         story.works_for(A_WHILE);
     }
     story.end();
@@ -90,14 +84,8 @@ fn follower_that_is_killed_is_not_missed_and_rejoins_with_another_identity() {
         set.expect("a set succeeds") < A_WHILE,
         "a follower was missed"
     );
-    story
-        .replicas
-        .await_ready(follower, DEADLINE)
-        .expect("rejoins");
-    story
-        .watch
-        .await_voters(&ALL, DEADLINE)
-        .expect("votes again");
+    story.serves(follower, "rejoins");
+    story.vote(&ALL, "votes again");
     assert_ne!(
         identity(&story),
         before,
@@ -137,10 +125,7 @@ fn leader_that_stood_still_serves_nothing_stale_when_it_goes_on() {
         .signal(leader, Signal::SIGCONT)
         .expect("goes on");
     story.works_for(A_WHILE);
-    story
-        .replicas
-        .await_ready(leader, DEADLINE)
-        .expect("serves again");
+    story.serves(leader, "serves again");
     story.end();
 }
 
@@ -173,10 +158,7 @@ fn leader_apart_from_the_majority_stops_issuing_after_the_bound_and_says_so() {
     });
     assert!(issued.is_none(), "the isolated leader answered: {issued:?}");
     story.replicas.network().heal().expect("heals");
-    story
-        .replicas
-        .await_ready(leader, DEADLINE)
-        .expect("serves again");
+    story.serves(leader, "serves again");
     story.end();
 }
 
@@ -205,29 +187,17 @@ fn replica_whose_disk_the_host_put_back_rejoins_and_brings_nothing_back() {
     story.replicas.kill(victim).expect("kills");
     let old = story.replicas.save_disk(victim).expect("copies");
     story.replicas.start(victim).expect("starts");
-    story
-        .replicas
-        .await_ready(victim, DEADLINE)
-        .expect("rejoins");
+    story.serves(victim, "rejoins");
     story.works_for(A_WHILE);
     story.replicas.kill(victim).expect("kills");
     story.works_for(A_WHILE);
     story.replicas.put_disk(victim, &old).expect("puts back");
     story.replicas.start(victim).expect("starts");
-    story
-        .replicas
-        .await_ready(victim, DEADLINE)
-        .expect("rejoins");
-    story
-        .watch
-        .await_voters(&ALL, DEADLINE)
-        .expect("votes again");
+    story.serves(victim, "rejoins");
+    story.vote(&ALL, "votes again");
     // The others may now go, one after the other: what they had is on the replica that was rolled back.
     story.replicas.crash(leader).expect("kills");
-    story
-        .replicas
-        .await_ready(leader, DEADLINE)
-        .expect("rejoins");
+    story.serves(leader, "rejoins");
     story.works_for(A_WHILE);
     story.end();
 }
@@ -244,14 +214,8 @@ fn rolling_restart_is_noticed_by_nobody() {
             story.replicas.starts(replica) > starts
         });
         // A StatefulSet waits for readiness before it goes on.
-        story
-            .replicas
-            .await_ready(replica, DEADLINE)
-            .expect("ready");
-        story
-            .watch
-            .await_voters(&ALL, DEADLINE)
-            .expect("votes again");
+        story.serves(replica, "ready");
+        story.vote(&ALL, "votes again");
     }
     let gap = story.load.log().longest_gap("issue");
     assert!(gap < A_WHILE, "no certificates for {gap:?}");
@@ -266,7 +230,7 @@ fn after_a_power_loss_owners_recover_only_a_history_that_has_what_they_know() {
     story.replicas.kill(0).expect("kills");
     let old = story.replicas.save_disk(0).expect("copies");
     story.replicas.start(0).expect("starts");
-    story.replicas.await_ready(0, DEADLINE).expect("rejoins");
+    story.serves(0, "rejoins");
     story.works_for(A_WHILE);
 
     for replica in ALL {
@@ -305,7 +269,7 @@ fn after_a_power_loss_owners_recover_only_a_history_that_has_what_they_know() {
         outcome.code == 0
     });
     recovered.expect("one of two disks has what was acknowledged");
-    story.watch.await_voters(&ALL, DEADLINE).expect("all vote");
+    story.vote(&ALL, "all vote");
     story.works_for(A_WHILE);
     story.end();
 }
@@ -326,7 +290,7 @@ fn one_becomes_three_and_five_and_three_and_one_without_downtime() {
         }
         running = wanted;
         let voters: Vec<usize> = (0..running).collect();
-        story.watch.await_voters(&voters, DEADLINE).expect("voters");
+        story.vote(&voters, "voters");
         story.set();
         story.works_for(A_WHILE);
     }

@@ -148,6 +148,16 @@ impl Story {
         )
     }
 
+    /// Waits until a replica is ready; `what` says what that means here.
+    pub(crate) fn serves(&self, replica: usize, what: &str) {
+        self.replicas.await_ready(replica, DEADLINE).expect(what);
+    }
+
+    /// Waits until exactly these replicas vote; `what` says what that means here.
+    pub(crate) fn vote(&mut self, replicas: &[usize], what: &str) {
+        self.watch.await_voters(replicas, DEADLINE).expect(what);
+    }
+
     /// Lets the clients work, and checks that each kind of question gets its answer by somebody.
     pub(crate) fn works_for(&self, time: Duration) {
         let since = self.load.now();
