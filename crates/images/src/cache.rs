@@ -23,6 +23,45 @@ pub struct ImageConfig {
     pub working_dir: String,
     /// User, as `uid[:gid]` or names; empty means root.
     pub user: String,
+    /// Paths that the image declares as volumes.
+    pub volumes: Vec<String>,
+    /// Users and groups of the image's file system; absent where its layers were not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accounts: Option<Accounts>,
+}
+
+/// What an image's `/etc/passwd` and `/etc/group` say (passwd(5), group(5)); both empty when it has no such files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub struct Accounts {
+    /// Users, in the order of the file.
+    pub users: Vec<UserAccount>,
+    /// Groups, in the order of the file.
+    pub groups: Vec<GroupAccount>,
+}
+
+/// A line of `/etc/passwd`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct UserAccount {
+    /// Login name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+}
+
+/// A line of `/etc/group`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct GroupAccount {
+    /// Group name.
+    pub name: String,
+    /// Group id.
+    pub gid: u32,
+    /// Names of the users for whom it is a supplementary group.
+    pub members: Vec<String>,
 }
 
 /// Image configurations by digest: `{"Version": 1, "Images": {"sha256:…": {"Entrypoint": […], …}}}`.

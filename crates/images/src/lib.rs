@@ -8,5 +8,5 @@
 mod cache;
 mod reference;
 
-pub use cache::{CacheError, ImageCache, ImageConfig};
+pub use cache::{Accounts, CacheError, GroupAccount, ImageCache, ImageConfig, UserAccount};
 pub use reference::{ImageReference, ReferenceError};
