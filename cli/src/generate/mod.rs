@@ -172,7 +172,7 @@ pub enum GenerateError {
         workload: String,
         /// Why.
         #[source]
-        source: BuildError,
+        source: Box<BuildError>,
     },
     /// The policy does not fit into initdata.
     #[error(transparent)]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use contrast_images::ImageCache;
-use contrast_policy::{INITDATA_ANNOTATION, Initdata};
+use contrast_policy::{ConfigObjects, INITDATA_ANNOTATION, Initdata};
 use contrast_resources::{Document, ResourceError, Step, YamlFile, pod_template_path};
 use serde_json::{Value, json};
 
@@ -95,6 +95,7 @@ fn search(directory: &Path, paths: &mut BTreeSet<PathBuf>) -> Result<(), Generat
 pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan, GenerateError> {
     let images = ImageCache::read(&options.image_cache)?;
     let replacements = replacements(options)?;
+    let config = config_objects(&files)?;
     let found = find(&files)?;
     if found.is_empty() {
         return Err(GenerateError::NoWorkloads);
@@ -136,7 +137,13 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
             })??;
         // The policy is for the pod as it stands now in the text.
         let template = template_at(&file.yaml, &found, &file.path)?;
-        let initdata = policies::initdata(&found.identity, &template, &images)?;
+        let initdata = policies::initdata(
+            &found.identity,
+            &found.document.object,
+            &template,
+            &images,
+            &config,
+        )?;
         let mut place = place(&mut file.yaml, &found);
         place
             .set(
@@ -183,6 +190,21 @@ impl Plan {
         }
         Ok(vec![Change::public(output.clone(), all.into())])
     }
+}
+
+/// ConfigMaps and Secrets of all files: pods may refer to them.
+fn config_objects(files: &[InputFile]) -> Result<ConfigObjects, GenerateError> {
+    let mut config = ConfigObjects::default();
+    for file in files {
+        let documents = file.yaml.documents();
+        for document in documents.map_err(|source| GenerateError::Resource {
+            path: file.path.clone(),
+            source,
+        })? {
+            config.insert(&document.object);
+        }
+    }
+    Ok(config)
 }
 
 fn find(files: &[InputFile]) -> Result<Vec<Found>, GenerateError> {

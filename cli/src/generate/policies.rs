@@ -1,7 +1,7 @@
 //! A workload's policy, and what the manifest says about it.
 
 use contrast_images::ImageCache;
-use contrast_policy::{Initdata, PodSource};
+use contrast_policy::{ConfigObjects, Initdata, PodName, PodSource};
 use serde_json::Value;
 
 use super::GenerateError;
@@ -15,6 +15,8 @@ pub(super) struct Identity {
     pub(super) kind: String,
     pub(super) namespace: String,
     pub(super) name: String,
+    /// The namespace as the object names it; without one, `namespace` is the default one and the pods may run in any.
+    pub(super) written_namespace: Option<String>,
 }
 
 impl Identity {
@@ -35,6 +37,7 @@ impl Identity {
                 .unwrap_or("default")
                 .to_owned(),
             name: name.to_owned(),
+            written_namespace: metadata["namespace"].as_str().map(str::to_owned),
         })
     }
 
@@ -70,19 +73,26 @@ pub(super) fn annotation<'a>(
 /// The pod's initdata document.
 pub(super) fn initdata(
     identity: &Identity,
+    object: &Value,
     template: &Value,
     images: &ImageCache,
+    config: &ConfigObjects,
 ) -> Result<Initdata, GenerateError> {
     let source = PodSource {
         kind: &identity.kind,
-        name: &identity.name,
-        namespace: &identity.namespace,
+        name: PodName::Fixed(&identity.name),
+        namespace: identity.written_namespace.as_deref(),
         template,
+        claims: object["spec"]["volumeClaimTemplates"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default(),
         images,
+        config,
     };
     let failed = |source| GenerateError::Policy {
         workload: identity.shown(),
-        source,
+        source: Box::new(source),
     };
     let policy = source.policy().map_err(failed)?;
     let rego = policy.to_rego().map_err(|error| failed(error.into()))?;

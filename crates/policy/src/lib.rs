@@ -9,11 +9,17 @@
 //! there.
 
 mod build;
+mod cases;
 mod evaluate;
 mod initdata;
 mod model;
+mod rules;
 
-pub use build::{BuildError, PodSource};
+pub use build::{BuildError, ConfigObjects, PodName, PodSource};
+pub use cases::{CaseVerdict, RecordedCase, judge_cases};
 pub use evaluate::{Decision, Engine, EvaluateError};
 pub use initdata::{INITDATA_ANNOTATION, Initdata, InitdataError};
-pub use model::{ContainerPolicy, EnvRule, PodPolicy};
+pub use model::{
+    ContainerPolicy, Content, CopyPolicy, DataError, EnvFact, FilePolicy, ImagePolicy, MountKind,
+    MountPolicy, Part, PodPolicy, ProcessPolicy, SandboxPolicy, Stage, Stream, Template,
+};

@@ -2,6 +2,46 @@ use anyhow::{Context, Result, bail};
 use contrast_policy::{Engine, Initdata};
 use serde_json::{Value, json};
 
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What containerd gives a container by default.
+const CAPABILITIES: [&str; 14] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+];
+/// Volume of the Coordinator's history in the sample application.
+const STATE_VOLUME: &str = "state";
+const MASKED_PATHS: [&str; 10] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const READ_ONLY_PATHS: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
 /// Name that Kubernetes could give the sandbox of a workload's pod; it fits every kind of the sample application.
 fn sandbox_name(workload: &str, kind: &str) -> String {
     match kind {
@@ -32,7 +72,14 @@ impl Agent {
             name: sandbox_name(workload, kind),
             namespace: namespace.to_owned(),
         };
-        let process = json!({"Args": ["/pause"]});
+        let process = json!({
+            "Args": ["/pause"],
+            "Cwd": "/",
+            "Env": [PATH],
+            "NoNewPrivileges": true,
+            "User": {"UID": 65535, "GID": 65535, "AdditionalGids": [65535]},
+            "Capabilities": {"Bounding": CAPABILITIES, "Effective": CAPABILITIES, "Permitted": CAPABILITIES},
+        });
         let request = agent.create_request("sandbox", "sandbox", &json!({}), &process);
         agent.ask("CreateContainerRequest", &request)?;
         Ok(agent)
@@ -45,9 +92,8 @@ impl Agent {
             .context("container without a name")?;
         let words = |key: &str| container[key].as_array().cloned().unwrap_or_default();
         let arguments: Vec<Value> = words("command").into_iter().chain(words("args")).collect();
-        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned();
         let own = env.iter().map(|(name, value)| format!("{name}={value}"));
-        let variables: Vec<String> = [path, format!("HOSTNAME={}", self.name)]
+        let variables: Vec<String> = [PATH.to_owned(), format!("HOSTNAME={}", self.name)]
             .into_iter()
             .chain(own)
             .collect();
@@ -56,8 +102,8 @@ impl Agent {
             "Cwd": "/",
             "Env": variables,
             "Terminal": false,
-            "User": {"UID": 0, "GID": 0},
-            "Capabilities": {"Bounding": ["CAP_CHOWN"]},
+            "User": {"UID": 0, "GID": 0, "AdditionalGids": [0]},
+            "Capabilities": {"Bounding": CAPABILITIES, "Effective": CAPABILITIES, "Permitted": CAPABILITIES},
         });
         let request = self.create_request(name, "container", container, &process);
         self.ask("CreateContainerRequest", &request)?;
@@ -73,37 +119,79 @@ impl Agent {
             .as_array()
             .cloned()
             .unwrap_or_default();
+        // The Coordinator's state is on a disk of the host; everything else is in memory.
+        let place = |volume: &Value| match volume.as_str().unwrap_or_default() {
+            STATE_VOLUME => "/run/kata-containers/sandbox/storage/MDAvMDA=".to_owned(),
+            name => format!("/run/kata-containers/sandbox/ephemeral/{name}"),
+        };
+        let storages = mounts.iter().map(|mount| {
+            let (driver, fstype, source) = match mount["name"] == STATE_VOLUME {
+                true => ("blk", "ext4", "00/00"),
+                false => ("ephemeral", "tmpfs", "tmpfs"),
+            };
+            json!({
+                "driver": driver,
+                "fstype": fstype,
+                "source": source,
+                "mount_point": place(&mount["name"]),
+                "options": [],
+            })
+        });
+        let root = format!("/run/kata-containers/{name}-id/rootfs");
+        let id = format!("{name}-id");
+        let mut annotations = json!({
+            "io.katacontainers.pkg.oci.container_type": format!("pod_{kind}"),
+            "io.kubernetes.cri.container-type": kind,
+            "io.kubernetes.cri.sandbox-id": "5e".repeat(32),
+            "io.kubernetes.cri.sandbox-name": self.name,
+            "io.kubernetes.cri.sandbox-namespace": self.namespace,
+        });
+        let storages: Vec<Value> = match kind {
+            "sandbox" => Vec::new(),
+            _ => {
+                annotations["io.kubernetes.cri.container-name"] = json!(name);
+                annotations["io.kubernetes.cri.image-name"] = image.clone();
+                let pull = json!({
+                    "driver": "image_guest_pull",
+                    "driver_options": [format!("image_guest_pull={}", json!({"metadata": annotations}))],
+                    "fstype": "overlay",
+                    "source": image,
+                    "mount_point": root,
+                });
+                std::iter::once(pull).chain(storages).collect()
+            }
+        };
         let mounts: Vec<Value> = mounts
             .iter()
             .map(|mount| {
                 json!({
                     "destination": mount["mountPath"],
-                    "source": format!("/run/kata-containers/sandbox/{name}-volume"),
+                    "source": place(&mount["name"]),
+                    "type_": "bind",
+                    "options": ["rbind", "rprivate", "rw"],
                 })
             })
             .collect();
-        let root = format!("/run/kata-containers/{name}-id/rootfs");
+        let namespaces = ["ipc", "uts", "mount"].map(|kind| json!({"Type": kind, "Path": ""}));
         json!({
-            "container_id": format!("{name}-id"),
+            "container_id": id,
+            "exec_id": id,
             "sandbox_pidns": false,
             "shared_mounts": [],
             "devices": [],
-            "storages": match kind {
-                "sandbox" => json!([]),
-                _ => json!([{"driver": "image_guest_pull", "source": image, "mount_point": root}]),
-            },
+            "storages": storages,
             "OCI": {
-                "Annotations": {
-                    "io.kubernetes.cri.container-type": kind,
-                    "io.kubernetes.cri.container-name": name,
-                    "io.kubernetes.cri.image-name": image,
-                    "io.kubernetes.cri.sandbox-name": self.name,
-                    "io.kubernetes.cri.sandbox-namespace": self.namespace,
-                },
+                "Version": "1.1.0",
+                "Annotations": annotations,
                 "Hooks": null,
-                "Linux": {"Seccomp": null},
+                "Linux": {
+                    "MaskedPaths": MASKED_PATHS,
+                    "ReadonlyPaths": READ_ONLY_PATHS,
+                    "Namespaces": namespaces,
+                    "Seccomp": null,
+                },
                 "Mounts": mounts,
-                "Root": {"Path": root, "Readonly": false},
+                "Root": {"Path": root, "Readonly": kind == "sandbox"},
                 "Process": process,
             },
         })
