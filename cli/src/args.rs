@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use crate::commands::{
     attestation::AttestationArgs, collateral::CollateralArgs, manifest::ManifestArgs,
+    policy::PolicyArgs,
 };
 use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};
 
@@ -118,6 +119,8 @@ pub enum Command {
     Collateral(CollateralArgs),
     /// Work on a manifest file
     Manifest(ManifestArgs),
+    /// Show, explain, compare and test the policies of pods
+    Policy(PolicyArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// Print the version and what this build supports

@@ -149,28 +149,8 @@ impl Deployment {
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), DeploymentError> {
-        let bytes = workspace::read("Kubernetes YAML", path, "")?;
-        let text = String::from_utf8(bytes).map_err(|_| DeploymentError::NotText {
-            path: path.to_owned(),
-        })?;
-        let failed = |source| DeploymentError::NotKubernetes {
-            path: path.to_owned(),
-            source,
-        };
-        let documents = YamlFile::parse(text)
-            .and_then(|file| file.documents())
-            .map_err(failed)?;
-        for object in documents.iter().map(|document| &document.object) {
-            let Some(annotation) = annotation(object) else {
-                continue;
-            };
-            let carrier = format!("{} in `{}`", title(object), path.display());
-            let initdata = InitdataDocument::from_annotation(annotation).map_err(|source| {
-                DeploymentError::Initdata {
-                    carrier: carrier.clone(),
-                    source,
-                }
-            })?;
+        for (object, initdata) in pods(path)? {
+            let carrier = format!("{} in `{}`", title(&object), path.display());
             self.documents
                 .entry(PolicyHash(initdata.hash()))
                 .or_insert_with(|| Initdata {
@@ -265,7 +245,43 @@ impl Deployment {
     }
 }
 
-fn collect(path: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), DeploymentError> {
+/// The objects of a file whose pods carry initdata, and their documents.
+pub(crate) fn pods(path: &Path) -> Result<Vec<(Value, InitdataDocument)>, DeploymentError> {
+    let mut pods = Vec::new();
+    for object in objects(path)? {
+        let Some(annotation) = annotation(&object) else {
+            continue;
+        };
+        let initdata = InitdataDocument::from_annotation(annotation).map_err(|source| {
+            DeploymentError::Initdata {
+                carrier: format!("{} in `{}`", title(&object), path.display()),
+                source,
+            }
+        })?;
+        pods.push((object, initdata));
+    }
+    Ok(pods)
+}
+
+/// The Kubernetes objects of a file.
+pub(crate) fn objects(path: &Path) -> Result<Vec<Value>, DeploymentError> {
+    let bytes = workspace::read("Kubernetes YAML", path, "")?;
+    let text = String::from_utf8(bytes).map_err(|_| DeploymentError::NotText {
+        path: path.to_owned(),
+    })?;
+    let documents = YamlFile::parse(text).and_then(|file| file.documents());
+    let documents = documents.map_err(|source| DeploymentError::NotKubernetes {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(documents
+        .into_iter()
+        .map(|document| document.object)
+        .collect())
+}
+
+/// A file itself, or the `.yaml` and `.yml` files of a directory, recursively.
+pub(crate) fn collect(path: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), DeploymentError> {
     if !path.is_dir() {
         files.insert(path.to_owned());
         return Ok(());

@@ -25,6 +25,7 @@ pub mod exit;
 pub mod generate;
 pub mod output;
 pub mod owner;
+mod policy;
 pub mod status;
 pub mod transition;
 pub mod verify;

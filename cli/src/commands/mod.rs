@@ -7,6 +7,7 @@ mod generate;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
 pub mod manifest;
+pub mod policy;
 mod recover;
 mod set;
 mod status;
@@ -40,6 +41,7 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Attestation(args) => attestation::run(args, output),
         Command::Collateral(args) => collateral::run(args, output),
         Command::Manifest(args) => manifest::run(args, &workspace()?, output),
+        Command::Policy(args) => policy::run(args, &workspace()?, output),
         Command::Completion(args) => completion::run(args, output),
         Command::Version(args) => version::run(*args, output),
         #[cfg(feature = "software-tee")]

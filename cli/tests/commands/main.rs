@@ -11,6 +11,7 @@ mod generate;
 mod help;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
+mod policy;
 #[cfg(feature = "software-tee")]
 mod replicas;
 mod set;

@@ -64,12 +64,16 @@ pub struct GroupAccount {
     pub members: Vec<String>,
 }
 
-/// Image configurations by digest: `{"Version": 1, "Images": {"sha256:…": {"Entrypoint": […], …}}}`.
+/// Image configurations by digest: `{"Version": 1, "Images": {"sha256:…": {"Entrypoint": […], …}}}`; see
+/// `docs/reference/image-cache.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct ImageCache {
     version: u32,
     images: BTreeMap<String, ImageConfig>,
+    /// Digests of names with a tag: `{"docker.io/library/nginx:1.27": "sha256:…"}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    references: BTreeMap<String, String>,
 }
 
 /// The cache file is unusable.
@@ -109,6 +113,7 @@ impl Default for ImageCache {
         Self {
             version: VERSION,
             images: BTreeMap::new(),
+            references: BTreeMap::new(),
         }
     }
 }
@@ -147,6 +152,24 @@ impl ImageCache {
         self.images.get(digest)
     }
 
+    /// `image` with the digest that the cache knows for its tag; `None` if it has a digest already, or is not known. A name
+    /// without a tag has the tag `latest`.
+    pub fn pinned(&self, image: &str) -> Option<String> {
+        if image.contains('@') {
+            return None;
+        }
+        let (repository, tag) = match image.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+            _ => (image, "latest"),
+        };
+        let full = format!("{}:{tag}", crate::reference::normalised(repository));
+        let digest = self
+            .references
+            .get(&full)
+            .or_else(|| self.references.get(image))?;
+        Some(format!("{image}@{digest}"))
+    }
+
     /// Adds or replaces a configuration.
     pub fn insert(&mut self, digest: &str, config: ImageConfig) {
         self.images.insert(digest.to_owned(), config);
@@ -173,6 +196,25 @@ mod tests {
             ["/pause"]
         );
         assert_eq!(cache.get("sha256:bb"), None);
+    }
+
+    #[test]
+    fn tag_is_pinned_to_the_digest_that_the_cache_knows() {
+        let cache = read(
+            r#"{"Version":1,"Images":{},"References":{"docker.io/library/nginx:1.27":"sha256:aa","quay.io/x/redis:latest":"sha256:bb"}}"#,
+        );
+        let cache = cache.expect("reads");
+        let pinned = |image: &str| cache.pinned(image);
+        assert_eq!(
+            pinned("nginx:1.27").as_deref(),
+            Some("nginx:1.27@sha256:aa")
+        );
+        assert_eq!(
+            pinned("quay.io/x/redis").as_deref(),
+            Some("quay.io/x/redis@sha256:bb")
+        );
+        assert_eq!(pinned("nginx"), None);
+        assert_eq!(pinned("nginx:1.27@sha256:cc"), None);
     }
 
     #[test]

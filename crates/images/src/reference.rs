@@ -96,7 +96,7 @@ impl fmt::Display for ImageReference {
     }
 }
 
-fn normalised(repository: &str) -> String {
+pub(crate) fn normalised(repository: &str) -> String {
     match repository.split_once('/') {
         None => format!("{DEFAULT_REGISTRY}/{DEFAULT_NAMESPACE}/{repository}"),
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => {

@@ -10,6 +10,7 @@
 
 mod build;
 mod cases;
+mod difference;
 mod evaluate;
 mod initdata;
 mod model;
@@ -17,6 +18,7 @@ mod rules;
 
 pub use build::{BuildError, ConfigObjects, PodName, PodSource};
 pub use cases::{CaseVerdict, RecordedCase, judge_cases};
+pub use difference::{Change, Difference, differences};
 pub use evaluate::{Decision, Engine, EvaluateError};
 pub use initdata::{INITDATA_ANNOTATION, Initdata, InitdataError};
 pub use model::{
