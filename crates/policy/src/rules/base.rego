@@ -75,13 +75,16 @@ write_state(new) := [{"op": "add", "path": "/pstate", "value": new}]
 # The agent shows what is printed: the first reason, one line.
 refused(reasons) := false if print(min(reasons))
 
-# Fields of the request. What is absent or null has the default of protobuf.
+# Fields of the request. What is absent or null has the default of protobuf; what has another type becomes something that no
+# rule accepts.
 list(path) := value if {
 	value := object.get(input, path, [])
 	is_array(value)
 }
 
 list(path) := [] if object.get(input, path, null) == null
+
+list(path) := ["!"] if not type_name(object.get(input, path, null)) in ["array", "null"]
 
 text(path) := value if {
 	value := object.get(input, path, "")
@@ -90,12 +93,16 @@ text(path) := value if {
 
 text(path) := "" if object.get(input, path, null) == null
 
+text(path) := "!" if not type_name(object.get(input, path, null)) in ["string", "null"]
+
 number(path) := value if {
 	value := object.get(input, path, 0)
 	is_number(value)
 }
 
 number(path) := 0 if object.get(input, path, null) == null
+
+number(path) := -1 if not type_name(object.get(input, path, null)) in ["number", "null"]
 
 flag(path) := value if {
 	value := object.get(input, path, false)
@@ -104,12 +111,21 @@ flag(path) := value if {
 
 flag(path) := false if object.get(input, path, null) == null
 
+flag(path) := "!" if not type_name(object.get(input, path, null)) in ["boolean", "null"]
+
 mapping(path) := value if {
 	value := object.get(input, path, {})
 	is_object(value)
 }
 
 mapping(path) := {} if object.get(input, path, null) == null
+
+mapping(path) := {"!": "!"} if not type_name(object.get(input, path, null)) in ["object", "null"]
+
+# For messages, which must not fail: a field of anything.
+shown(value, key) := object.get(value, key, null) if is_object(value)
+
+shown(value, _) := value if not is_object(value)
 
 nothing(value) if value == null
 
@@ -120,6 +136,8 @@ same_members(found, expected) if {
 	count(found) == count(expected)
 	{member | some member in found} == {member | some member in expected}
 }
+
+address_like(address) if regex.match(`^[0-9A-Fa-f.:]*(/[0-9]{1,3})?$`, address)
 
 loopback(address) if startswith(address, "127.")
 

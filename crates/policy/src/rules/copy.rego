@@ -75,7 +75,7 @@ why_CopyFileRequest contains reason if {
 why_CopyFileRequest contains reason if {
 	count(candidates) > 0
 	not fits_any
-	reason := sprintf("F05 %s: it is not declared, or has other content than declared (%v bytes, SHA-256 %v)", [concat("/", array.slice(below, 1, count(below))), object.get(input, "file_size", null), object.get(input, "data_sha256", null)])
+	reason := sprintf("F05 %s: it is not declared, or has other content than declared (%v bytes, SHA-256 %v)", [concat("/", array.slice(below, 1, count(below))), shown(input, "file_size"), shown(input, "data_sha256")])
 }
 
 fits_any if {

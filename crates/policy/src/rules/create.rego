@@ -325,7 +325,7 @@ why_CreateContainerRequest contains reason if {
 	is_container
 	some pull in pulls
 	not image_named(pull.source)
-	reason := sprintf("C11 image: expected %s@%s, found %v", [entry.image.repositories[0], entry.image.digest, object.get(pull, "source", null)])
+	reason := sprintf("C11 image: expected %s@%s, found %v", [entry.image.repositories[0], entry.image.digest, shown(pull, "source")])
 }
 
 why_CreateContainerRequest contains reason if {

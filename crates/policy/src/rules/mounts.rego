@@ -29,11 +29,11 @@ pod_files := {"/etc/hostname": "hostname", "/etc/hosts": "hosts", "/etc/resolv.c
 why_CreateContainerRequest contains reason if {
 	some mount in mounts
 	not mount_is(mount)
-	reason := sprintf("C30 mount at %v: unexpected type, source or options: %v from %v with %v", [object.get(mount, "destination", null), object.get(mount, "type_", null), object.get(mount, "source", null), object.get(mount, "options", null)])
+	reason := sprintf("C30 mount at %v: unexpected type, source or options: %v from %v with %v", [shown(mount, "destination"), shown(mount, "type_"), shown(mount, "source"), shown(mount, "options")])
 }
 
 why_CreateContainerRequest contains "C31 mounts: a destination is given twice" if {
-	count({mount.destination | some mount in mounts}) != count(mounts)
+	count({shown(mount, "destination") | some mount in mounts}) != count(mounts)
 }
 
 why_CreateContainerRequest contains reason if {
@@ -127,11 +127,11 @@ declared_mount(declared, mount) if {
 why_CreateContainerRequest contains reason if {
 	some storage in list(["storages"])
 	not storage_is(storage)
-	reason := sprintf("C33 storage at %v: expected that of a declared volume, found driver %v", [object.get(storage, "mount_point", null), object.get(storage, "driver", null)])
+	reason := sprintf("C33 storage at %v: expected that of a declared volume, found driver %v", [shown(storage, "mount_point"), shown(storage, "driver")])
 }
 
 why_CreateContainerRequest contains "C33 storages: a mount point is given twice" if {
-	count({storage.mount_point | some storage in list(["storages"])}) != count(list(["storages"]))
+	count({shown(storage, "mount_point") | some storage in list(["storages"])}) != count(list(["storages"]))
 }
 
 storage_is(storage) if storage.driver == "image_guest_pull"
@@ -237,14 +237,16 @@ why_CreateContainerRequest contains "C34 volumes: two of them have the same plac
 
 # --- Devices
 
-block_devices := [device | some device in list(["devices"]); not startswith(object.get(device, "container_path", ""), "/dev/vfio")]
+block_devices := [device | some device in list(["devices"]); not vfio_path(device)]
 
-vfio_devices := [device | some device in list(["devices"]); startswith(object.get(device, "container_path", ""), "/dev/vfio")]
+vfio_path(device) if startswith(device.container_path, "/dev/vfio")
+
+vfio_devices := [device | some device in list(["devices"]); vfio_path(device)]
 
 why_CreateContainerRequest contains reason if {
 	some device in block_devices
 	not block_device(device)
-	reason := sprintf("C35 device %v: it is not declared, or no block device", [object.get(device, "container_path", null)])
+	reason := sprintf("C35 device %v: it is not declared, or no block device", [shown(device, "container_path")])
 }
 
 block_device(device) if {
@@ -256,14 +258,15 @@ block_device(device) if {
 
 why_CreateContainerRequest contains reason if {
 	is_container
-	not same_members([device.container_path | some device in block_devices], entry.devices)
-	reason := sprintf("C35 devices: expected %v, found %v", [entry.devices, [device.container_path | some device in block_devices]])
+	found := [shown(device, "container_path") | some device in block_devices]
+	not same_members(found, entry.devices)
+	reason := sprintf("C35 devices: expected %v, found %v", [entry.devices, found])
 }
 
 why_CreateContainerRequest contains reason if {
 	some device in list(["OCI", "Linux", "Devices"])
 	not device_node(device)
-	reason := sprintf("C36 device node %v: it is not declared", [object.get(device, "Path", null)])
+	reason := sprintf("C36 device node %v: it is not declared", [shown(device, "Path")])
 }
 
 device_node(device) if device.Path in entry.devices
@@ -294,7 +297,7 @@ why_CreateContainerRequest contains "C38 GPU devices: expected those of the anno
 why_CreateContainerRequest contains reason if {
 	some device in vfio_devices
 	not vfio_device(device)
-	reason := sprintf("C38 GPU device %v: unexpected id, type or options", [object.get(device, "container_path", null)])
+	reason := sprintf("C38 GPU device %v: unexpected id, type or options", [shown(device, "container_path")])
 }
 
 vfio_device(device) if {

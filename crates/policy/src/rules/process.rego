@@ -196,16 +196,16 @@ netns := paths[0] if {
 netns := "" if count([1 | some namespace in namespaces; namespace.Type == "network"]) == 0
 
 why_CreateContainerRequest contains reason if {
-	found := [namespace.Type | some namespace in namespaces; not namespace.Type in ["network", "cgroup"]]
+	found := [shown(namespace, "Type") | some namespace in namespaces; not shown(namespace, "Type") in ["network", "cgroup"]]
 	not same_members(found, ["ipc", "mount", "uts"])
 	reason := sprintf("C22 namespaces: expected ipc, mount and uts, found %v", [found])
 }
 
 why_CreateContainerRequest contains reason if {
 	some namespace in namespaces
-	namespace.Type != "network"
-	found := object.get(namespace, "Path", "")
-	found != ""
+	shown(namespace, "Type") != "network"
+	found := shown(namespace, "Path")
+	not found in ["", null]
 	reason := sprintf("C22 namespace %v: expected a new one, found %v", [namespace.Type, found])
 }
 
@@ -279,6 +279,6 @@ why_CreateContainerRequest contains reason if {
 
 why_CreateContainerRequest contains reason if {
 	found := text(["OCI", "Version"])
-	not startswith(found, "1.")
+	not regex.match(`^1\.[0-9]+\.[0-9]+(-[a-z0-9.]+)?$`, found)
 	reason := sprintf("C27 OCI version: expected 1.x, found %s", [found])
 }

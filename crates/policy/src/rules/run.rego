@@ -227,6 +227,3 @@ known_fact("number", value) if regex.match(fact_patterns["number"], value)
 
 known_fact(kind, value) if value == state.facts[kind]
 
-why_ExecProcessRequest contains "E08 process: it is malformed" if not list(["process", "Args"])
-
-why_ExecProcessRequest contains "E08 process: it is malformed" if not list(["process", "Env"])

@@ -16,16 +16,9 @@ why_CreateSandboxRequest contains reason if {
 }
 
 why_CreateSandboxRequest contains reason if {
-	found := object.get(input, "storages", [])
-	not found == null
-	not is_array(found)
-	reason := "B03 storages: expected a list"
-}
-
-why_CreateSandboxRequest contains reason if {
 	some storage in list(["storages"])
 	not shared_memory(storage)
-	reason := sprintf("B03 storage: expected the tmpfs at /run/kata-containers/sandbox/shm only, found driver %v at %v", [object.get(storage, "driver", null), object.get(storage, "mount_point", null)])
+	reason := sprintf("B03 storage: expected the tmpfs at /run/kata-containers/sandbox/shm only, found driver %v at %v", [shown(storage, "driver"), shown(storage, "mount_point")])
 }
 
 why_CreateSandboxRequest contains "B03 storage: the same one twice" if count(list(["storages"])) > 1
@@ -73,8 +66,13 @@ why_UpdateInterfaceRequest contains reason if {
 
 why_UpdateInterfaceRequest contains reason if {
 	some address in list(["interface", "IPAddresses"])
-	loopback(address.address)
-	reason := sprintf("N05 interface address: %s is a loopback address", [address.address])
+	not address_sane(address)
+	reason := sprintf("N05 interface address: expected an IP address that is not loopback, found %v", [shown(address, "address")])
+}
+
+address_sane(address) if {
+	address_like(address.address)
+	not loopback(address.address)
 }
 
 interface_name(name) if {
@@ -88,37 +86,40 @@ UpdateRoutesRequest := refused(why_UpdateRoutesRequest) if count(why_UpdateRoute
 
 why_UpdateRoutesRequest contains reason if {
 	some route in list(["routes", "Routes"])
-	not interface_name(object.get(route, "device", ""))
-	reason := sprintf("N06 route: expected another device than lo, found %v", [object.get(route, "device", "")])
+	not interface_name(shown(route, "device"))
+	reason := sprintf("N06 route: expected another device than lo, found %v", [shown(route, "device")])
 }
 
 why_UpdateRoutesRequest contains reason if {
 	some route in list(["routes", "Routes"])
 	some field in ["source", "dest", "gateway"]
-	found := object.get(route, field, "")
-	loopback(found)
-	reason := sprintf("N07 route %s: %s is a loopback address", [field, found])
+	not route_address(shown(route, field))
+	reason := sprintf("N07 route %s: expected an IP address that is not loopback, found %v", [field, shown(route, field)])
 }
 
-why_UpdateRoutesRequest contains "N08 routes: expected a list" if not list(["routes", "Routes"])
+route_address(null)
+
+route_address(address) if {
+	address_like(address)
+	not loopback(address)
+}
 
 AddARPNeighborsRequest if count(why_AddARPNeighborsRequest) == 0
 
 AddARPNeighborsRequest := refused(why_AddARPNeighborsRequest) if count(why_AddARPNeighborsRequest) > 0
 
-why_AddARPNeighborsRequest contains "N08 neighbors: expected a list" if not list(["neighbors", "ARPNeighbors"])
-
 why_AddARPNeighborsRequest contains reason if {
 	some neighbor in list(["neighbors", "ARPNeighbors"])
 	not neighbor_sane(neighbor)
-	reason := sprintf("N09 neighbor: expected a reachable or permanent entry for an address that is not loopback, on a device that is not lo, found %v on %v in state %v with flags %v", [object.get(neighbor, ["toIPAddress", "address"], null), object.get(neighbor, "device", null), object.get(neighbor, "state", null), object.get(neighbor, "flags", null)])
+	reason := sprintf("N09 neighbor: expected a reachable or permanent entry for an address that is not loopback, on a device that is not lo, found %v on %v in state %v with flags %v", [shown(shown(neighbor, "toIPAddress"), "address"), shown(neighbor, "device"), shown(neighbor, "state"), shown(neighbor, "flags")])
 }
 
 # States 2 (reachable) and 128 (permanent); flags 8 (proxy) and 128 (router): linux/neighbour.h.
 neighbor_sane(neighbor) if {
 	interface_name(neighbor.device)
 	address := neighbor.toIPAddress.address
-	is_string(address)
+	address != ""
+	address_like(address)
 	not loopback(address)
 	object.get(neighbor, ["toIPAddress", "mask"], "") == ""
 	neighbor.state in [2, 128]
