@@ -28,8 +28,11 @@ impl Step {
     }
 }
 
-/// A path as people write it: `spec.containers[0].name`.
+/// A path as people write it: `spec.containers[0].name`; the empty one as `the document`.
 pub(crate) fn show(path: &[Step]) -> String {
+    if path.is_empty() {
+        return "the document".to_owned();
+    }
     let mut text = String::new();
     for step in path {
         // Writing to a `String` cannot fail.

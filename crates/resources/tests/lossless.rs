@@ -2,15 +2,18 @@
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
-use contrast_resources::{ResourceError, Step, YamlFile, pod_template_path};
+use std::process::Command;
+
+use contrast_resources::{CustomTemplate, ResourceError, Step, YamlFile, pod_template_path};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// Does to every pod what `generate` does: a class, an annotation, containers in front and behind, a volume, a mount each.
 fn generate(file: &mut YamlFile) {
     for document in file.documents().expect("documents") {
-        let Some(below) = pod_template_path(&document.object) else {
-            continue;
-        };
+        let rollout: CustomTemplate = "argoproj.io/Rollout=.spec.template".parse().expect("path");
+        let below = pod_template_path(&document.object).or_else(|| rollout.path(&document.object));
+        let Some(below) = below else { continue };
         let base: Vec<Step> = document.path.into_iter().chain(below).collect();
         let path = |keys: &[&str]| -> Vec<Step> {
             let keys = keys.iter().map(|key| match key.parse() {
@@ -118,6 +121,111 @@ golden! {
     stateful_set_with_claims_gets_only_additions: "statefulset.yaml",
     cron_job_is_changed_four_levels_down: "cronjob.yaml",
     flow_style_and_anchors_stay: "styles.yaml",
+    custom_resource_is_changed_where_its_template_is: "rollout.yaml",
+}
+
+const GOLDEN: [(&str, &str); 8] = [
+    ("helm.yaml", include_str!("data/helm.yaml")),
+    ("kustomize.yaml", include_str!("data/kustomize.yaml")),
+    ("list.yaml", include_str!("data/list.yaml")),
+    ("pod.json", include_str!("data/pod.json")),
+    ("statefulset.yaml", include_str!("data/statefulset.yaml")),
+    ("cronjob.yaml", include_str!("data/cronjob.yaml")),
+    ("styles.yaml", include_str!("data/styles.yaml")),
+    ("rollout.yaml", include_str!("data/rollout.yaml")),
+];
+
+fn output(text: &str) -> YamlFile {
+    let mut file = YamlFile::parse(text.to_owned()).expect("parses");
+    generate(&mut file);
+    file
+}
+
+#[test]
+fn kubectl_reads_every_output_as_this_crate_does() {
+    if Command::new("kubectl")
+        .args(["version", "--client"])
+        .output()
+        .is_err()
+    {
+        eprintln!("skipped: there is no `kubectl`");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("directory");
+    for (name, text) in GOLDEN {
+        let file = output(text);
+        let path = directory.path().join(name);
+        std::fs::write(&path, file.text().expect("writes")).expect("writes");
+        let run = Command::new("kubectl")
+            .args(["annotate", "--local", "--output", "json", "--filename"])
+            .arg(&path)
+            .arg("example.com/read=yes")
+            .env("KUBECONFIG", directory.path().join("none"))
+            .output()
+            .expect("kubectl runs");
+        assert!(
+            run.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&run.stderr)
+        );
+        let objects = serde_json::Deserializer::from_slice(&run.stdout).into_iter::<Value>();
+        let objects: Vec<Value> = objects.map(|object| object.expect("JSON")).collect();
+        let documents = file.documents().expect("documents");
+        assert_eq!(objects.len(), documents.len(), "{name}");
+        for (document, object) in documents.iter().zip(&objects) {
+            assert_kept(&document.object, object, name);
+        }
+    }
+}
+
+#[test]
+fn kubernetes_types_lose_no_field_of_any_output() {
+    use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, core::v1 as core};
+    fn typed<T: serde::de::DeserializeOwned + serde::Serialize>(object: &Value) -> Value {
+        let typed: T = serde_json::from_value(object.clone()).expect("typed");
+        serde_json::to_value(typed).expect("JSON")
+    }
+    let mut seen = 0;
+    for (name, text) in GOLDEN {
+        for document in output(text).documents().expect("documents") {
+            let object = &document.object;
+            let typed = match object["kind"].as_str().expect("kind") {
+                "ServiceAccount" => typed::<core::ServiceAccount>(object),
+                "ConfigMap" => typed::<core::ConfigMap>(object),
+                "Service" => typed::<core::Service>(object),
+                "Pod" => typed::<core::Pod>(object),
+                "Deployment" => typed::<apps::Deployment>(object),
+                "StatefulSet" => typed::<apps::StatefulSet>(object),
+                "Job" => typed::<batch::Job>(object),
+                "CronJob" => typed::<batch::CronJob>(object),
+                "Rollout" => continue,
+                other => unreachable!("no type for {other}"),
+            };
+            assert_kept(object, &typed, name);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 14);
+}
+
+/// Everything that `ours` says stands in `theirs`; absent, null and empty are the same.
+fn assert_kept(ours: &Value, theirs: &Value, place: &str) {
+    match (ours, theirs) {
+        (Value::Null, _) => {}
+        (Value::Object(ours), _) => {
+            for (key, value) in ours {
+                assert_kept(value, &theirs[key], &format!("{place}.{key}"));
+            }
+        }
+        (Value::Array(ours), Value::Array(theirs)) => {
+            assert_eq!(ours.len(), theirs.len(), "{place}");
+            for (at, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+                assert_kept(ours, theirs, &format!("{place}[{at}]"));
+            }
+        }
+        (Value::Array(ours), Value::Null) => assert!(ours.is_empty(), "{place} is gone"),
+        _ => assert_eq!(ours, theirs, "{place}"),
+    }
 }
 
 #[test]
@@ -274,4 +382,111 @@ fn huge_file_is_refused_before_it_is_parsed() {
         ),
         "{error}"
     );
+}
+
+#[test]
+fn every_document_keeps_its_number_markers_and_directives() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n";
+    let text = format!("# top\n%YAML 1.2\n---\n{pod}...\n%YAML 1.2\n--- # empty\n---\n{pod}---\n");
+    let mut file = YamlFile::parse(text.clone()).expect("parses");
+    let numbers: Vec<usize> = file
+        .documents()
+        .expect("reads")
+        .iter()
+        .map(|found| found.index)
+        .collect();
+    assert_eq!(numbers, [0, 2]);
+    file.set(2, &[Step::key("metadata"), Step::key("name")], &json!("q"))
+        .expect("sets");
+    let at = text.rfind("name: p").expect("there");
+    assert_eq!(
+        file.text().expect("writes"),
+        format!("{}name: q{}", &text[..at], &text[at + 7..])
+    );
+}
+
+/// A pod in a style that somebody might choose.
+fn pod() -> impl Strategy<Value = String> {
+    let key = prop_oneof![Just("app"), Just("a.b/c"), Just("\"q r\""), Just("'it''s'")];
+    let value = prop_oneof![
+        Just("x"),
+        Just("'single'"),
+        Just("\"dou\\\"ble\""),
+        Just("|\n{i}  block\n{i}  # text\n"),
+        Just(">-\n{i}  fold\n\n"),
+        Just(""),
+        Just("~"),
+        Just("yes # note"),
+        Just("0644"),
+        Just("{a: [1, 2], b: {}}"),
+        Just("multi\n{i}  line"),
+        Just("[]"),
+    ];
+    let entry = (key, value);
+    let entries = prop::collection::vec(entry, 0..4);
+    let containers = prop::collection::vec((entries.clone(), any::<bool>(), any::<bool>()), 1..4);
+    (
+        entries,
+        containers,
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        0..3_usize,
+    )
+        .prop_map(|(extra, containers, indented, comments, list, blank)| {
+            let dash = if indented { "    " } else { "  " };
+            let mut text = String::from("apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n");
+            text.push_str(&mapping(&extra, ""));
+            text.push_str("spec:\n");
+            text.push_str("  containers:\n");
+            for (number, (extra, flow, mounts)) in containers.iter().enumerate() {
+                if comments {
+                    text.push_str(&format!("{dash}# number {number}\n"));
+                }
+                if *flow {
+                    text.push_str(&format!("{dash}- {{name: c{number}, image: 'i'}} # flow\n"));
+                    continue;
+                }
+                text.push_str(&format!("{dash}- name: c{number}\n"));
+                if *mounts {
+                    text.push_str(&format!(
+                        "{dash}  volumeMounts:\n{dash}  - {{name: v, mountPath: /v}}\n"
+                    ));
+                }
+                text.push_str(&mapping(extra, &format!("{dash}  ")));
+                text.push_str(&"\n".repeat(blank));
+            }
+            if list {
+                let items = text.replace('\n', "\n    ");
+                let items = items.trim_end_matches(' ');
+                text = format!("apiVersion: v1\nkind: List\nitems:\n  - {items}");
+            }
+            text
+        })
+}
+
+fn mapping(entries: &[(&str, &str)], indent: &str) -> String {
+    let mut seen = Vec::new();
+    let mut text = String::new();
+    for (key, value) in entries {
+        if !seen.contains(key) {
+            seen.push(*key);
+            text.push_str(&format!("{indent}{key}: {}", value.replace("{i}", indent)));
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+proptest! {
+    #[test]
+    fn generating_twice_is_generating_once(pods in prop::collection::vec(pod(), 1..4), crlf: bool) {
+        let mut text = pods.join("---\n");
+        if crlf {
+            text = text.replace('\n', "\r\n");
+        }
+        generated(&text);
+    }
 }
