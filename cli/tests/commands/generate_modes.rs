@@ -91,7 +91,7 @@ fn diff_shows_what_would_change_and_writes_nothing() {
     let diff = succeeded(&generate(&context, &["--diff", "application.yml"]));
     for part in [
         "\n--- application.yml\n+++ application.yml\n",
-        "+        contrast.edgeless.systems/",
+        "+        - name: contrast-initializer",
         "--- /dev/null\n",
     ] {
         assert!(format!("\n{diff}").contains(part), "no {part:?} in {diff}");
