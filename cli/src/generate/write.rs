@@ -93,21 +93,22 @@ pub(super) fn all(changes: Vec<Change>) -> Result<Vec<PathBuf>, GenerateError> {
     let mut staged = Vec::new();
     for mut change in changes {
         if change.outdated().map(Zeroizing::new).is_some() {
+            let shown = change.path.clone();
             // A link stays one, and what it leads to is changed.
             if let Ok(real) = fs::canonicalize(&change.path) {
                 change.path = real;
             }
             make_parent(&change)?;
             let file = stage(&change).map_err(|source| failed(&change.path, source))?;
-            staged.push((file, change.path));
+            staged.push((file, change.path, shown));
         }
     }
     let mut written = Vec::new();
-    for (file, path) in staged {
+    for (file, path, shown) in staged {
         file.persist(&path)
             .map_err(|error| failed(&path, error.error))?;
         sync_directory(&path).map_err(|source| failed(&path, source))?;
-        written.push(path);
+        written.push(shown);
     }
     Ok(written)
 }

@@ -207,7 +207,8 @@ fn links_are_followed_but_not_in_circles() {
         context.path("in/x.yaml/link.yml"),
     )
     .expect("links");
-    succeeded(&generate(&context, &["in"]));
+    let shown = succeeded(&generate(&context, &["in"]));
+    assert!(shown.contains("wrote in/x.yaml/link.yml\n"), "{shown}");
     let link = fs::symlink_metadata(context.path("in/x.yaml/link.yml")).expect("there");
     assert!(link.is_symlink(), "the link was replaced by a file");
     let changed = fs::read_to_string(context.path("real/application.yml")).expect("reads");
