@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use contrast_resources::CustomTemplate;
 
 pub use crate::commands::{
     attestation::AttestationArgs, collateral::CollateralArgs, manifest::ManifestArgs,
@@ -191,9 +192,27 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub image_replacements: Option<PathBuf>,
 
-    /// Write all resources into one file and leave the inputs untouched
-    #[arg(short, long, value_name = "FILE")]
+    /// Where a custom resource has its pod template, may be repeated:
+    /// argoproj.io/Rollout=.spec.template
+    #[arg(long, value_name = "KIND=PATH")]
+    pub pod_template_path: Vec<CustomTemplate>,
+
+    /// Leave the inputs untouched: write all resources into one file, into a directory (ends with /), or to standard output
+    /// (-)
+    #[arg(short, long, value_name = "FILE|DIR|-", conflicts_with = "in_place")]
     pub output: Option<PathBuf>,
+
+    /// Change the inputs, which is the default
+    #[arg(long)]
+    pub in_place: bool,
+
+    /// Write nothing, and show what would change as a unified diff
+    #[arg(long, conflicts_with = "check")]
+    pub diff: bool,
+
+    /// Write nothing, and exit with 3 when anything would change
+    #[arg(long)]
+    pub check: bool,
 
     /// Shape of the result.
     #[command(flatten)]

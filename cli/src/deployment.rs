@@ -10,7 +10,7 @@ use bytes::Bytes;
 use contrast_attestation::PolicyHash;
 use contrast_manifest::Manifest;
 use contrast_policy::{INITDATA_ANNOTATION, Initdata as InitdataDocument, InitdataError};
-use contrast_resources::{ResourceError, Step, YamlFile, pod_template_path};
+use contrast_resources::{ResourceError, YamlFile};
 use serde_json::Value;
 
 use crate::{
@@ -302,16 +302,16 @@ pub(crate) fn collect(path: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), 
     Ok(())
 }
 
-/// The initdata annotation of the pod that `object` describes, if it has one.
+/// The initdata annotation of the pod that `object` describes, if it has one. Kinds of others have their pod templates anywhere.
 fn annotation(object: &Value) -> Option<&str> {
-    let mut pod = object;
-    for step in pod_template_path(object)? {
-        pod = match step {
-            Step::Key(key) => &pod[key],
-            Step::Index(index) => &pod[index],
-        };
+    if let Some(value) = object["metadata"]["annotations"][INITDATA_ANNOTATION].as_str() {
+        return Some(value);
     }
-    pod["metadata"]["annotations"][INITDATA_ANNOTATION].as_str()
+    match object {
+        Value::Object(fields) => fields.values().find_map(annotation),
+        Value::Array(items) => items.iter().find_map(annotation),
+        _ => None,
+    }
 }
 
 /// How people name an object: its kind and name.

@@ -12,8 +12,10 @@ pub enum Exit {
     Negative,
     /// The command line or a file is wrong; the same call will fail again.
     Usage,
-    /// `attestation verify`: the evidence in the files is not verified. Reserved for generated files that are out of date.
+    /// `attestation verify`: the evidence in the files is not verified.
     NotVerified,
+    /// `generate --check`: generated files are out of date.
+    OutOfDate,
     /// `status`: the Coordinator that was asked answered, and does not serve.
     NotServing,
     /// The Coordinator could not be reached, or is in a state in which it cannot do what was asked.
@@ -29,7 +31,7 @@ impl Exit {
             Self::Success => 0,
             Self::Negative => 1,
             Self::Usage => 2,
-            Self::NotVerified => 3,
+            Self::NotVerified | Self::OutOfDate => 3,
             Self::Unavailable => 4,
             Self::NotServing => 5,
             Self::Internal => 70,
@@ -49,7 +51,7 @@ Exit codes:
   0   success
   1   negative verdict: evidence refused, history broken, or manifest differs
   2   usage error or bad input
-  3   evidence in files not verified
+  3   evidence in files not verified; generate --check: out of date
   4   Coordinator unreachable, or in a state that does not allow the request
   5   status: the Coordinator answered and does not serve
   70  internal error";

@@ -11,7 +11,7 @@ use crate::{
     args::{GenerateArgs, ReferencePlatform},
     diagnostic::{Diagnose, Failure},
     exit::Exit,
-    generate::{self, Options, Outcome, ReferenceValuesChoice},
+    generate::{self, Destination, Mode, Options, Outcome, ReferenceValuesChoice},
     output::{Output, Paint, Render},
     workspace::{IMAGE_CACHE, MANIFEST, SEEDSHARE_OWNER_KEY, WORKLOAD_OWNER_KEY, Workspace},
 };
@@ -34,6 +34,9 @@ impl Diagnose for NoSoftwareTee {
 
 impl Render for Outcome {
     fn text(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
+        if let Some(diff) = &self.diff {
+            return write!(out, "{diff}");
+        }
         for workload in &self.workloads {
             let injected = match workload.injected.is_empty() {
                 true => String::new(),
@@ -65,7 +68,10 @@ impl Render for Outcome {
         for path in &self.written {
             writeln!(out, "wrote {}", path.display())?;
         }
-        if self.written.is_empty() {
+        for path in &self.outdated {
+            writeln!(out, "out of date: {}", path.display())?;
+        }
+        if self.written.is_empty() && self.outdated.is_empty() {
             writeln!(out, "everything is up to date, no file changed")?;
         }
         Ok(())
@@ -103,7 +109,16 @@ pub(super) fn run(
         skip_initializer: args.skip_initializer,
         skip_service_mesh: args.skip_service_mesh,
         image_replacements: args.image_replacements.clone(),
-        output: args.output.clone(),
+        pod_template_paths: args.pod_template_path.clone(),
+        destination: args
+            .output
+            .as_deref()
+            .map_or(Destination::InPlace, Destination::parse),
+        mode: match (args.check, args.diff) {
+            (true, _) => Mode::Check,
+            (false, true) => Mode::Diff,
+            (false, false) => Mode::Write,
+        },
     };
     let outcome = generate::run(&options)?;
     for notice in &outcome.notices {
@@ -116,8 +131,34 @@ pub(super) fn run(
     {
         output.warning("INSECURE: the manifest accepts a software TEE, which protects nothing");
     }
+    if options.mode == Mode::Write
+        && let Some(resources) = &outcome.resources
+    {
+        output.raw(resources.as_bytes())?;
+        for path in &outcome.written {
+            output.note(&format!("wrote {}", path.display()));
+        }
+        return Ok(());
+    }
     output.result(args.format.format, &outcome)?;
-    Ok(())
+    match options.mode == Mode::Check && !outcome.outdated.is_empty() {
+        true => Err(OutOfDate.into()),
+        false => Ok(()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("generated files are out of date")]
+struct OutOfDate;
+
+impl Diagnose for OutOfDate {
+    fn exit(&self) -> Exit {
+        Exit::OutOfDate
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["see what would change with `--diff`; run `contrast generate` without `--check` to change it".into()]
+    }
 }
 
 fn reference_values(args: &GenerateArgs) -> Result<Vec<ReferenceValuesChoice>, NoSoftwareTee> {

@@ -3,7 +3,9 @@
 //! Everything is computed and checked in memory first (`plan`); only then are files written, each by a rename, so an error
 //! or a full disk leaves every file as it was. Running it again on its own output changes nothing.
 
+mod destination;
 mod inject;
+mod inputs;
 mod manifest;
 mod owner_keys;
 mod plan;
@@ -16,8 +18,10 @@ use contrast_attestation::Tee;
 use contrast_images::CacheError;
 use contrast_manifest::ManifestError;
 use contrast_policy::{BuildError, InitdataError};
-use contrast_resources::ResourceError;
+use contrast_resources::{CustomTemplate, ResourceError};
 use serde::Serialize;
+
+pub use destination::{Destination, Mode};
 
 use crate::{diagnostic::Diagnose, exit::Exit};
 
@@ -50,8 +54,12 @@ pub struct Options {
     pub skip_service_mesh: bool,
     /// File of `image = replacement` lines.
     pub image_replacements: Option<PathBuf>,
-    /// One file for all resources, instead of changing the inputs.
-    pub output: Option<PathBuf>,
+    /// Where custom resources have their pod templates.
+    pub pod_template_paths: Vec<CustomTemplate>,
+    /// Where the changed resources go.
+    pub destination: Destination,
+    /// Whether files are written.
+    pub mode: Mode,
 }
 
 /// A platform whose reference values a new manifest gets.
@@ -85,6 +93,14 @@ pub struct Outcome {
     pub notices: Vec<String>,
     /// Files whose content changed.
     pub written: Vec<PathBuf>,
+    /// Files whose content would change, when none is to be written.
+    pub outdated: Vec<PathBuf>,
+    /// The difference as a unified diff, when it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
+    /// The resources, when they go to standard output.
+    #[serde(skip)]
+    pub resources: Option<String>,
 }
 
 /// One workload.
@@ -128,6 +144,34 @@ pub enum GenerateError {
     NoFiles {
         /// Where it was searched.
         paths: Vec<PathBuf>,
+    },
+    /// Not a regular file.
+    #[error("{} is no regular file; name a YAML or JSON file or a directory", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Not text.
+    #[error("{} is not UTF-8: byte {offset} (from 0) begins no character; convert it with `iconv -t UTF-8`", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Bytes before the first that is wrong.
+        offset: usize,
+    },
+    /// A directory that contains itself.
+    #[error("{} leads back to {}, in which it is; remove the symbolic link", path.display(), target.display())]
+    Loop {
+        /// The link.
+        path: PathBuf,
+        /// The directory that it leads to.
+        target: PathBuf,
+    },
+    /// Two inputs with one output.
+    #[error("two inputs would be written to {}; give one of them another name", path.display())]
+    SameOutput {
+        /// The output.
+        path: PathBuf,
     },
     /// YAML that cannot be used.
     #[error("`{}` cannot be used", path.display())]
@@ -247,24 +291,47 @@ impl Diagnose for GenerateError {
 /// # Errors
 /// When anything is wrong; then no file has been changed.
 pub fn run(options: &Options) -> Result<Outcome, GenerateError> {
-    let files = plan::read(options)?;
-    let plan = plan::make(options, files)?;
+    let inputs = inputs::read(options)?;
+    let plan = plan::make(options, inputs.files)?;
     let keys = owner_keys::load(options)?;
     let manifest = manifest::build(options, &plan, &keys)?;
-    let mut changes = plan.changes(options)?;
+    let (mut changes, resources) = options.destination.changes(&plan.files)?;
     changes.extend(keys.changes());
     changes.push(write::Change::public(
         options.manifest.clone(),
         manifest.text.clone().into(),
     ));
-    let written = write::all(changes)?;
-    Ok(Outcome {
+    let mut notices = keys.notices;
+    notices.extend(inputs.passed_over.iter().map(|path| {
+        format!(
+            "passed over {}: it has no Kubernetes objects",
+            path.display()
+        )
+    }));
+    let mut outcome = Outcome {
         manifest: options.manifest.clone(),
         manifest_hash: manifest.hash,
         workloads: manifest.workloads,
         kept_coordinators: manifest.kept_coordinators,
         fill_in: manifest.fill_in,
-        notices: keys.notices,
-        written,
-    })
+        notices,
+        written: Vec::new(),
+        outdated: Vec::new(),
+        diff: None,
+        resources,
+    };
+    match options.mode {
+        Mode::Write => outcome.written = write::all(changes)?,
+        Mode::Check => outcome.outdated = outdated(&changes),
+        Mode::Diff => {
+            outcome.outdated = outdated(&changes);
+            outcome.diff = Some(changes.iter().filter_map(write::Change::diff).collect());
+        }
+    }
+    Ok(outcome)
+}
+
+fn outdated(changes: &[write::Change]) -> Vec<PathBuf> {
+    let outdated = changes.iter().filter(|change| change.outdated().is_some());
+    outdated.map(|change| change.path().to_owned()).collect()
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
 };
 
 use contrast_images::ImageCache;
@@ -14,22 +13,16 @@ use serde_json::{Value, json};
 use super::{
     GenerateError, Options, ReferenceValuesChoice,
     inject::{self, Mesh, Place, container_ports, items},
+    inputs::{InputFile, read_failed},
     policies::{self, Identity, annotation},
-    write::Change,
 };
 
 const COORDINATOR_ROLE: &str = "coordinator";
 const CLASS_PREFIXES: [&str; 2] = ["contrast-cc", "contrast-insecure"];
 
-/// A file of the user.
-pub(super) struct InputFile {
-    path: PathBuf,
-    yaml: YamlFile,
-}
-
 /// What will be.
 pub(super) struct Plan {
-    files: Vec<InputFile>,
+    pub(super) files: Vec<InputFile>,
     pub(super) workloads: Vec<PlannedWorkload>,
 }
 
@@ -51,52 +44,11 @@ struct Found {
     coordinator: bool,
 }
 
-pub(super) fn read(options: &Options) -> Result<Vec<InputFile>, GenerateError> {
-    let mut paths = BTreeSet::new();
-    for path in &options.paths {
-        match path.is_dir() {
-            true => search(path, &mut paths)?,
-            false => drop(paths.insert(path.clone())),
-        }
-    }
-    if paths.is_empty() {
-        return Err(GenerateError::NoFiles {
-            paths: options.paths.clone(),
-        });
-    }
-    paths
-        .into_iter()
-        .map(|path| {
-            let text = fs::read_to_string(&path).map_err(|source| read_failed(&path, source))?;
-            let yaml = YamlFile::parse(text).map_err(|source| GenerateError::Resource {
-                path: path.clone(),
-                source,
-            })?;
-            Ok(InputFile { path, yaml })
-        })
-        .collect()
-}
-
-fn search(directory: &Path, paths: &mut BTreeSet<PathBuf>) -> Result<(), GenerateError> {
-    for entry in fs::read_dir(directory).map_err(|source| read_failed(directory, source))? {
-        let path = entry
-            .map_err(|source| read_failed(directory, source))?
-            .path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if path.is_dir() {
-            search(&path, paths)?;
-        } else if matches!(extension, Some("yaml" | "yml")) {
-            paths.insert(path);
-        }
-    }
-    Ok(())
-}
-
 pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan, GenerateError> {
     let images = ImageCache::read(&options.image_cache)?;
     let replacements = replacements(options)?;
     let config = config_objects(&files)?;
-    let found = find(&files)?;
+    let found = find(options, &files)?;
     if found.is_empty() {
         return Err(GenerateError::NoWorkloads);
     }
@@ -136,7 +88,7 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
                 source,
             })??;
         // The policy is for the pod as it stands now in the text.
-        let template = template_at(&file.yaml, &found, &file.path)?;
+        let template = current(&file.yaml, &found);
         let initdata = policies::initdata(
             &found.identity,
             &found.document.object,
@@ -170,26 +122,10 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
     Ok(Plan { files, workloads })
 }
 
-impl Plan {
-    /// The files' new contents.
-    pub(super) fn changes(&self, options: &Options) -> Result<Vec<Change>, GenerateError> {
-        let Some(output) = &options.output else {
-            let change =
-                |file: &InputFile| Change::public(file.path.clone(), file.yaml.text().into());
-            return Ok(self.files.iter().map(change).collect());
-        };
-        let mut all = String::new();
-        for file in &self.files {
-            let text = file.yaml.text().trim_end();
-            let text = text.strip_prefix("---\n").unwrap_or(text);
-            if !all.is_empty() {
-                all.push_str("---\n");
-            }
-            all.push_str(text);
-            all.push('\n');
-        }
-        Ok(vec![Change::public(output.clone(), all.into())])
-    }
+/// Where a kind that Kubernetes or the user names has its pod template.
+fn template_path(options: &Options, object: &Value) -> Option<Vec<Step>> {
+    let mut custom = options.pod_template_paths.iter();
+    pod_template_path(object).or_else(|| custom.find_map(|template| template.path(object)))
 }
 
 /// ConfigMaps and Secrets of all files: pods may refer to them.
@@ -207,7 +143,7 @@ fn config_objects(files: &[InputFile]) -> Result<ConfigObjects, GenerateError> {
     Ok(config)
 }
 
-fn find(files: &[InputFile]) -> Result<Vec<Found>, GenerateError> {
+fn find(options: &Options, files: &[InputFile]) -> Result<Vec<Found>, GenerateError> {
     let mut all = Vec::new();
     for (number, file) in files.iter().enumerate() {
         let documents = file.yaml.documents();
@@ -216,7 +152,7 @@ fn find(files: &[InputFile]) -> Result<Vec<Found>, GenerateError> {
             source,
         })?;
         for document in documents {
-            let Some(below) = pod_template_path(&document.object) else {
+            let Some(below) = template_path(options, &document.object) else {
                 continue;
             };
             let template = at(&document.object, &below).cloned().unwrap_or_default();
@@ -301,7 +237,7 @@ fn inject(
         injected.push(inject::SERVICE_MESH.to_owned());
     }
     if !injected.is_empty() {
-        let now = current(yaml, found)?;
+        let now = current(yaml, found);
         let volume = items(&now["spec"], "volumes")
             .iter()
             .find(|v| v["name"] == "contrast-secrets");
@@ -318,7 +254,7 @@ fn replace_images(
     yaml: &mut YamlFile,
     replacements: &BTreeMap<String, String>,
 ) -> Result<(), ResourceError> {
-    let template = current(yaml, found)?;
+    let template = current(yaml, found);
     for list in ["initContainers", "containers"] {
         for (position, container) in items(&template["spec"], list).iter().enumerate() {
             let image = container["image"].as_str().unwrap_or_default();
@@ -364,34 +300,14 @@ fn place<'a>(yaml: &'a mut YamlFile, found: &'a Found) -> Place<'a> {
     }
 }
 
-/// The pod template as it stands in the text now.
-fn current(yaml: &YamlFile, found: &Found) -> Result<Value, ResourceError> {
-    let below = found
-        .template_path
-        .get(found.document.path.len()..)
-        .unwrap_or_default();
-    let documents = yaml.documents()?;
-    let same = documents
-        .iter()
-        .find(|other| other.index == found.document.index && other.path == found.document.path);
-    Ok(same
-        .and_then(|document| at(&document.object, below))
-        .cloned()
-        .unwrap_or_default())
-}
-
-fn template_at(yaml: &YamlFile, found: &Found, path: &Path) -> Result<Value, GenerateError> {
-    current(yaml, found).map_err(|source| GenerateError::Resource {
-        path: path.to_owned(),
-        source,
-    })
+/// The pod template as it is now.
+fn current(yaml: &YamlFile, found: &Found) -> Value {
+    let template = yaml.get(found.document.index, &found.template_path);
+    template.cloned().unwrap_or_default()
 }
 
 fn at<'a>(object: &'a Value, path: &[Step]) -> Option<&'a Value> {
-    path.iter().try_fold(object, |value, step| match step {
-        Step::Key(key) => value.get(key),
-        Step::Index(index) => value.get(index),
-    })
+    path.iter().try_fold(object, |value, step| step.of(value))
 }
 
 fn replacements(options: &Options) -> Result<BTreeMap<String, String>, GenerateError> {
@@ -416,12 +332,4 @@ fn replacements(options: &Options) -> Result<BTreeMap<String, String>, GenerateE
             }),
         })
         .collect()
-}
-
-fn read_failed(path: &Path, source: std::io::Error) -> GenerateError {
-    GenerateError::File {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    }
 }

@@ -24,9 +24,16 @@ impl Identity {
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
         let metadata = &object["metadata"];
         let Some(name) = metadata["name"].as_str() else {
+            let reason = match metadata["generateName"].is_string() {
+                true => {
+                    "it has `metadata.generateName`, but certificates and secrets need a name that stays the same; write \
+                     `metadata.name` instead"
+                }
+                false => "it has no `metadata.name`",
+            };
             return Err(GenerateError::Workload {
                 workload: kind,
-                reason: "it has no `metadata.name`".to_owned(),
+                reason: reason.to_owned(),
             });
         };
         Ok(Self {

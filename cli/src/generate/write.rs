@@ -17,6 +17,7 @@ pub(super) struct Change {
     path: PathBuf,
     content: Zeroizing<Vec<u8>>,
     private: bool,
+    with_parents: bool,
 }
 
 impl Change {
@@ -26,6 +27,15 @@ impl Change {
             path,
             content: Zeroizing::new(content),
             private: false,
+            with_parents: false,
+        }
+    }
+
+    /// The same, in directories that are made when they are missing.
+    pub(super) fn below(path: PathBuf, content: Vec<u8>) -> Self {
+        Self {
+            with_parents: true,
+            ..Self::public(path, content)
         }
     }
 
@@ -35,30 +45,82 @@ impl Change {
             path,
             content,
             private: true,
+            with_parents: false,
         }
+    }
+}
+
+impl Change {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is on the disk, if it is not what it would be.
+    pub(super) fn outdated(&self) -> Option<Vec<u8>> {
+        match fs::read(&self.path) {
+            Ok(old) if *old == **self.content => None,
+            old => Some(old.unwrap_or_default()),
+        }
+    }
+
+    /// The difference for people, as a unified diff; of a private file only that it would be made.
+    pub(super) fn diff(&self) -> Option<String> {
+        let old = self.outdated()?;
+        let path = self.path.display();
+        if self.private {
+            return Some(format!("new private file {path}\n"));
+        }
+        let (old, new) = (
+            String::from_utf8_lossy(&old),
+            String::from_utf8_lossy(&self.content),
+        );
+        let before = if old.is_empty() {
+            "/dev/null".to_owned()
+        } else {
+            path.to_string()
+        };
+        let diff = similar::TextDiff::from_lines(old.as_ref(), new.as_ref());
+        Some(
+            diff.unified_diff()
+                .header(&before, &path.to_string())
+                .to_string(),
+        )
     }
 }
 
 /// Writes what differs and returns the paths of these files.
 pub(super) fn all(changes: Vec<Change>) -> Result<Vec<PathBuf>, GenerateError> {
     let mut staged = Vec::new();
-    for change in changes {
-        let same = fs::read(&change.path)
-            .map(Zeroizing::new)
-            .is_ok_and(|old| *old == *change.content);
-        if !same {
+    for mut change in changes {
+        if change.outdated().map(Zeroizing::new).is_some() {
+            let shown = change.path.clone();
+            // A link stays one, and what it leads to is changed.
+            if let Ok(real) = fs::canonicalize(&change.path) {
+                change.path = real;
+            }
+            make_parent(&change)?;
             let file = stage(&change).map_err(|source| failed(&change.path, source))?;
-            staged.push((file, change.path));
+            staged.push((file, change.path, shown));
         }
     }
     let mut written = Vec::new();
-    for (file, path) in staged {
+    for (file, path, shown) in staged {
         file.persist(&path)
             .map_err(|error| failed(&path, error.error))?;
         sync_directory(&path).map_err(|source| failed(&path, source))?;
-        written.push(path);
+        written.push(shown);
     }
     Ok(written)
+}
+
+/// Below an output directory there may be directories to make. They are no harm when another file cannot be written.
+fn make_parent(change: &Change) -> Result<(), GenerateError> {
+    match change.with_parents {
+        true => {
+            fs::create_dir_all(parent(&change.path)).map_err(|source| failed(&change.path, source))
+        }
+        false => Ok(()),
+    }
 }
 
 fn stage(change: &Change) -> io::Result<NamedTempFile> {

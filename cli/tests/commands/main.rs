@@ -8,6 +8,7 @@ mod context;
 #[cfg(feature = "software-tee")]
 mod fake;
 mod generate;
+mod generate_modes;
 mod help;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;

@@ -40,7 +40,7 @@ pub(crate) fn item(value: &Value, indent: usize) -> String {
     )
 }
 
-fn is_collection(value: &Value) -> bool {
+pub(crate) fn is_collection(value: &Value) -> bool {
     match value {
         Value::Object(entries) => !entries.is_empty(),
         Value::Array(items) => !items.is_empty(),

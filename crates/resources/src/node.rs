@@ -1,5 +1,7 @@
 use serde_json::{Map, Number, Value};
 
+use crate::{ResourceError, emit, text::skip_properties};
+
 /// A parsed YAML node with its place in the text (byte offsets into the file).
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
@@ -11,8 +13,6 @@ pub(crate) struct Node {
     pub(crate) column: usize,
     /// The node was written as an alias of an anchor somewhere else; its children stand there.
     pub(crate) alias: bool,
-    /// The node stands inside a flow collection, where only flow style fits.
-    pub(crate) in_flow: bool,
     pub(crate) content: Content,
 }
 
@@ -21,6 +21,8 @@ pub(crate) enum Content {
     Scalar {
         value: String,
         plain: bool,
+        /// Literal or folded.
+        block: bool,
     },
     Mapping {
         entries: Vec<(Node, Node)>,
@@ -60,47 +62,113 @@ impl Node {
         }
     }
 
-    /// The node as JSON, with scalars as Kubernetes reads them.
-    pub(crate) fn to_value(&self) -> Value {
+    /// The text of a scalar key; `None` for a collection, which JSON has no keys of.
+    pub(crate) fn key_text(&self) -> Option<String> {
         match &self.content {
-            Content::Scalar { value, plain: true } => plain_scalar(value),
+            Content::Scalar { value, .. } => Some(value.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the key `<<`, which merges what stands behind it.
+    pub(crate) fn is_merge(&self) -> bool {
+        matches!(&self.content, Content::Scalar { value, plain: true, .. } if value == "<<")
+    }
+
+    /// Where the node starts behind its anchor and tag.
+    pub(crate) fn start_of_content(&self, text: &str) -> usize {
+        skip_properties(text, self.start)
+    }
+
+    /// Where the header (`|`, `>-`) of a block scalar stands, which the parser leaves out.
+    pub(crate) fn header(&self, text: &str) -> Option<usize> {
+        let Content::Scalar { block: true, .. } = &self.content else {
+            return None;
+        };
+        let before = text.get(..self.start)?;
+        let indicator = before.rfind(['|', '>'])?;
+        Some(indicator)
+    }
+
+    /// A scalar in the quotes of the one that it replaces.
+    pub(crate) fn scalar_like(&self, text: &str, value: &Value) -> String {
+        let old = text.get(self.start_of_content(text)..).unwrap_or_default();
+        let is_scalar = matches!(&self.content, Content::Scalar { .. });
+        match value {
+            Value::String(new) if is_scalar && old.starts_with('"') => {
+                Value::String(new.clone()).to_string()
+            }
+            Value::String(new)
+                if is_scalar
+                    && old.starts_with('\'')
+                    && !new.contains(['\''])
+                    && !new.contains(char::is_control) =>
+            {
+                format!("'{new}'")
+            }
+            other => emit::scalar(other),
+        }
+    }
+
+    /// The node as JSON, with scalars as Kubernetes reads them.
+    ///
+    /// # Errors
+    /// When a mapping has a key twice or one that is no scalar, or a merge key has no mapping behind it.
+    pub(crate) fn to_value(&self) -> Result<Value, ResourceError> {
+        Ok(match &self.content {
             Content::Scalar {
-                value,
-                plain: false,
-            } => Value::String(value.clone()),
-            Content::Sequence { items, .. } => items.iter().map(Self::to_value).collect(),
+                value, plain: true, ..
+            } => plain_scalar(value),
+            Content::Scalar { value, .. } => Value::String(value.clone()),
+            Content::Sequence { items, .. } => {
+                Value::Array(items.iter().map(Self::to_value).collect::<Result<_, _>>()?)
+            }
             Content::Mapping { entries, .. } => {
                 let mut object = Map::new();
-                for (key, value) in entries {
-                    match (&key.content, &value.content) {
-                        (
-                            Content::Scalar {
-                                value: name,
-                                plain: true,
-                            },
-                            Content::Mapping { entries, .. },
-                        ) if name == "<<" => {
-                            for (key, value) in entries {
-                                object
-                                    .entry(key_text(key))
-                                    .or_insert_with(|| value.to_value());
-                            }
-                        }
-                        _ => {
-                            object.insert(key_text(key), value.to_value());
-                        }
+                for (key, value) in entries.iter().filter(|(key, _)| !key.is_merge()) {
+                    let Some(name) = key.key_text() else {
+                        return Err(key
+                            .structure("a key must be a scalar, and this is a collection".into()));
+                    };
+                    let value = value.to_value()?;
+                    if object.insert(name.clone(), value).is_some() {
+                        return Err(key.structure(format!(
+                            "the key `{name}` stands here for the second time; remove one of the two"
+                        )));
                     }
+                }
+                for (key, merged) in entries.iter().filter(|(key, _)| key.is_merge()) {
+                    key.merge(merged, &mut object)?;
                 }
                 Value::Object(object)
             }
-        }
+        })
     }
-}
 
-fn key_text(key: &Node) -> String {
-    match &key.content {
-        Content::Scalar { value, .. } => value.clone(),
-        _ => key.to_value().to_string(),
+    /// Adds what `merged` (a mapping or a list of them) has and `object` has not.
+    fn merge(&self, merged: &Self, object: &mut Map<String, Value>) -> Result<(), ResourceError> {
+        let sources = match &merged.content {
+            Content::Sequence { items, .. } => items.as_slice(),
+            _ => std::slice::from_ref(merged),
+        };
+        for source in sources {
+            let Value::Object(source) = source.to_value()? else {
+                return Err(self
+                    .structure("the merge key `<<` needs a mapping or a list of mappings".into()));
+            };
+            for (key, value) in source {
+                object.entry(key).or_insert(value);
+            }
+        }
+        Ok(())
+    }
+
+    fn structure(&self, reason: String) -> ResourceError {
+        ResourceError::Structure {
+            line: self.line,
+            column: self.column.saturating_add(1),
+            reason,
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
 use crate::{
     ResourceError,
     node::{Content, Node},
+    text::{line_start, skip_properties},
 };
 
 /// Deepest nesting that is read.
@@ -16,7 +17,6 @@ const NODES_MAX: usize = 1_000_000;
 
 /// A document's root; `None` for a document without content.
 pub(crate) struct ParsedDocument {
-    pub(crate) line: usize,
     pub(crate) root: Option<Node>,
 }
 
@@ -32,16 +32,12 @@ pub(crate) fn parse(text: &str) -> Result<Vec<ParsedDocument>, ResourceError> {
         events: Parser::new_from_str(text),
         anchors: HashMap::new(),
         nodes: 0,
-        flow_depth: 0,
     };
     let mut documents = Vec::new();
-    while let Some((event, span)) = reader.next()? {
+    while let Some((event, _)) = reader.next()? {
         if let Event::DocumentStart(_) = event {
             let root = reader.document()?;
-            let line = root
-                .as_ref()
-                .map_or_else(|| span.start.line(), |root| root.line);
-            documents.push(ParsedDocument { line, root });
+            documents.push(ParsedDocument { root });
         }
     }
     Ok(documents)
@@ -54,8 +50,6 @@ struct Reader<'a> {
     events: Parser<'a, saphyr_parser::StrInput<'a>>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
-    /// Flow collections that are open.
-    flow_depth: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -63,11 +57,7 @@ impl<'a> Reader<'a> {
         match self.events.next() {
             None => Ok(None),
             Some(Ok(found)) => Ok(Some(found)),
-            Some(Err(error)) => Err(ResourceError::NotYaml {
-                line: error.marker().line(),
-                column: error.marker().col().saturating_add(1),
-                reason: error.info().to_owned(),
-            }),
+            Some(Err(error)) => Err(not_yaml(self.text, error.marker(), error.info())),
         }
     }
 
@@ -79,38 +69,41 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let root = self.node(event, span, 0)?;
-        let empty = matches!(&root.content, Content::Scalar { value, plain: true } if value.is_empty() || value == "~");
+        let empty = matches!(&root.content, Content::Scalar { value, plain: true, .. } if value.is_empty() || value == "~");
         Ok((!empty).then_some(root))
     }
 
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, ResourceError> {
         let line = span.start.line();
-        self.count(1, line)?;
+        self.count(1, &span)?;
         if depth > DEPTH_MAX {
             return Err(structure(
                 line,
+                span.start.col(),
                 format!("nested deeper than {DEPTH_MAX} levels"),
             ));
         }
         let start = self.offset(span.start.index());
+        let content = skip_properties(self.text, start);
         let mut node = Node {
             start,
             end: self.offset(span.end.index()),
             line,
             column: span.start.col(),
             alias: false,
-            in_flow: self.flow_depth > 0,
             content: Content::Scalar {
                 value: String::new(),
                 plain: true,
+                block: false,
             },
         };
         let anchor = match event {
             Event::Alias(anchor) => {
                 let target = self.anchors.get(&anchor).cloned();
-                let target =
-                    target.ok_or_else(|| structure(line, "alias of an unknown anchor".into()))?;
-                self.count(size(&target), line)?;
+                let target = target.ok_or_else(|| {
+                    structure(line, span.start.col(), "alias of an unknown anchor".into())
+                })?;
+                self.count(size(&target), &span)?;
                 node.content = target.content;
                 node.alias = true;
                 0
@@ -119,21 +112,39 @@ impl<'a> Reader<'a> {
                 let string_tag = tag.is_some_and(|tag| tag.suffix == "str");
                 let plain = matches!(style, ScalarStyle::Plain) && !string_tag;
                 // The parser counts white space and a comment behind a quoted scalar as part of it.
-                if let Some(quote @ (b'"' | b'\'')) = self.text.as_bytes().get(start) {
-                    node.end = quoted_end(self.text, start, *quote);
+                if let Some(quote @ (b'"' | b'\'')) = self.text.as_bytes().get(content) {
+                    node.end = quoted_end(self.text, content, *quote);
+                }
+                // It counts the next line's indentation as part of a block scalar.
+                let last_line = line_start(self.text, node.end);
+                if last_line > start
+                    && self
+                        .text
+                        .get(last_line..node.end)
+                        .is_some_and(|rest| rest.trim().is_empty())
+                {
+                    node.end = last_line;
+                }
+                // The parser reports an absent value in front of its colon or dash.
+                if value.is_empty()
+                    && node.start == node.end
+                    && matches!(self.text.as_bytes().get(start), Some(b':' | b'-'))
+                {
+                    node.start = node.start.saturating_add(1);
+                    node.end = node.start;
                 }
                 node.content = Content::Scalar {
                     value: Cow::into_owned(value),
                     plain,
+                    block: matches!(style, ScalarStyle::Literal | ScalarStyle::Folded),
                 };
                 anchor
             }
             Event::SequenceStart(anchor, _) => {
                 let flow = self
                     .text
-                    .get(start..)
+                    .get(content..)
                     .is_some_and(|rest| rest.starts_with('['));
-                self.flow_depth = self.flow_depth.saturating_add(usize::from(flow));
                 let mut items = Vec::new();
                 while let Some((event, span)) = self.next()? {
                     if matches!(event, Event::SequenceEnd) {
@@ -142,16 +153,14 @@ impl<'a> Reader<'a> {
                     }
                     items.push(self.node(event, span, depth.saturating_add(1))?);
                 }
-                self.flow_depth = self.flow_depth.saturating_sub(usize::from(flow));
                 node.content = Content::Sequence { items, flow };
                 anchor
             }
             Event::MappingStart(anchor, _) => {
                 let flow = self
                     .text
-                    .get(start..)
+                    .get(content..)
                     .is_some_and(|rest| rest.starts_with('{'));
-                self.flow_depth = self.flow_depth.saturating_add(usize::from(flow));
                 let mut entries = Vec::new();
                 while let Some((event, span)) = self.next()? {
                     if matches!(event, Event::MappingEnd) {
@@ -164,7 +173,6 @@ impl<'a> Reader<'a> {
                     };
                     entries.push((key, self.node(event, span, depth.saturating_add(1))?));
                 }
-                self.flow_depth = self.flow_depth.saturating_sub(usize::from(flow));
                 // The parser reports a block mapping's start behind its first key.
                 if !flow && let Some((key, _)) = entries.first() {
                     (node.start, node.line, node.column) = (key.start, key.line, key.column);
@@ -172,7 +180,13 @@ impl<'a> Reader<'a> {
                 node.content = Content::Mapping { entries, flow };
                 anchor
             }
-            _ => return Err(structure(line, "unexpected end of a node".into())),
+            _ => {
+                return Err(structure(
+                    line,
+                    span.start.col(),
+                    "unexpected end of a node".into(),
+                ));
+            }
         };
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -180,11 +194,12 @@ impl<'a> Reader<'a> {
         Ok(node)
     }
 
-    fn count(&mut self, nodes: usize, line: usize) -> Result<(), ResourceError> {
+    fn count(&mut self, nodes: usize, span: &Span) -> Result<(), ResourceError> {
         self.nodes = self.nodes.saturating_add(nodes);
         match self.nodes > NODES_MAX {
             true => Err(structure(
-                line,
+                span.start.line(),
+                span.start.col(),
                 format!("more than {NODES_MAX} nodes, aliases included"),
             )),
             false => Ok(()),
@@ -233,6 +248,39 @@ fn size(node: &Node) -> usize {
     }
 }
 
-fn structure(line: usize, reason: String) -> ResourceError {
-    ResourceError::Structure { line, reason }
+fn structure(line: usize, column: usize, reason: String) -> ResourceError {
+    ResourceError::Structure {
+        line,
+        column: column.saturating_add(1),
+        reason,
+    }
+}
+
+/// Longest part of a line that a message shows, in characters.
+const SHOWN_MAX: usize = 100;
+
+fn not_yaml(text: &str, marker: &Marker, reason: &str) -> ResourceError {
+    let line = text
+        .lines()
+        .nth(marker.line().saturating_sub(1))
+        .unwrap_or_default();
+    let indent = line.len().saturating_sub(line.trim_start().len());
+    let tab = line
+        .get(..indent)
+        .is_some_and(|indent| indent.contains('\t'));
+    let advice = if tab {
+        "; indent with spaces, YAML allows no tabs"
+    } else {
+        ""
+    };
+    ResourceError::NotYaml {
+        line: marker.line(),
+        column: marker.col().saturating_add(1),
+        reason: format!("{reason}{advice}"),
+        shown: line
+            .chars()
+            .take(SHOWN_MAX)
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect(),
+    }
 }

@@ -39,7 +39,9 @@ impl PodName<'_> {
                     "Deployment" => (format!("-{suffix}"), SUFFIX_MAX.saturating_add(1)),
                     "Job" => ("(-[0-9]{1,9})?".to_owned(), 10),
                     "CronJob" => ("-[0-9]{1,20}(-[0-9]{1,9})?".to_owned(), 31),
-                    _ => (String::new(), 0),
+                    "DaemonSet" | "ReplicaSet" | "ReplicationController" => (String::new(), 0),
+                    // Kinds of others have their own ways; most go through a ReplicaSet, or make pods themselves.
+                    _ => (format!("(-{suffix})?"), SUFFIX_MAX.saturating_add(1)),
                 };
                 let whole = format!("{own}{middle}-{suffix}");
                 let name = self.text();

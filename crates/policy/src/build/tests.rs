@@ -340,6 +340,9 @@ fn names_of_pods_follow_their_kind_and_are_bounded() {
     assert!(!matches("Deployment", web, "web-7b4c5d6f7-x2x4z-x2x4z"));
     assert!(!matches("Deployment", web, "evil-web-7b4c5d6f7-x2x4z"));
     assert!(!matches("Deployment", web, "web-7b4c5d6f77777-x2x4z"));
+    assert!(matches("Rollout", web, "web-7b4c5d6f7-x2x4z"));
+    assert!(matches("Rollout", web, "web-x2x4z"));
+    assert!(!matches("ReplicaSet", web, "web-7b4c5d6f7-x2x4z"));
     assert!(matches("StatefulSet", web, "web-0"));
     assert!(!matches("StatefulSet", web, "web-x2x4z"));
     assert!(matches("CronJob", web, "web-29384756-x2x4z"));

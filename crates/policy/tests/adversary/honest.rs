@@ -346,11 +346,9 @@ impl<'a> Host<'a> {
                 .filter_map(id),
         );
         groups.dedup();
-        let cwd = container["workingDir"]
-            .as_str()
-            .or(image["WorkingDir"].as_str())
-            .unwrap_or("/")
-            .to_owned();
+        let directories = [&container["workingDir"], &image["WorkingDir"]];
+        let cwd = directories.into_iter().find_map(Value::as_str);
+        let cwd = cwd.unwrap_or("/").to_owned();
         let variables: Vec<String> = env
             .iter()
             .map(|(name, value)| format!("{name}={value}"))

@@ -76,10 +76,6 @@ fn none_survived(outcome: &mutants::Outcome) {
         lines.join("\n")
     );
     assert!(outcome.denied > outcome.mutants / 4, "{outcome:?}");
-    eprintln!(
-        "{} mutants, {} denied, harmless: {:?}",
-        outcome.mutants, outcome.denied, outcome.harmless
-    );
 }
 
 #[test]

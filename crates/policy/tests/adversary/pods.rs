@@ -139,9 +139,10 @@ impl Pod {
                 let Some(reference) = source.get(field) else {
                     continue;
                 };
-                let name = reference["secretName"]
-                    .as_str()
-                    .or(reference["name"].as_str())
+                let names = [&reference["secretName"], &reference["name"]];
+                let name = names
+                    .into_iter()
+                    .find_map(Value::as_str)
                     .unwrap_or_default();
                 let values = self.config(kind, name);
                 match reference["items"].as_array() {
