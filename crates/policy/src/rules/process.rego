@@ -48,7 +48,11 @@ found_facts contains [rule.kind, env_value(name)] if {
 	rule.kind in ["host-ip", "host-ips", "node-name", "pod-index", "pod-ip", "pod-ips", "pod-uid"]
 }
 
-cluster_facts := {pair[0]: min([other[1] | some other in found_facts; other[0] == pair[0]]) | some pair in found_facts}
+found_kinds := {pair[0] | some pair in found_facts}
+
+smallest_fact(kind) := min({pair[1] | some pair in found_facts; pair[0] == kind})
+
+cluster_facts := {kind: smallest_fact(kind) | some kind in found_kinds}
 
 why_CreateContainerRequest contains reason if {
 	some pair in found_facts

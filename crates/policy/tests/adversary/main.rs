@@ -4,6 +4,7 @@
 
 mod harmless;
 mod honest;
+mod kata;
 mod mutants;
 mod mutation;
 mod pods;
