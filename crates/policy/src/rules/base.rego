@@ -80,47 +80,37 @@ refused(reasons) := false if print(min(reasons))
 list(path) := value if {
 	value := object.get(input, path, [])
 	is_array(value)
-}
-
-list(path) := [] if object.get(input, path, null) == null
-
-list(path) := ["!"] if not type_name(object.get(input, path, null)) in ["array", "null"]
+} else := [] if {
+	object.get(input, path, null) == null
+} else := ["!"]
 
 text(path) := value if {
 	value := object.get(input, path, "")
 	is_string(value)
-}
-
-text(path) := "" if object.get(input, path, null) == null
-
-text(path) := "!" if not type_name(object.get(input, path, null)) in ["string", "null"]
+} else := "" if {
+	object.get(input, path, null) == null
+} else := "!"
 
 number(path) := value if {
 	value := object.get(input, path, 0)
 	is_number(value)
-}
-
-number(path) := 0 if object.get(input, path, null) == null
-
-number(path) := -1 if not type_name(object.get(input, path, null)) in ["number", "null"]
+} else := 0 if {
+	object.get(input, path, null) == null
+} else := -1
 
 flag(path) := value if {
 	value := object.get(input, path, false)
 	is_boolean(value)
-}
-
-flag(path) := false if object.get(input, path, null) == null
-
-flag(path) := "!" if not type_name(object.get(input, path, null)) in ["boolean", "null"]
+} else := false if {
+	object.get(input, path, null) == null
+} else := "!"
 
 mapping(path) := value if {
 	value := object.get(input, path, {})
 	is_object(value)
-}
-
-mapping(path) := {} if object.get(input, path, null) == null
-
-mapping(path) := {"!": "!"} if not type_name(object.get(input, path, null)) in ["object", "null"]
+} else := {} if {
+	object.get(input, path, null) == null
+} else := {"!": "!"}
 
 # For messages, which must not fail: a field of anything.
 shown(value, key) := object.get(value, key, null) if is_object(value)

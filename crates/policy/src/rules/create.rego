@@ -305,7 +305,7 @@ why_CreateContainerRequest contains "C10 annotation io.kubernetes.cri.image-name
 
 # --- The guest pulls exactly the pinned image.
 
-pulls := [storage | some storage in list(["storages"]); storage.driver == "image_guest_pull"]
+pulls := [storage | some storage in storages; storage.driver == "image_guest_pull"]
 
 image_named(reference) if {
 	some repository in entry.image.repositories

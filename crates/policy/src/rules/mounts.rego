@@ -2,6 +2,12 @@
 
 mounts := list(["OCI", "Mounts"])
 
+mounted := {mount.destination | some mount in mounts}
+
+storages := list(["storages"])
+
+devices := list(["devices"])
+
 share := "/run/kata-containers/shared/containers/"
 
 # File systems of the kernel and of the pod, as containerd mounts them; options sorted.
@@ -38,7 +44,7 @@ why_CreateContainerRequest contains "C31 mounts: a destination is given twice" i
 
 why_CreateContainerRequest contains reason if {
 	some declared in entry.mounts
-	not declared.destination in [mount.destination | some mount in mounts]
+	not declared.destination in mounted
 	reason := sprintf("C32 mount at %s: it is declared and missing", [declared.destination])
 }
 
@@ -117,7 +123,7 @@ declared_mount(declared, mount) if {
 	declared.kind in ["disk", "memory", "untrusted"]
 	mount.type_ in ["bind", "local"]
 	sort(mount.options) == declared.options
-	some storage in list(["storages"])
+	some storage in storages
 	storage.mount_point == mount.source
 	volume_storage(declared, storage)
 }
@@ -125,13 +131,13 @@ declared_mount(declared, mount) if {
 # --- Storages
 
 why_CreateContainerRequest contains reason if {
-	some storage in list(["storages"])
+	some storage in storages
 	not storage_is(storage)
 	reason := sprintf("C33 storage at %v: expected that of a declared volume, found driver %v", [shown(storage, "mount_point"), shown(storage, "driver")])
 }
 
 why_CreateContainerRequest contains "C33 storages: a mount point is given twice" if {
-	count({shown(storage, "mount_point") | some storage in list(["storages"])}) != count(list(["storages"]))
+	count({shown(storage, "mount_point") | some storage in storages}) != count(storages)
 }
 
 storage_is(storage) if storage.driver == "image_guest_pull"
@@ -237,11 +243,11 @@ why_CreateContainerRequest contains "C34 volumes: two of them have the same plac
 
 # --- Devices
 
-block_devices := [device | some device in list(["devices"]); not vfio_path(device)]
+block_devices := [device | some device in devices; not vfio_path(device)]
 
 vfio_path(device) if startswith(device.container_path, "/dev/vfio")
 
-vfio_devices := [device | some device in list(["devices"]); vfio_path(device)]
+vfio_devices := [device | some device in devices; vfio_path(device)]
 
 why_CreateContainerRequest contains reason if {
 	some device in block_devices

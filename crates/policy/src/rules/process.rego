@@ -2,6 +2,8 @@
 
 env := list(["OCI", "Process", "Env"])
 
+found_env := {variable | some variable in env}
+
 env_name(variable) := substring(variable, 0, indexof(variable, "=")) if indexof(variable, "=") > 0
 
 value_in(variables, name) := values[0] if {
@@ -72,8 +74,7 @@ unknown_env contains variable if {
 }
 
 unmatched := {variable |
-	some variable in env
-	not variable in declared_env
+	some variable in found_env - declared_env
 	not env_by_fact(variable)
 }
 
@@ -93,8 +94,7 @@ env_by_kubernetes(variable) if regex.match(policy_data.env_pattern, variable)
 
 why_CreateContainerRequest contains reason if {
 	is_container
-	some variable in declared_env
-	not variable in env
+	some variable in declared_env - found_env
 	reason := sprintf("C14 environment: expected %s, which is missing", [variable])
 }
 
@@ -236,23 +236,27 @@ masked_too := ["/proc/asound", "/proc/interrupts", "/sys/devices/virtual/powerca
 
 read_only := ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
+masked_found := list(["OCI", "Linux", "MaskedPaths"])
+
+hidden := array.concat(list(["OCI", "Linux", "ReadonlyPaths"]), masked_found)
+
 why_CreateContainerRequest contains reason if {
 	not entry.unmasked
 	some path in masked
-	not path in list(["OCI", "Linux", "MaskedPaths"])
+	not path in masked_found
 	reason := sprintf("C24 masked paths: %s is missing", [path])
 }
 
 why_CreateContainerRequest contains reason if {
 	not entry.unmasked
 	some path in read_only
-	not path in array.concat(list(["OCI", "Linux", "ReadonlyPaths"]), list(["OCI", "Linux", "MaskedPaths"]))
+	not path in hidden
 	reason := sprintf("C24 read-only paths: %s is missing", [path])
 }
 
 # More of them could hide a file that the application relies on.
 why_CreateContainerRequest contains reason if {
-	some path in array.concat(list(["OCI", "Linux", "ReadonlyPaths"]), list(["OCI", "Linux", "MaskedPaths"]))
+	some path in hidden
 	not path in masked
 	not path in masked_too
 	not path in read_only
