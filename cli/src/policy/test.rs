@@ -101,6 +101,9 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Folder {
     folder: PathBuf,
+    /// Why it could not be run; its cases are then not judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     cases: Vec<Case>,
 }
 
@@ -124,6 +127,9 @@ impl Render for Report {
                 "{}",
                 paint.strong(&folder.folder.display().to_string())
             )?;
+            if let Some(error) = &folder.error {
+                writeln!(out, "  {} {error}", paint.bad("cannot be run:"))?;
+            }
             for case in &folder.cases {
                 let verdict = match case.passed {
                     true => paint.good("ok  "),
@@ -165,10 +171,21 @@ pub(crate) fn run(args: &TestArgs, workspace: &Workspace, output: &Output) -> Re
         }
         .into());
     }
-    let folders = folders
+    let mut unusable = None;
+    let folders: Vec<Folder> = folders
         .into_iter()
-        .map(|folder| run_folder(folder, &images))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|folder| {
+            run_folder(&folder, &images).unwrap_or_else(|error| {
+                let shown = shown_with_causes(&error);
+                unusable.get_or_insert(error);
+                Folder {
+                    folder,
+                    error: Some(shown),
+                    cases: Vec::new(),
+                }
+            })
+        })
+        .collect();
     let cases = || folders.iter().flat_map(|folder| &folder.cases);
     let total = cases().count();
     let passed = cases().filter(|case| case.passed).count();
@@ -179,10 +196,21 @@ pub(crate) fn run(args: &TestArgs, workspace: &Workspace, output: &Output) -> Re
         folders,
     };
     output.result(args.format.format, &report)?;
-    match failed {
-        0 => Ok(()),
-        failed => Err(Failed { failed, total }.into()),
+    match (unusable, failed) {
+        (Some(error), _) => Err(error.into()),
+        (None, 0) => Ok(()),
+        (None, failed) => Err(Failed { failed, total }.into()),
     }
+}
+
+fn shown_with_causes(error: &TestError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    let mut shown = error.to_string();
+    for cause in causes {
+        shown.push_str(": ");
+        shown.push_str(&cause.to_string());
+    }
+    shown
 }
 
 /// Folders with recorded requests. Links to directories are not followed.
@@ -202,7 +230,7 @@ fn search(directory: &Path, found: &mut BTreeSet<PathBuf>) -> Result<(), TestErr
     Ok(())
 }
 
-fn run_folder(folder: PathBuf, images: &ImageCache) -> Result<Folder, TestError> {
+fn run_folder(folder: &Path, images: &ImageCache) -> Result<Folder, TestError> {
     let path = folder.join(CASES);
     let bytes = workspace::read("recorded requests", &path, "")?;
     let cases: Vec<RecordedCase> =
@@ -210,7 +238,7 @@ fn run_folder(folder: PathBuf, images: &ImageCache) -> Result<Folder, TestError>
             path: path.clone(),
             source,
         })?;
-    let rego = policy(&folder, &path, images)?;
+    let rego = policy(folder, &path, images)?;
     let verdicts = judge_cases(&rego, &cases)?;
     let cases = cases
         .into_iter()
@@ -224,8 +252,9 @@ fn run_folder(folder: PathBuf, images: &ImageCache) -> Result<Folder, TestError>
             reason,
         });
     Ok(Folder {
+        folder: folder.to_owned(),
+        error: None,
         cases: cases.collect(),
-        folder,
     })
 }
 

@@ -174,7 +174,38 @@ fn test_refuses_folders_that_it_cannot_run() {
         shown.contains("image `web:1` has no digest") && shown.contains("exit code: 2"),
         "{shown}"
     );
+    fs::create_dir_all(context.path("others/good")).expect("directory");
+    context.file(
+        "others/good/pod.yaml",
+        &POD.replace(
+            "web:1",
+            "web@sha256:2222222222222222222222222222222222222222222222222222222222222222",
+        ),
+    );
+    context.file("others/good/testcases.json", &cases(false));
+    context.file("images.json", CACHE);
+    let shown = context.run(&[
+        "policy",
+        "test",
+        "cases",
+        "others",
+        "--images",
+        "images.json",
+    ]);
+    assert!(shown.contains("4 passed, 0 failed"), "{shown}");
     context.file("cases/testcases.json", "{}");
+    let shown = context.run(&[
+        "policy",
+        "test",
+        "cases",
+        "others",
+        "--images",
+        "images.json",
+    ]);
+    assert!(
+        shown.contains("2 passed, 0 failed") && shown.contains("cannot be run: "),
+        "{shown}"
+    );
     let shown = context.run(&["policy", "test", "cases"]);
     assert!(
         shown.contains("is no list of") && shown.contains("exit code: 2"),
