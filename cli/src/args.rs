@@ -192,6 +192,10 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub image_replacements: Option<PathBuf>,
 
+    /// Refuse images without a digest, instead of pinning tags to the digests that the image cache knows
+    #[arg(long)]
+    pub require_digests: bool,
+
     /// Where a custom resource has its pod template, may be repeated:
     /// argoproj.io/Rollout=.spec.template
     #[arg(long, value_name = "KIND=PATH")]

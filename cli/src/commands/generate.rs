@@ -109,6 +109,7 @@ pub(super) fn run(
         skip_initializer: args.skip_initializer,
         skip_service_mesh: args.skip_service_mesh,
         image_replacements: args.image_replacements.clone(),
+        require_digests: args.require_digests,
         pod_template_paths: args.pod_template_path.clone(),
         destination: args
             .output

@@ -54,6 +54,8 @@ pub struct Options {
     pub skip_service_mesh: bool,
     /// File of `image = replacement` lines.
     pub image_replacements: Option<PathBuf>,
+    /// Refuse images without a digest, also if the image cache knows one.
+    pub require_digests: bool,
     /// Where custom resources have their pod templates.
     pub pod_template_paths: Vec<CustomTemplate>,
     /// Where the changed resources go.
@@ -302,6 +304,7 @@ pub fn run(options: &Options) -> Result<Outcome, GenerateError> {
         manifest.text.clone().into(),
     ));
     let mut notices = keys.notices;
+    notices.extend(plan.notices.iter().cloned());
     notices.extend(inputs.passed_over.iter().map(|path| {
         format!(
             "passed over {}: it has no Kubernetes objects",

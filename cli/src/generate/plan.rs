@@ -24,6 +24,8 @@ const CLASS_PREFIXES: [&str; 2] = ["contrast-cc", "contrast-insecure"];
 pub(super) struct Plan {
     pub(super) files: Vec<InputFile>,
     pub(super) workloads: Vec<PlannedWorkload>,
+    /// What the operator should know.
+    pub(super) notices: Vec<String>,
 }
 
 pub(super) struct PlannedWorkload {
@@ -68,6 +70,7 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
 
     let mut seen = BTreeSet::new();
     let mut workloads = Vec::new();
+    let mut notices = Vec::new();
     for found in found {
         if !seen.insert(found.identity.default_secret_id()) {
             return Err(GenerateError::Duplicate {
@@ -80,6 +83,7 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
         let injected = inject(options, &found, &mut file.yaml, &coordinator_namespace)
             .and_then(|injected| {
                 replace_images(&found, &mut file.yaml, &replacements)?;
+                pin_images(options, &found, &mut file.yaml, &images, &mut notices)?;
                 set_runtime_class(options, &found, &mut file.yaml)?;
                 Ok(injected)
             })
@@ -119,7 +123,11 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
             injected,
         });
     }
-    Ok(Plan { files, workloads })
+    Ok(Plan {
+        files,
+        workloads,
+        notices,
+    })
 }
 
 /// Where a kind that Kubernetes or the user names has its pod template.
@@ -264,6 +272,37 @@ fn replace_images(
                 path.extend([Step::Index(position), Step::key("image")]);
                 place.file.set(place.document, &path, &json!(replacement))?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Gives tags the digests that the image cache knows. The policy is for these digests, whatever the tag means tomorrow.
+fn pin_images(
+    options: &Options,
+    found: &Found,
+    yaml: &mut YamlFile,
+    images: &ImageCache,
+    notices: &mut Vec<String>,
+) -> Result<(), ResourceError> {
+    if options.require_digests {
+        return Ok(());
+    }
+    let template = current(yaml, found);
+    for list in ["initContainers", "containers"] {
+        for (position, container) in items(&template["spec"], list).iter().enumerate() {
+            let image = container["image"].as_str().unwrap_or_default();
+            let Some(pinned) = images.pinned(image) else {
+                continue;
+            };
+            let place = place(yaml, found);
+            let mut path = place.path(&["spec", list]);
+            path.extend([Step::Index(position), Step::key("image")]);
+            place.file.set(place.document, &path, &json!(pinned))?;
+            notices.push(format!(
+                "{}: pinned `{image}` to `{pinned}`, as the image cache says",
+                found.identity.shown()
+            ));
         }
     }
     Ok(())

@@ -180,3 +180,43 @@ fn earlier_coordinator_stays_in_the_manifest_only_when_asked_for() {
     let new = coordinators(&context);
     assert!(new.len() == 1 && !new.contains(&old[0]), "{new:?}");
 }
+
+const CACHE: &str = r#"{
+    "Version": 1,
+    "Images": {"sha256:2222222222222222222222222222222222222222222222222222222222222222": {"Entrypoint": ["/web"], "User": "1000"}},
+    "References": {"docker.io/library/web:1": "sha256:2222222222222222222222222222222222222222222222222222222222222222"}
+}"#;
+
+#[test]
+fn tag_is_pinned_to_the_digest_of_the_image_cache_or_refused() {
+    let context = Context::new();
+    let digest = "@sha256:2222222222222222222222222222222222222222222222222222222222222222";
+    let tagged = APPLICATION.replace(&format!("registry.example/web{digest}"), "web:1");
+    context.file("application.yml", &tagged);
+    context.file("image-cache.json", CACHE);
+    let arguments = [
+        "generate",
+        "--reference-values",
+        "metal-qemu-snp",
+        "application.yml",
+    ];
+    let strict = context.run(&[&arguments[..], &["--require-digests"]].concat());
+    assert!(
+        strict.contains("image `web:1` has no digest") && strict.contains("exit code: 2"),
+        "{strict}"
+    );
+    let shown = context.run(&arguments);
+    assert!(
+        shown.contains(&format!(
+            "pinned `web:1` to `web:1{digest}`, as the image cache says"
+        )),
+        "{shown}"
+    );
+    let written = fs::read_to_string(context.path("application.yml")).expect("read");
+    assert!(
+        written.contains(&format!("web:1{digest}")),
+        "the tag is not pinned"
+    );
+    let policy = context.run(&["policy", "show", "web", "application.yml"]);
+    assert!(policy.contains("user        1000:0"), "{policy}");
+}
