@@ -10,6 +10,7 @@ mod fake;
 mod generate;
 mod generate_modes;
 mod help;
+mod howto;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
 mod policy;

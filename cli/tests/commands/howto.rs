@@ -1,0 +1,77 @@
+//! The examples of `docs/how-to`, run as they stand there.
+
+use std::{fs, path::Path};
+
+use crate::{context::Context, generate::APPLICATION};
+
+/// Annotations that users write.
+const ANNOTATIONS: [&str; 9] = [
+    "mutable-volumes",
+    "pod-role",
+    "servicemesh-admin-interface-port",
+    "servicemesh-egress",
+    "servicemesh-ingress",
+    "skip-initializer",
+    "streams",
+    "untrusted-volumes",
+    "workload-secret-id",
+];
+
+fn pages() -> Vec<(String, String)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/how-to");
+    let entries = fs::read_dir(directory).expect("the how-to pages");
+    let read = |path: std::path::PathBuf| {
+        (
+            path.display().to_string(),
+            fs::read_to_string(&path).expect("text"),
+        )
+    };
+    entries
+        .map(|entry| read(entry.expect("entry").path()))
+        .collect()
+}
+
+#[test]
+fn every_example_is_generated_and_its_policy_says_what_the_page_says() {
+    let (coordinator, _) = APPLICATION.split_once("---\n").expect("two objects");
+    let mut examples = 0;
+    for (page, text) in pages() {
+        for block in text.split("```yaml\n").skip(1) {
+            let (yaml, rest) = block.split_once("```\n").expect("the block ends");
+            let context = Context::new();
+            context.file("coordinator.yml", coordinator);
+            context.file("example.yml", yaml);
+            let shown = context.run(&[
+                "generate",
+                "--reference-values",
+                "metal-qemu-snp",
+                "coordinator.yml",
+                "example.yml",
+            ]);
+            assert!(shown.contains("exit code: 0"), "{page}: {shown}");
+            let claim = rest
+                .strip_prefix("<!-- policy of ")
+                .expect("a claim behind the example");
+            let (claim, _) = claim.split_once(" -->").expect("the claim ends");
+            let (pod, says) = claim
+                .split_once(" says: ")
+                .expect("a pod, and what its policy says");
+            let policy = context.run(&["policy", "show", pod, "example.yml"]);
+            assert!(policy.contains(says), "{page}: expected {says} in {policy}");
+            examples += 1;
+        }
+    }
+    assert!(examples >= 7, "only {examples} examples were found");
+}
+
+#[test]
+fn every_annotation_has_a_page() {
+    let all: String = pages().into_iter().map(|(_, text)| text).collect();
+    for annotation in ANNOTATIONS {
+        assert!(
+            all.contains(&format!("`{annotation}"))
+                || all.contains(&format!("systems/{annotation}")),
+            "{annotation}"
+        );
+    }
+}
