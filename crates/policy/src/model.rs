@@ -14,7 +14,7 @@ pub struct PodPolicy {
     pub namespace: String,
     /// Host name that the pod declares; empty where Kubernetes takes it from the pod's name.
     pub hostname: String,
-    /// Anchored regular expression of the variables (`NAME=value`) that Kubernetes adds for Services.
+    /// Regular expression, without anchors, of the variables (`NAME=value`) that Kubernetes adds for Services.
     pub env_pattern: String,
     /// Kernel settings of the pod, by name.
     pub sysctls: BTreeMap<String, String>,

@@ -285,5 +285,5 @@ pub(super) fn kubernetes_pattern(spec: &Value, kind: &str) -> String {
     if matches!(kind, "Job" | "CronJob") {
         forms.push("JOB_COMPLETION_INDEX=[0-9]{1,9}".to_owned());
     }
-    format!("^({})$", forms.join("|"))
+    forms.join("|")
 }

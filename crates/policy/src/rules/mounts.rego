@@ -48,29 +48,28 @@ why_CreateContainerRequest contains reason if {
 	reason := sprintf("C32 mount at %s: it is declared and missing", [declared.destination])
 }
 
-declared_at(destination) := declared if {
-	some declared in entry.mounts
-	declared.destination == destination
-}
+declared_mounts := {declared.destination: declared | some declared in entry.mounts}
 
-mount_is(mount) if declared_mount(declared_at(mount.destination), mount)
+own_files := {file.destination: file | some file in entry.files}
 
-mount_is(mount) if {
-	not declared_at(mount.destination)
-	kernel_mount(mount)
-}
+mount_is(mount) if declared_mount(declared_mounts[mount.destination], mount)
 
 mount_is(mount) if {
-	not declared_at(mount.destination)
+	not declared_mounts[mount.destination]
+	undeclared_mount(mount)
+}
+
+undeclared_mount(mount) if kernel_mount(mount)
+
+undeclared_mount(mount) if {
+	name := pod_files[mount.destination]
 	mount.type_ == "bind"
-	copied(mount.source, pod_files[mount.destination])
+	copied(mount.source, name)
 	sort(mount.options) in [["rbind", "ro", "rprivate"], ["rbind", "rprivate", "rw"], ["nodev", "noexec", "nosuid", "rbind", "ro"]]
 }
 
-mount_is(mount) if {
-	not declared_at(mount.destination)
-	some file in entry.files
-	mount.destination == file.destination
+undeclared_mount(mount) if {
+	file := own_files[mount.destination]
 	mount.type_ == "bind"
 	copied(mount.source, file.name)
 	sort(mount.options) == file.options

@@ -63,14 +63,24 @@ why_CreateContainerRequest contains reason if {
 	reason := sprintf("C07 %s: expected one value, found %v and %v", [pair[0], expected, pair[1]])
 }
 
+env_left := unmatched - {concat("", ["HOSTNAME=", hostname])}
+
 why_CreateContainerRequest contains reason if {
-	some variable in unknown_env
+	not only_services(env_left)
+	some variable in env_left
+	not regex.match(one_service, variable)
 	reason := sprintf("C13 environment: %v is not declared", [variable])
 }
 
-unknown_env contains variable if {
-	some variable in unmatched
-	not env_by_kubernetes(variable)
+# What Kubernetes adds for Services can be hundreds of variables, so they are matched as lines of one text.
+one_service := concat("", ["^(", policy_data.env_pattern, ")$"])
+
+all_services := concat("", ["^((", policy_data.env_pattern, ")(\n|$))*$"])
+
+only_services(variables) if {
+	joined := concat("\n", variables)
+	regex.match(all_services, joined)
+	count(split(joined, "\n")) == max([1, count(variables)])
 }
 
 unmatched := {variable |
@@ -86,11 +96,6 @@ env_by_fact(variable) if {
 	parts := entry.env_facts[env_name(variable)].parts
 	env_value(env_name(variable)) == filled(env, parts)
 }
-
-# Kubernetes adds the pod's host name and, for each Service, its addresses.
-env_by_kubernetes(variable) if variable == concat("", ["HOSTNAME=", hostname])
-
-env_by_kubernetes(variable) if regex.match(policy_data.env_pattern, variable)
 
 why_CreateContainerRequest contains reason if {
 	is_container

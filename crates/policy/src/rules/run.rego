@@ -189,14 +189,20 @@ exec_capabilities(set) := executing.capabilities if set in ["Bounding", "Effecti
 exec_capabilities(set) := [] if set in ["Ambient", "Inheritable"]
 
 why_ExecProcessRequest contains reason if {
-	some variable in list(["process", "Env"])
-	not exec_env(variable)
+	not only_services(exec_left)
+	some variable in exec_left
+	not regex.match(one_service, variable)
 	reason := sprintf("E07 environment: %v is not the container's", [variable])
 }
 
 why_ExecProcessRequest contains "E07 environment: a variable is given twice, or has no name" if {
 	variables := list(["process", "Env"])
 	count({name | some variable in variables; name := env_name(variable)}) != count(variables)
+}
+
+exec_left contains variable if {
+	some variable in list(["process", "Env"])
+	not exec_env(variable)
 }
 
 exec_env(variable) if variable in executing.env
@@ -212,8 +218,6 @@ exec_env(variable) if {
 }
 
 exec_env(variable) if variable == concat("", ["HOSTNAME=", pod_hostname])
-
-exec_env(variable) if regex.match(policy_data.env_pattern, variable)
 
 pod_hostname := policy_data.hostname if policy_data.hostname != ""
 

@@ -162,6 +162,16 @@ fn every_deviation_is_refused_with_its_reason() {
         ),
         (
             "/OCI/Process/Env",
+            json!([
+                PATH,
+                "COLOR=blue",
+                "IP=10.0.0.7",
+                "A_SERVICE_HOST=10.0.0.1\nB_SERVICE_HOST=10.0.0.1"
+            ]),
+            "C13",
+        ),
+        (
+            "/OCI/Process/Env",
             json!([PATH, "IP=10.0.0.7"]),
             "C14 environment: expected COLOR=blue, which is missing",
         ),
