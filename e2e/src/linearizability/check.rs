@@ -180,6 +180,7 @@ fn demands<'a>(
                     transition: *transition,
                     operation: Box::new(operation.clone()),
                 })?;
+                let position = effect(operation, history, position);
                 require_effect(operation, history, position)?;
                 unclaimed.remove(&position);
                 summary.acknowledged += 1;
@@ -246,6 +247,30 @@ fn demands<'a>(
         });
     }
     Ok(demands)
+}
+
+/// Position of what `operation` brought about, if it was answered with the transition at `position`. A set that took effect and
+/// is repeated after a recovery is answered with the recovery's transition, which has the same manifest.
+fn effect(operation: &Operation, history: &[Link], position: u64) -> u64 {
+    let Question::Set { base, manifest } = operation.question else {
+        return position;
+    };
+    let Ok(answered) = usize::try_from(position) else {
+        return position;
+    };
+    let with_manifest = history.iter().take(answered).rev();
+    let same = with_manifest.take_while(|link| link.manifest == manifest);
+    let first = position
+        .saturating_sub(same.count() as u64)
+        .saturating_add(1);
+    let before = usize::try_from(first).ok().and_then(|first| {
+        let index = first.checked_sub(2)?;
+        history.get(index)
+    });
+    match before.map_or(Hash::NONE, |link| link.transition) == base {
+        true => first,
+        false => position,
+    }
 }
 
 /// The transition at `position` is what `operation` asked for.

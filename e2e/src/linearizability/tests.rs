@@ -266,6 +266,26 @@ fn recovery_appends_a_transition_with_the_manifest_of_the_head() {
     assert!(matches!(with(link(4)), Err(Violation::OtherEffect { .. })));
 }
 
+/// The answer to a set was lost with the power. Repeated after the recovery, it names the transition that the recovery made.
+#[test]
+fn set_may_be_answered_with_the_recovery_that_followed_it() {
+    let recovered = Link {
+        transition: hash(5),
+        manifest: link(4).manifest,
+    };
+    let with = |asked: u8, last: Link| {
+        let mut log = good();
+        let links = vec![link(1), link(2), link(3), link(4), last];
+        log.push(set(150, 165, asked, done(5)));
+        log.push(operation(155, 160, Question::Recover, done(5)));
+        log.push(operation(170, 172, Question::Read, Answer::Chain { links }));
+        outcome(log)
+    };
+    assert_eq!(with(4, recovered).expect("linearizable").acknowledged, 4);
+    assert!(with(4, link(5)).is_err(), "another manifest");
+    assert!(with(3, recovered).is_err(), "another base");
+}
+
 #[test]
 fn log_survives_its_file() {
     let directory = tempfile::tempdir().expect("directory");
