@@ -1,13 +1,18 @@
 use std::{
     collections::BTreeMap,
-    fs, io,
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the cache's format.
-const VERSION: u32 = 1;
+use crate::{Accounts, Digest, ImageName, LayerFacts};
+
+/// Version of the cache's format that is written. Version 1 has no layers and is read as well.
+const VERSION: u32 = 2;
+const VERSIONS_READ: [u32; 2] = [1, VERSION];
 
 /// What a runtime policy needs of an image's configuration (OCI image specification, section "Image Configuration").
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,49 +33,21 @@ pub struct ImageConfig {
     /// Users and groups of the image's file system; absent where its layers were not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accounts: Option<Accounts>,
+    /// Digests of its layers as they are transferred, the lowest first; empty where nobody looked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Digest>,
 }
 
-/// What an image's `/etc/passwd` and `/etc/group` say (passwd(5), group(5)); both empty when it has no such files.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
-pub struct Accounts {
-    /// Users, in the order of the file.
-    pub users: Vec<UserAccount>,
-    /// Groups, in the order of the file.
-    pub groups: Vec<GroupAccount>,
-}
-
-/// A line of `/etc/passwd`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-pub struct UserAccount {
-    /// Login name.
-    pub name: String,
-    /// User id.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-}
-
-/// A line of `/etc/group`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-pub struct GroupAccount {
-    /// Group name.
-    pub name: String,
-    /// Group id.
-    pub gid: u32,
-    /// Names of the users for whom it is a supplementary group.
-    pub members: Vec<String>,
-}
-
-/// Image configurations by digest: `{"Version": 1, "Images": {"sha256:…": {"Entrypoint": […], …}}}`; see
+/// Image configurations by digest: `{"Version": 2, "Images": {"sha256:…": {"Entrypoint": […], …}}}`; see
 /// `docs/reference/image-cache.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct ImageCache {
     version: u32,
     images: BTreeMap<String, ImageConfig>,
+    /// What was found in layers, by the digest under which they are transferred.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    layers: BTreeMap<Digest, LayerFacts>,
     /// Digests of names with a tag: `{"docker.io/library/nginx:1.27": "sha256:…"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     references: BTreeMap<String, String>,
@@ -99,12 +76,21 @@ pub enum CacheError {
         source: serde_json::Error,
     },
     /// Another version.
-    #[error("{} is an image cache of version {found}, expected {VERSION}; delete it", path.display())]
+    #[error("{} is an image cache of version {found}, expected {VERSION}; delete it, or use the `contrast` that wrote it", path.display())]
     Version {
         /// The file.
         path: PathBuf,
         /// Its version.
         found: u32,
+    },
+    /// Cannot be written, or locked.
+    #[error("cannot write the image cache {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
 }
 
@@ -113,6 +99,7 @@ impl Default for ImageCache {
         Self {
             version: VERSION,
             images: BTreeMap::new(),
+            layers: BTreeMap::new(),
             references: BTreeMap::new(),
         }
     }
@@ -138,13 +125,57 @@ impl ImageCache {
             path: path.to_owned(),
             source,
         })?;
-        match cache.version {
-            VERSION => Ok(cache),
-            found => Err(CacheError::Version {
+        match VERSIONS_READ.contains(&cache.version) {
+            true => Ok(Self {
+                version: VERSION,
+                ..cache
+            }),
+            false => Err(CacheError::Version {
                 path: path.to_owned(),
-                found,
+                found: cache.version,
             }),
         }
+    }
+
+    /// Adds what this cache knows to the file. Several processes may do so at once: each waits for the lock of `<file>.lock`, reads the
+    /// file again, adds, and replaces it by a rename. What the file says of a digest stays; tags take the newer digest.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or is no cache; then it stays as it is.
+    pub fn add_to(&self, path: &Path) -> Result<(), CacheError> {
+        let failed = |source| CacheError::Write {
+            path: path.to_owned(),
+            source,
+        };
+        let lock = File::create(lock_path(path)).map_err(failed)?;
+        // Released when the file is closed, also by the end of the process.
+        lock.lock().map_err(failed)?;
+        let before = Self::read(path)?;
+        let mut after = before.clone();
+        for (digest, config) in &self.images {
+            let known = after.images.entry(digest.clone());
+            known.or_insert_with(|| config.clone());
+        }
+        for (digest, facts) in &self.layers {
+            let known = after.layers.entry(*digest);
+            known.or_insert_with(|| facts.clone());
+        }
+        after.references.extend(self.references.clone());
+        if after == before {
+            return Ok(());
+        }
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut text =
+            serde_json::to_vec_pretty(&after).map_err(|error| failed(io::Error::from(error)))?;
+        text.push(b'\n');
+        let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+        file.write_all(&text).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        Ok(())
     }
 
     /// Configuration of the image with this digest (`sha256:…`).
@@ -155,25 +186,61 @@ impl ImageCache {
     /// `image` with the digest that the cache knows for its tag; `None` if it has a digest already, or is not known. A name
     /// without a tag has the tag `latest`.
     pub fn pinned(&self, image: &str) -> Option<String> {
-        if image.contains('@') {
+        let name = ImageName::parse(image).ok()?;
+        if name.digest().is_some() {
             return None;
         }
-        let (repository, tag) = match image.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-            _ => (image, "latest"),
-        };
-        let full = format!("{}:{tag}", crate::reference::normalised(repository));
-        let digest = self
-            .references
-            .get(&full)
-            .or_else(|| self.references.get(image))?;
+        let digest = self.references.get(&name.tagged());
+        let digest = digest.or_else(|| self.references.get(image))?;
         Some(format!("{image}@{digest}"))
+    }
+
+    /// Whether nothing has to be asked about an image.
+    pub(crate) fn knows(&self, name: &ImageName) -> bool {
+        let digest = self.with_digest(name).digest();
+        digest.is_some_and(|digest| self.images.contains_key(&digest.to_string()))
+    }
+
+    /// The name with the digest that its tag has here.
+    pub(crate) fn with_digest(&self, name: &ImageName) -> ImageName {
+        let known = match name.digest() {
+            Some(_) => None,
+            None => self.references.get(&name.tagged()),
+        };
+        match known.and_then(|digest| Digest::parse(digest).ok()) {
+            Some(digest) => name.with_digest(digest),
+            None => name.clone(),
+        }
+    }
+
+    /// Remembers the digest of a name with a tag.
+    pub fn pin(&mut self, name: &ImageName, digest: Digest) {
+        self.references.insert(name.tagged(), digest.to_string());
+    }
+
+    /// Forgets the digests of all names with tags, so that they are looked for again.
+    pub fn forget_tags(&mut self) {
+        self.references.clear();
+    }
+
+    pub(crate) fn layer(&self, digest: Digest) -> Option<&LayerFacts> {
+        self.layers.get(&digest)
+    }
+
+    pub(crate) fn insert_layer(&mut self, digest: Digest, facts: LayerFacts) {
+        self.layers.insert(digest, facts);
     }
 
     /// Adds or replaces a configuration.
     pub fn insert(&mut self, digest: &str, config: ImageConfig) {
         self.images.insert(digest.to_owned(), config);
     }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    name.into()
 }
 
 #[cfg(test)]
@@ -222,12 +289,55 @@ mod tests {
         let cache = ImageCache::read(Path::new("does/not/exist")).expect("empty");
         assert_eq!(cache, ImageCache::default());
         assert!(matches!(
-            read(r#"{"Version":2,"Images":{}}"#),
-            Err(CacheError::Version { found: 2, .. })
+            read(r#"{"Version":3,"Images":{}}"#),
+            Err(CacheError::Version { found: 3, .. })
         ));
         assert!(matches!(
             read(r#"{"Index":{}}"#),
             Err(CacheError::Format { .. })
         ));
+    }
+
+    #[test]
+    fn processes_that_write_at_once_lose_nothing() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("image-cache.json");
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for number in 0..10 {
+                        let mut cache = ImageCache::default();
+                        cache.insert(&format!("sha256:{writer}-{number}"), ImageConfig::default());
+                        cache.add_to(path).expect("adds");
+                    }
+                });
+            }
+        });
+        let cache = ImageCache::read(&path).expect("reads");
+        assert_eq!(cache.images.len(), 80);
+    }
+
+    #[test]
+    fn what_people_wrote_stays() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("image-cache.json");
+        let text = r#"{"Version":1,"Images":{"sha256:aa":{"Cmd":["mine"]}}}"#;
+        fs::write(&path, text).expect("writes");
+        let mut cache = ImageCache::default();
+        cache.insert("sha256:aa", ImageConfig::default());
+        cache.add_to(&path).expect("adds nothing");
+        assert_eq!(fs::read_to_string(&path).expect("reads"), text);
+        cache.insert("sha256:bb", ImageConfig::default());
+        cache.add_to(&path).expect("adds");
+        let read = ImageCache::read(&path).expect("reads");
+        assert_eq!(read.get("sha256:aa").expect("there").cmd, ["mine"]);
+        assert!(read.get("sha256:bb").is_some());
+        fs::write(&path, "{").expect("writes");
+        assert!(matches!(
+            cache.add_to(&path),
+            Err(CacheError::Format { .. })
+        ));
+        assert_eq!(fs::read_to_string(&path).expect("reads"), "{");
     }
 }

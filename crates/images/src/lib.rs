@@ -1,12 +1,33 @@
-//! Container images: references and cached configurations.
+//! Container images: what their digests are, and what a runtime policy needs of them.
 //!
-//! An image is what its digest says. [`ImageReference`] refuses references without one, and [`ImageCache`] holds the parts of
-//! an image's configuration that a runtime policy needs, keyed by digest, so that nothing is asked of a registry.
+//! An image is what its digest says. [`ImageReference`] refuses references without one. [`Resolver`] reads images from registries, OCI
+//! layouts and archives: manifests, configurations and layers are checked against their digests, layers are read once and never
+//! stored. [`ImageCache`] keeps the result, keyed by digest, so that what is known is not asked for again.
 //!
-//! What this crate never does yet: talk to a registry. The cache is a file that a person or a tool fills.
+//! What this crate never does: run, unpack or store an image, or send credentials to another host than the one they are for.
 
+mod accounts;
 mod cache;
+mod credentials;
+mod digest;
+mod document;
+mod layer;
+mod local;
+mod origin;
 mod reference;
+mod registry;
+mod resolve;
 
-pub use cache::{Accounts, CacheError, GroupAccount, ImageCache, ImageConfig, UserAccount};
-pub use reference::{ImageReference, ReferenceError};
+pub use accounts::{AccountChanges, Accounts, FileChange, GroupAccount, UserAccount};
+pub use cache::{CacheError, ImageCache, ImageConfig};
+pub use credentials::{CredentialError, CredentialFile};
+pub use digest::{Digest, DigestError};
+pub use document::DocumentError;
+pub use layer::{LayerError, LayerFacts};
+pub use local::LocalError;
+pub use origin::OriginError;
+pub use reference::{ImageName, ImageReference, ReferenceError};
+pub use registry::{
+    RegistriesConf, RegistriesConfError, RegistryError, RegistryLimits, RegistryOptions,
+};
+pub use resolve::{ImageError, Progress, ResolveError, Resolved, Resolver, ResolverError};

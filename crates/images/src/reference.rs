@@ -1,17 +1,31 @@
 use std::fmt;
 
-const DEFAULT_REGISTRY: &str = "docker.io";
+use crate::Digest;
+
+pub(crate) const DEFAULT_REGISTRY: &str = "docker.io";
 const DEFAULT_NAMESPACE: &str = "library";
-const DIGEST_HEX_CHARS: usize = 64;
+const DEFAULT_TAG: &str = "latest";
+/// OCI distribution specification, "Pulling manifests".
+const TAG_MAX: usize = 128;
+/// Registry and repository; what the tools of the field allow.
+const REPOSITORY_MAX: usize = 255;
 
 /// A reference to an image by digest: `[registry/]repository[:tag]@sha256:<64 hex digits>`.
 ///
 /// Docker Hub's short forms are written out: `nginx@sha256:…` is `docker.io/library/nginx@sha256:…`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageReference {
+    name: ImageName,
+    digest: String,
+}
+
+/// A reference to an image by tag, digest or both: `[registry/]repository[:tag][@sha256:<64 hex digits>]`. Where there is a digest, the
+/// tag is for people only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageName {
     repository: String,
     tag: Option<String>,
-    digest: String,
+    digest: Option<Digest>,
 }
 
 /// A text that is no image reference by digest.
@@ -50,29 +64,16 @@ impl ImageReference {
     /// # Errors
     /// When it has no digest, or is malformed.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
-        let found = || text.to_owned();
-        let Some((name, digest)) = text.split_once('@') else {
-            return Err(ReferenceError::NoDigest { found: found() });
-        };
-        let hex = digest.strip_prefix("sha256:").unwrap_or_default();
-        let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if hex.len() != DIGEST_HEX_CHARS || !hex.bytes().all(lower_hex) {
-            return Err(ReferenceError::Digest { found: found() });
+        let name = ImageName::parse(text)?;
+        match name.digest {
+            Some(digest) => Ok(Self {
+                digest: digest.to_string(),
+                name,
+            }),
+            None => Err(ReferenceError::NoDigest {
+                found: text.to_owned(),
+            }),
         }
-        let (repository, tag) = match name.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag.to_owned())),
-            _ => (name, None),
-        };
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:".contains(&byte);
-        let parts_named = repository.split('/').all(|part| !part.is_empty());
-        if !parts_named || !repository.bytes().all(allowed) || tag.as_deref() == Some("") {
-            return Err(ReferenceError::Repository { found: found() });
-        }
-        Ok(Self {
-            repository: normalised(repository),
-            tag,
-            digest: digest.to_owned(),
-        })
     }
 
     /// `sha256:<64 hex digits>`.
@@ -82,21 +83,104 @@ impl ImageReference {
 
     /// Registry and repository, written out.
     pub fn repository(&self) -> &str {
-        &self.repository
+        &self.name.repository
     }
 }
 
-impl fmt::Display for ImageReference {
+impl ImageName {
+    /// Parses `[registry/]repository[:tag][@sha256:<64 hex digits>]`.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn parse(text: &str) -> Result<Self, ReferenceError> {
+        let found = || text.to_owned();
+        let (name, digest) = match text.split_once('@') {
+            None => (text, None),
+            Some((name, digest)) => {
+                let digest =
+                    Digest::parse(digest).map_err(|_| ReferenceError::Digest { found: found() })?;
+                (name, Some(digest))
+            }
+        };
+        let (repository, tag) = match name.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag.to_owned())),
+            _ => (name, None),
+        };
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:".contains(&byte);
+        let named = |part: &str| !part.is_empty() && part.bytes().any(|byte| byte != b'.');
+        let tag_allowed = |tag: &str| {
+            !tag.is_empty()
+                && tag.len() <= TAG_MAX
+                && tag
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        };
+        let well_formed = repository.split('/').all(named)
+            && repository.bytes().all(allowed)
+            && repository.len() <= REPOSITORY_MAX
+            && tag.as_deref().is_none_or(tag_allowed);
+        if !well_formed {
+            return Err(ReferenceError::Repository { found: found() });
+        }
+        Ok(Self {
+            repository: normalised(repository),
+            tag,
+            digest,
+        })
+    }
+
+    /// Registry and repository, written out: `docker.io/library/nginx`.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The tag, if there is one.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The digest, if there is one.
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
+    /// The name with its tag, or with `latest`, and without its digest: `docker.io/library/nginx:latest`.
+    pub fn tagged(&self) -> String {
+        format!("{}:{}", self.repository, self.tag_or_default())
+    }
+
+    pub(crate) fn with_digest(&self, digest: Digest) -> Self {
+        Self {
+            digest: Some(digest),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn tag_or_default(&self) -> &str {
+        self.tag.as_deref().unwrap_or(DEFAULT_TAG)
+    }
+}
+
+impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.repository)?;
         if let Some(tag) = &self.tag {
             write!(f, ":{tag}")?;
         }
-        write!(f, "@{}", self.digest)
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
     }
 }
 
-pub(crate) fn normalised(repository: &str) -> String {
+impl fmt::Display for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+fn normalised(repository: &str) -> String {
     match repository.split_once('/') {
         None => format!("{DEFAULT_REGISTRY}/{DEFAULT_NAMESPACE}/{repository}"),
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => {
@@ -162,7 +246,7 @@ mod tests {
                 "{text}"
             );
         }
-        for name in ["", "a//b", "a b", "a:"] {
+        for name in ["", "a//b", "a b", "a:", "a/../b", "a:b c"] {
             let text = format!("{name}@{}", digest());
             let parsed = ImageReference::parse(&text);
             assert!(
