@@ -1,5 +1,12 @@
 //! Images from layouts, archives and registries, honest and otherwise.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
 mod authentication;
 mod fixture;
 mod honest;
