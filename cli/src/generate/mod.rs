@@ -3,6 +3,7 @@
 //! Everything is computed and checked in memory first (`plan`); only then are files written, each by a rename, so an error
 //! or a full disk leaves every file as it was. Running it again on its own output changes nothing.
 
+pub(crate) mod annotations;
 mod destination;
 mod inject;
 mod inputs;
@@ -10,6 +11,7 @@ mod manifest;
 mod owner_keys;
 mod plan;
 mod policies;
+mod quantity;
 mod write;
 
 use std::path::PathBuf;

@@ -11,13 +11,12 @@ use contrast_resources::{Document, ResourceError, Step, YamlFile, pod_template_p
 use serde_json::{Value, json};
 
 use super::{
-    GenerateError, Options, ReferenceValuesChoice,
+    GenerateError, Options, ReferenceValuesChoice, annotations,
     inject::{self, Mesh, Place, container_ports, items},
     inputs::{InputFile, read_failed},
-    policies::{self, Identity, annotation},
+    policies::{self, Identity, annotation, label},
 };
 
-const COORDINATOR_ROLE: &str = "coordinator";
 const CLASS_PREFIXES: [&str; 2] = ["contrast-cc", "contrast-insecure"];
 
 /// What will be.
@@ -173,20 +172,17 @@ fn find(options: &Options, files: &[InputFile]) -> Result<Vec<Found>, GenerateEr
             {
                 continue;
             }
-            let role = annotation(&document.object, &template, "pod-role");
-            let coordinator = match role {
-                None => false,
-                Some(COORDINATOR_ROLE) => true,
-                Some(other) => {
-                    return Err(GenerateError::Workload {
-                        workload: Identity::of(&document.object)?.shown(),
-                        reason: format!(
-                            "pod-role `{other}` is not known; the only one is `coordinator`"
-                        ),
-                    });
-                }
-            };
             let identity = Identity::of(&document.object)?;
+            let problems = annotations::problems(&document.object, &template);
+            if !problems.is_empty() {
+                return Err(GenerateError::Workload {
+                    workload: identity.shown(),
+                    reason: problems.join("; "),
+                });
+            }
+            let coordinator = annotation(&document.object, &template, "pod-role")
+                .or_else(|| label(&template, "pod-role"))
+                .is_some();
             let template_path = document.path.iter().cloned().chain(below).collect();
             all.push(Found {
                 file: number,
@@ -224,11 +220,6 @@ fn inject(
             reason: reason.to_owned(),
         }))
     };
-    if mesh.egress == Some("") {
-        return refuse(
-            "the annotation servicemesh-egress is empty; remove it, or write `name#127.x.y.z:port#host:port`",
-        );
-    }
     let wants_mesh = mesh.ingress.is_some() || mesh.egress.is_some() || mesh.admin_port.is_some();
     let skip_initializer = options.skip_initializer || value("skip-initializer") == Some("true");
     let mut place = place(yaml, found);
