@@ -3,6 +3,7 @@
 //! A key behind the prefix that is not in the table, a value of another form, and a key in a place where nobody reads it are
 //! refused: each of them would otherwise be a wish that is silently not granted.
 
+use contrast_mesh_annotation::{AnnotationError, Egress, Ingress};
 use serde_json::Value;
 use similar::get_close_matches;
 
@@ -180,19 +181,41 @@ impl Form {
         }
     }
 
+    /// What exactly is wrong, where more can be said than the form.
+    fn details(self, value: &str) -> String {
+        match self {
+            Self::Ingress => entries(value.parse::<Ingress>().err()),
+            Self::Egress => entries(value.parse::<Egress>().err()),
+            _ => String::new(),
+        }
+    }
+
     fn takes(self, value: &str) -> bool {
         let mut words = value.split(',').map(str::trim);
         match self {
             Self::Word(word) => value == word,
             Self::Flag => matches!(value, "true" | "false"),
-            Self::Text | Self::Ingress => true,
-            Self::Egress => !value.is_empty(),
+            Self::Text => true,
+            Self::Ingress => value.parse::<Ingress>().is_ok(),
+            Self::Egress => !value.is_empty() && value.parse::<Egress>().is_ok(),
             Self::Port => value.parse::<u16>().is_ok_and(|port| port > 0),
             Self::DeviceAndMount => device_and_mount(value).is_some(),
             Self::Quantity => quantity::bytes(value).is_some(),
             Self::Volumes => words.all(|word| !word.is_empty()),
             Self::Streams => words.all(|word| matches!(word, "read" | "write")),
         }
+    }
+}
+
+/// With a leading colon, or nothing.
+fn entries(error: Option<AnnotationError>) -> String {
+    let problems = error.into_iter().flat_map(|error| error.problems);
+    let problems: Vec<String> = problems
+        .map(|problem| format!("entry `{}`: {}", problem.entry, problem.reason))
+        .collect();
+    match problems.is_empty() {
+        true => String::new(),
+        false => format!(": {}", problems.join(", ")),
     }
 }
 
@@ -214,9 +237,10 @@ impl Annotation {
         match value.as_str() {
             Some(text) if self.value.takes(text) => None,
             Some(text) => Some(format!(
-                "annotation {PREFIX}{}: expected {}, found `{text}`",
+                "annotation {PREFIX}{}: expected {}, found `{text}`{}",
                 self.name,
-                self.value.text()
+                self.value.text(),
+                self.value.details(text)
             )),
             None => Some(format!(
                 "annotation {PREFIX}{}: expected text, found {value}; put it in quotes",

@@ -65,7 +65,14 @@ fn values_have_their_form() {
             "servicemesh-admin-interface-port",
             vec!["", "0", "65536", "http"],
         ),
-        ("servicemesh-egress", vec![""]),
+        (
+            "servicemesh-egress",
+            vec!["", "a#10.0.0.1:80#b:80", "a#127.0.0.1:80"],
+        ),
+        (
+            "servicemesh-ingress",
+            vec!["web", "web#0#true", "web#80#maybe"],
+        ),
         ("skip-initializer", vec!["", "yes", "True"]),
         ("streams", vec!["", "all", "read;write"]),
         ("untrusted-volumes", vec![""]),
