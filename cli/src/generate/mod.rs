@@ -5,13 +5,18 @@
 
 pub(crate) mod annotations;
 mod destination;
+mod image_store;
 mod inject;
+mod injection;
 mod inputs;
 mod manifest;
+mod overwritten;
 mod owner_keys;
 mod plan;
 mod policies;
 mod quantity;
+mod secure_volume;
+mod versions;
 mod write;
 
 use std::path::PathBuf;
@@ -54,6 +59,8 @@ pub struct Options {
     pub skip_initializer: bool,
     /// Do not inject the service mesh.
     pub skip_service_mesh: bool,
+    /// Give every pod an encrypted disk for its images.
+    pub inject_image_store: bool,
     /// File of `image = replacement` lines.
     pub image_replacements: Option<PathBuf>,
     /// Refuse images without a digest, also if the image cache knows one.
