@@ -23,9 +23,9 @@ pub(crate) struct Annotation {
     pub(crate) place: Place,
     /// What it may say.
     pub(crate) value: Form,
-    /// What it does, for the reference.
+    /// What it does.
     pub(crate) meaning: &'static str,
-    /// What holds without it, for the reference.
+    /// What holds without it.
     pub(crate) default: &'static str,
 }
 
@@ -237,10 +237,11 @@ impl Annotation {
         match value.as_str() {
             Some(text) if self.value.takes(text) => None,
             Some(text) => Some(format!(
-                "annotation {PREFIX}{}: expected {}, found `{text}`{}",
+                "annotation {PREFIX}{}: expected {}, found `{text}`{}; without the annotation: {}",
                 self.name,
                 self.value.text(),
-                self.value.details(text)
+                self.value.details(text),
+                self.default
             )),
             None => Some(format!(
                 "annotation {PREFIX}{}: expected text, found {value}; put it in quotes",
@@ -320,7 +321,10 @@ fn unknown(what: &str, name: &str) -> String {
         let names: Vec<&str> = ANNOTATIONS.iter().map(|known| known.name).collect();
         format!("expected one of {}", names.join(", "))
     };
-    let advice = nearest(name).map_or_else(known, |near| format!("did you mean `{near}`?"));
+    let near = nearest(name).and_then(find);
+    let advice = near.map_or_else(known, |near| {
+        format!("did you mean `{}` ({})?", near.name, near.meaning)
+    });
     format!("{what} {PREFIX}{name} is not known; {advice}")
 }
 

@@ -102,13 +102,16 @@ fn value_that_is_no_text_is_refused_because_kubernetes_does() {
 #[test]
 fn unknown_names_come_with_a_proposal() {
     for (written, meant) in [
-        ("skip-initialiser", "did you mean `skip-initializer`?"),
+        (
+            "skip-initialiser",
+            "did you mean `skip-initializer` (no Init",
+        ),
         (
             "service-mesh-ingress",
-            "did you mean `servicemesh-ingress`?",
+            "did you mean `servicemesh-ingress` (injects",
         ),
-        ("secure-pvc", "did you mean `secure-pv`?"),
-        ("podrole", "did you mean `pod-role`?"),
+        ("secure-pvc", "did you mean `secure-pv` ("),
+        ("podrole", "did you mean `pod-role` ("),
         ("xyz", "expected one of image-store-size, mutable-volumes, "),
     ] {
         let problem = value(written, "true").unwrap_or_default();
@@ -140,7 +143,7 @@ fn keys_are_refused_where_nobody_reads_them() {
         "{workload}"
     );
     assert!(
-        workload_label.ends_with("did you mean `pod-role`?"),
+        workload_label.ends_with("did you mean `pod-role` ("),
         "{workload_label}"
     );
 }
