@@ -300,7 +300,7 @@ impl<'a> Injection<'a> {
         let present = present.and_then(|present| present["image"].as_str());
         let image = present
             .filter(is_pinned)
-            .map_or(image.clone(), str::to_owned);
+            .map_or_else(|| image.clone(), str::to_owned);
         container["image"] = json!(image);
         container
     }

@@ -143,7 +143,7 @@ fn keys_are_refused_where_nobody_reads_them() {
         "{workload}"
     );
     assert!(
-        workload_label.ends_with("did you mean `pod-role` ("),
+        workload_label.contains("did you mean `pod-role` ("),
         "{workload_label}"
     );
 }

@@ -178,11 +178,7 @@ fn only_the_declared_mount_of_the_initializer_is_shared() {
     let mut host = before_gate(&with_encrypted_volume());
     let shared = json!(["rbind", "rshared", "rw"]);
     let deviations = [
-        (
-            "/OCI/Mounts/1/options",
-            shared.clone(),
-            "C30 mount at /data",
-        ),
+        ("/OCI/Mounts/1/options", shared, "C30 mount at /data"),
         (
             "/OCI/Mounts/2/options",
             json!(["rbind", "rshared", "ro"]),
