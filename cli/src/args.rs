@@ -188,6 +188,10 @@ pub struct GenerateArgs {
     #[arg(long)]
     pub skip_service_mesh: bool,
 
+    /// Give every pod an encrypted disk for its images, which are in memory otherwise
+    #[arg(long)]
+    pub inject_image_store: bool,
+
     /// File of `image = replacement` lines, applied before images are pinned
     #[arg(long, value_name = "FILE")]
     pub image_replacements: Option<PathBuf>,

@@ -31,16 +31,36 @@ pub enum AppError {
         /// How long it was tried.
         deadline: Duration,
     },
+    /// An encrypted volume was asked for.
+    #[error(
+        "the pod asks for the encrypted volume {} (CRYPTSETUP_DEVICE), and this version of the Initializer cannot open one; use a version that can, \
+         or remove the annotation contrast.edgeless.systems/secure-pv and generate again",
+        device.display()
+    )]
+    EncryptedVolume {
+        /// The block device.
+        device: std::path::PathBuf,
+    },
     /// Signals cannot be received.
     #[error("cannot install signal handlers")]
     Signals(#[source] std::io::Error),
 }
 
-/// Enrols, installs, and renews until a termination signal arrives (or once, if so configured).
+/// Enrols, installs, and renews until a termination signal arrives (or once, if so configured); or only waits for the signal.
 ///
 /// # Errors
-/// When there is no TEE, files cannot be written, or the first enrolment misses its deadline.
+/// When an encrypted volume is asked for, there is no TEE, files cannot be written, or the first enrolment misses its deadline.
 pub async fn run(config: Config) -> Result<(), AppError> {
+    if config.hold {
+        let signal = drain::termination_signal().await;
+        let signal = signal.map_err(AppError::Signals)?;
+        tracing::info!(signal, "stopping");
+        return Ok(());
+    }
+    // Before anything is installed: the startup probe must not succeed, or the application would write into memory what was to be on the disk.
+    if let Some(device) = config.cryptsetup_device {
+        return Err(AppError::EncryptedVolume { device });
+    }
     let work = enroll_and_renew(&config);
     tokio::select! {
         outcome = work => outcome,

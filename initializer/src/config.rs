@@ -16,8 +16,13 @@ const MESH_API_PORT: u16 = 7777;
 )]
 pub struct Config {
     /// Coordinator to enrol with: HOST or HOST:PORT, port 7777 by default.
-    #[arg(long, env = "COORDINATOR_HOST", value_name = "HOST[:PORT]")]
-    pub coordinator: String,
+    #[arg(
+        long,
+        env = "COORDINATOR_HOST",
+        value_name = "HOST[:PORT]",
+        required_unless_present = "hold"
+    )]
+    pub coordinator: Option<String>,
 
     /// Directory below which files are installed.
     #[arg(
@@ -35,6 +40,14 @@ pub struct Config {
     /// Only say by the exit code whether the certificate is installed: for the container's startup probe.
     #[arg(long)]
     pub check_ready: bool,
+
+    /// Do nothing until a termination signal arrives: for a container that only keeps a device in the guest.
+    #[arg(long)]
+    pub hold: bool,
+
+    /// Block device of an encrypted volume. This version cannot open one, and ends with an error instead of leaving the application without it.
+    #[arg(long, env = "CRYPTSETUP_DEVICE", value_name = "DEVICE")]
+    pub cryptsetup_device: Option<PathBuf>,
 
     /// Give up when the first enrolment did not succeed after this many seconds; 0 means never.
     #[arg(
@@ -91,7 +104,8 @@ impl Config {
 
     /// `HOST:PORT` of the mesh API. An IPv6 address without a port may come with or without brackets.
     pub fn coordinator_authority(&self) -> String {
-        let host = self.coordinator.as_str();
+        // Only a holder may come without one, and it asks nobody.
+        let host = self.coordinator.as_deref().unwrap_or_default();
         if host.parse::<std::net::Ipv6Addr>().is_ok() {
             return format!("[{host}]:{MESH_API_PORT}");
         }
@@ -114,6 +128,14 @@ mod tests {
 
     fn authority(coordinator: &str) -> String {
         Config::parse_from(["initializer", "--coordinator", coordinator]).coordinator_authority()
+    }
+
+    #[test]
+    fn only_a_holder_needs_no_coordinator() {
+        assert!(Config::try_parse_from(["initializer"]).is_err());
+        assert!(Config::try_parse_from(["initializer", "--check-ready"]).is_err());
+        let config = Config::try_parse_from(["initializer", "--hold"]).expect("arguments");
+        assert!(config.hold);
     }
 
     #[test]

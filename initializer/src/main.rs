@@ -10,7 +10,7 @@ use contrast_telemetry::logging;
 async fn main() -> ExitCode {
     let config = Config::parse();
     if config.check_ready {
-        return if is_installed(&config.base_dir) {
+        return if is_ready(&config) {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -23,6 +23,11 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.into()),
     }
+}
+
+/// With an encrypted volume never: this version does not open one.
+fn is_ready(config: &Config) -> bool {
+    config.cryptsetup_device.is_none() && is_installed(&config.base_dir)
 }
 
 #[expect(clippy::print_stderr, reason = "the edge where errors reach a person")]

@@ -108,6 +108,7 @@ pub(super) fn run(
         keep_coordinator: args.keep_coordinator,
         skip_initializer: args.skip_initializer,
         skip_service_mesh: args.skip_service_mesh,
+        inject_image_store: args.inject_image_store,
         image_replacements: args.image_replacements.clone(),
         require_digests: args.require_digests,
         pod_template_paths: args.pod_template_path.clone(),

@@ -3,14 +3,24 @@
 use contrast_resources::{ResourceError, Step, YamlFile};
 use serde_json::{Value, json};
 
+use super::image_store;
+
 /// Images of the injected containers; replaced with `--image-replacements` by those of one's own registry.
-pub(super) const INITIALIZER_IMAGE: &str = "registry.example.com/contrast/initializer:0.1.0@sha256:9b1c7f0a4c3e5d2f6a8b0c1d2e3f405162738495a6b7c8d9eaf0b1c2d3e4f506";
-pub(super) const SERVICE_MESH_IMAGE: &str = "registry.example.com/contrast/service-mesh:0.1.0@sha256:8a0b6e9f3b2d4c1e597a9fb0c1d2e3f4051627384a5b6c7d8e9fa0b1c2d3e4f5";
+pub(super) const INITIALIZER_IMAGE: &str = concat!(
+    "registry.example.com/contrast/initializer:",
+    env!("CARGO_PKG_VERSION"),
+    "@sha256:9b1c7f0a4c3e5d2f6a8b0c1d2e3f405162738495a6b7c8d9eaf0b1c2d3e4f506"
+);
+pub(super) const SERVICE_MESH_IMAGE: &str = concat!(
+    "registry.example.com/contrast/service-mesh:",
+    env!("CARGO_PKG_VERSION"),
+    "@sha256:8a0b6e9f3b2d4c1e597a9fb0c1d2e3f4051627384a5b6c7d8e9fa0b1c2d3e4f5"
+);
 
 pub(super) const INITIALIZER: &str = "contrast-initializer";
 pub(super) const SERVICE_MESH: &str = "contrast-service-mesh";
-const SECRETS_VOLUME: &str = "contrast-secrets";
-const SECRETS_PATH: &str = "/contrast";
+pub(super) const SECRETS_VOLUME: &str = "contrast-secrets";
+pub(super) const SECRETS_PATH: &str = "/contrast";
 
 /// Settings of the service mesh, from the pod's annotations.
 pub(super) struct Mesh<'a> {
@@ -44,39 +54,40 @@ impl Place<'_> {
     /// Puts an init container at `at`, or in the place of the one that has its name already.
     pub(super) fn put_init_container(
         &mut self,
-        spec: &Value,
         at: usize,
         container: &Value,
     ) -> Result<(), ResourceError> {
-        let path = self.path(&["spec", "initContainers"]);
-        let present = items(spec, "initContainers");
-        match present
-            .iter()
-            .position(|other| other["name"] == container["name"])
-        {
-            Some(position) => self.file.replace(self.document, &path, position, container),
-            None => self.file.insert(self.document, &path, at, container),
+        self.put(&["spec", "initContainers"], at, container)
+    }
+
+    /// Puts a volume behind the others, or in the place of the one that has its name already.
+    pub(super) fn put_volume(&mut self, volume: &Value) -> Result<(), ResourceError> {
+        self.put(&["spec", "volumes"], usize::MAX, volume)
+    }
+
+    fn put(&mut self, list: &[&str], at: usize, item: &Value) -> Result<(), ResourceError> {
+        let path = self.path(list);
+        let present = self
+            .file
+            .get(self.document, &path)
+            .and_then(Value::as_array);
+        let mut present = present.into_iter().flatten();
+        match present.position(|other| other["name"] == item["name"]) {
+            Some(position) => self.file.replace(self.document, &path, position, item),
+            None => self.file.insert(self.document, &path, at, item),
         }
     }
 
-    /// Adds the memory volume and mounts it into every container that has nothing at its path.
-    pub(super) fn put_secrets_volume(&mut self, spec: &Value) -> Result<(), ResourceError> {
-        if !items(spec, "volumes")
-            .iter()
-            .any(|volume| volume["name"] == SECRETS_VOLUME)
-        {
-            let path = self.path(&["spec", "volumes"]);
-            let volume = json!({"name": SECRETS_VOLUME, "emptyDir": {"medium": "Memory"}});
-            self.file
-                .insert(self.document, &path, usize::MAX, &volume)?;
-        }
+    /// Mounts the memory volume into every container that has nothing at its path. `spec` is that of the pod as it stands in the file.
+    pub(super) fn mount_secrets(&mut self, spec: &Value) -> Result<(), ResourceError> {
         for list in ["initContainers", "containers"] {
             for (position, container) in items(spec, list).iter().enumerate() {
                 let mounts = items(container, "volumeMounts");
-                if mounts
+                let is_taken = mounts
                     .iter()
-                    .all(|mount| mount["mountPath"] != SECRETS_PATH)
-                {
+                    .any(|mount| mount["mountPath"] == SECRETS_PATH);
+                // It is ours, and has no use for them.
+                if !is_taken && container["name"] != image_store::HOLDER {
                     let mut path = self.path(&["spec", list]);
                     path.extend([Step::Index(position), Step::key("volumeMounts")]);
                     self.file
@@ -86,6 +97,11 @@ impl Place<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a container of this name is made by `generate`.
+pub(super) fn is_injected(name: &str) -> bool {
+    [INITIALIZER, SERVICE_MESH, image_store::HOLDER].contains(&name)
 }
 
 /// The Initializer as a native sidecar: it starts first, and stays to renew.

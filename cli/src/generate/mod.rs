@@ -3,13 +3,20 @@
 //! Everything is computed and checked in memory first (`plan`); only then are files written, each by a rename, so an error
 //! or a full disk leaves every file as it was. Running it again on its own output changes nothing.
 
+pub(crate) mod annotations;
 mod destination;
+mod image_store;
 mod inject;
+mod injection;
 mod inputs;
 mod manifest;
+mod overwritten;
 mod owner_keys;
 mod plan;
 mod policies;
+mod quantity;
+mod secure_volume;
+mod versions;
 mod write;
 
 use std::path::PathBuf;
@@ -52,6 +59,8 @@ pub struct Options {
     pub skip_initializer: bool,
     /// Do not inject the service mesh.
     pub skip_service_mesh: bool,
+    /// Give every pod an encrypted disk for its images.
+    pub inject_image_store: bool,
     /// File of `image = replacement` lines.
     pub image_replacements: Option<PathBuf>,
     /// Refuse images without a digest, also if the image cache knows one.

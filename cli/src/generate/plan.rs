@@ -11,13 +11,15 @@ use contrast_resources::{Document, ResourceError, Step, YamlFile, pod_template_p
 use serde_json::{Value, json};
 
 use super::{
-    GenerateError, Options, ReferenceValuesChoice,
-    inject::{self, Mesh, Place, container_ports, items},
+    GenerateError, Options, ReferenceValuesChoice, annotations,
+    inject::{Place, items},
+    injection::{self, Surroundings},
     inputs::{InputFile, read_failed},
-    policies::{self, Identity, annotation},
+    policies::{self, Identity, annotation, label},
+    secure_volume::Claims,
+    versions,
 };
 
-const COORDINATOR_ROLE: &str = "coordinator";
 const CLASS_PREFIXES: [&str; 2] = ["contrast-cc", "contrast-insecure"];
 
 /// What will be.
@@ -37,13 +39,14 @@ pub(super) struct PlannedWorkload {
 }
 
 /// Where a workload stands.
-struct Found {
+pub(super) struct Found {
     file: usize,
-    document: Document,
+    pub(super) document: Document,
     template_path: Vec<Step>,
-    template: Value,
-    identity: Identity,
-    coordinator: bool,
+    /// The pod template as the user wrote it.
+    pub(super) template: Value,
+    pub(super) identity: Identity,
+    pub(super) coordinator: bool,
 }
 
 pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan, GenerateError> {
@@ -68,6 +71,14 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
     };
     let coordinator_namespace = coordinator.identity.namespace.clone();
 
+    let claims = Claims::of(&files);
+    let surroundings = Surroundings {
+        options,
+        coordinator_namespace: &coordinator_namespace,
+        replacements: &replacements,
+        images: &images,
+        claims: &claims,
+    };
     let mut seen = BTreeSet::new();
     let mut workloads = Vec::new();
     let mut notices = Vec::new();
@@ -80,19 +91,24 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
         let Some(file) = files.get_mut(found.file) else {
             continue;
         };
-        let injected = inject(options, &found, &mut file.yaml, &coordinator_namespace)
-            .and_then(|injected| {
-                replace_images(&found, &mut file.yaml, &replacements)?;
-                pin_images(options, &found, &mut file.yaml, &images, &mut notices)?;
-                set_runtime_class(options, &found, &mut file.yaml)?;
-                Ok(injected)
-            })
+        let injected = injection::inject(&surroundings, &found, file)?;
+        notices.extend(injected.notices);
+        replace_images(&found, &mut file.yaml, &replacements)
+            .and_then(|()| pin_images(options, &found, &mut file.yaml, &images, &mut notices))
+            .and_then(|()| set_runtime_class(options, &found, &mut file.yaml))
             .map_err(|source| GenerateError::Resource {
                 path: file.path.clone(),
                 source,
-            })??;
+            })?;
         // The policy is for the pod as it stands now in the text.
         let template = current(&file.yaml, &found);
+        let version = env!("CARGO_PKG_VERSION");
+        if let Some(reason) = versions::mismatch(version, &template["spec"], found.coordinator) {
+            return Err(GenerateError::Workload {
+                workload: found.identity.shown(),
+                reason,
+            });
+        }
         let initdata = policies::initdata(
             &found.identity,
             &found.document.object,
@@ -120,7 +136,7 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
             coordinator: found.coordinator,
             identity: found.identity,
             initdata,
-            injected,
+            injected: injected.containers,
         });
     }
     Ok(Plan {
@@ -173,20 +189,17 @@ fn find(options: &Options, files: &[InputFile]) -> Result<Vec<Found>, GenerateEr
             {
                 continue;
             }
-            let role = annotation(&document.object, &template, "pod-role");
-            let coordinator = match role {
-                None => false,
-                Some(COORDINATOR_ROLE) => true,
-                Some(other) => {
-                    return Err(GenerateError::Workload {
-                        workload: Identity::of(&document.object)?.shown(),
-                        reason: format!(
-                            "pod-role `{other}` is not known; the only one is `coordinator`"
-                        ),
-                    });
-                }
-            };
             let identity = Identity::of(&document.object)?;
+            let problems = annotations::problems(&document.object, &template);
+            if !problems.is_empty() {
+                return Err(GenerateError::Workload {
+                    workload: identity.shown(),
+                    reason: problems.join("; "),
+                });
+            }
+            let coordinator = annotation(&document.object, &template, "pod-role")
+                .or_else(|| label(&template, "pod-role"))
+                .is_some();
             let template_path = document.path.iter().cloned().chain(below).collect();
             all.push(Found {
                 file: number,
@@ -199,62 +212,6 @@ fn find(options: &Options, files: &[InputFile]) -> Result<Vec<Found>, GenerateEr
         }
     }
     Ok(all)
-}
-
-/// Injects what the pod is to have; the inner error is the user's.
-fn inject(
-    options: &Options,
-    found: &Found,
-    yaml: &mut YamlFile,
-    coordinator_namespace: &str,
-) -> Result<Result<Vec<String>, GenerateError>, ResourceError> {
-    let mut injected = Vec::new();
-    if found.coordinator {
-        return Ok(Ok(injected));
-    }
-    let value = |name: &str| annotation(&found.document.object, &found.template, name);
-    let mesh = Mesh {
-        ingress: value("servicemesh-ingress"),
-        egress: value("servicemesh-egress"),
-        admin_port: value("servicemesh-admin-interface-port"),
-    };
-    let refuse = |reason: &str| {
-        Ok(Err(GenerateError::Workload {
-            workload: found.identity.shown(),
-            reason: reason.to_owned(),
-        }))
-    };
-    if mesh.egress == Some("") {
-        return refuse(
-            "the annotation servicemesh-egress is empty; remove it, or write `name#127.x.y.z:port#host:port`",
-        );
-    }
-    let wants_mesh = mesh.ingress.is_some() || mesh.egress.is_some() || mesh.admin_port.is_some();
-    let skip_initializer = options.skip_initializer || value("skip-initializer") == Some("true");
-    let mut place = place(yaml, found);
-    let spec = &found.template["spec"];
-    if !skip_initializer {
-        let container = inject::initializer(inject::INITIALIZER_IMAGE, coordinator_namespace);
-        place.put_init_container(spec, 0, &container)?;
-        injected.push(inject::INITIALIZER.to_owned());
-    }
-    if wants_mesh && !options.skip_service_mesh {
-        let ports = container_ports(spec);
-        let container = inject::service_mesh(inject::SERVICE_MESH_IMAGE, &mesh, &ports);
-        place.put_init_container(spec, usize::MAX, &container)?;
-        injected.push(inject::SERVICE_MESH.to_owned());
-    }
-    if !injected.is_empty() {
-        let now = current(yaml, found);
-        let volume = items(&now["spec"], "volumes")
-            .iter()
-            .find(|v| v["name"] == "contrast-secrets");
-        if volume.is_some_and(|volume| volume.get("emptyDir").is_none()) {
-            return refuse("the volume `contrast-secrets` must be an emptyDir; rename yours");
-        }
-        self::place(yaml, found).put_secrets_volume(&now["spec"])?;
-    }
-    Ok(Ok(injected))
 }
 
 fn replace_images(
@@ -331,7 +288,7 @@ fn set_runtime_class(
     }
 }
 
-fn place<'a>(yaml: &'a mut YamlFile, found: &'a Found) -> Place<'a> {
+pub(super) fn place<'a>(yaml: &'a mut YamlFile, found: &'a Found) -> Place<'a> {
     Place {
         file: yaml,
         document: found.document.index,
@@ -340,7 +297,7 @@ fn place<'a>(yaml: &'a mut YamlFile, found: &'a Found) -> Place<'a> {
 }
 
 /// The pod template as it is now.
-fn current(yaml: &YamlFile, found: &Found) -> Value {
+pub(super) fn current(yaml: &YamlFile, found: &Found) -> Value {
     let template = yaml.get(found.document.index, &found.template_path);
     template.cloned().unwrap_or_default()
 }

@@ -4,9 +4,7 @@ use contrast_images::ImageCache;
 use contrast_policy::{ConfigObjects, Initdata, PodName, PodSource};
 use serde_json::Value;
 
-use super::GenerateError;
-
-const PREFIX: &str = "contrast.edgeless.systems/";
+use super::{GenerateError, annotations::PREFIX};
 
 /// Identity of a workload, read from its object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +73,12 @@ pub(super) fn annotation<'a>(
     let key = format!("{PREFIX}{name}");
     let on = |value: &'a Value| value["metadata"]["annotations"].get(&key)?.as_str();
     on(template).or_else(|| on(object))
+}
+
+/// Label of the pod template.
+pub(super) fn label<'a>(template: &'a Value, name: &str) -> Option<&'a str> {
+    let key = format!("{PREFIX}{name}");
+    template["metadata"]["labels"].get(&key)?.as_str()
 }
 
 /// The pod's initdata document.

@@ -8,6 +8,7 @@ mod context;
 #[cfg(feature = "software-tee")]
 mod fake;
 mod generate;
+mod generate_injection;
 mod generate_modes;
 mod help;
 mod howto;

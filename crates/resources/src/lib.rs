@@ -28,4 +28,4 @@ mod update;
 pub use error::ResourceError;
 pub use file::{Document, FILE_MAX, YamlFile};
 pub use kinds::{CustomTemplate, CustomTemplateError, WorkloadKind, pod_template_path};
-pub use step::Step;
+pub use step::{Step, show};

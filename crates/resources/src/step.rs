@@ -29,7 +29,7 @@ impl Step {
 }
 
 /// A path as people write it: `spec.containers[0].name`; the empty one as `the document`.
-pub(crate) fn show(path: &[Step]) -> String {
+pub fn show(path: &[Step]) -> String {
     if path.is_empty() {
         return "the document".to_owned();
     }

@@ -74,7 +74,7 @@ shape := {
 		["OCI", "Linux", "MaskedPaths"], ["OCI", "Linux", "Namespaces"], ["OCI", "Linux", "ReadonlyPaths"],
 	],
 	"object": [["OCI"], ["OCI", "Annotations"], ["OCI", "Linux"], ["OCI", "Process"], ["OCI", "Process", "Capabilities"], ["OCI", "Process", "User"], ["OCI", "Root"], ["OCI", "Linux", "Sysctl"], ["OCI", "Linux", "Resources"]],
-	"string": [["container_id"], ["exec_id"], ["OCI", "Hostname"], ["OCI", "Linux", "CgroupsPath"], ["OCI", "Process", "ApparmorProfile"], ["OCI", "Process", "Cwd"], ["OCI", "Root", "Path"], ["OCI", "Version"]],
+	"string": [["container_id"], ["exec_id"], ["OCI", "Hostname"], ["OCI", "Linux", "CgroupsPath"], ["OCI", "Linux", "RootfsPropagation"], ["OCI", "Process", "ApparmorProfile"], ["OCI", "Process", "Cwd"], ["OCI", "Root", "Path"], ["OCI", "Version"]],
 	"number": [["OCI", "Process", "User", "UID"], ["OCI", "Process", "User", "GID"]],
 	"boolean": [["OCI", "Process", "NoNewPrivileges"], ["OCI", "Process", "Terminal"], ["OCI", "Root", "Readonly"]],
 }
@@ -92,7 +92,7 @@ unused := [
 	["sandbox_pidns"], ["shared_mounts"], ["string_user"], ["OCI", "Domainname"], ["OCI", "Hooks"], ["OCI", "Linux", "GIDMappings"],
 	["OCI", "Linux", "IntelRdt"], ["OCI", "Linux", "MountLabel"], ["OCI", "Linux", "Resources", "BlockIO"], ["OCI", "Linux", "Resources", "Devices"],
 	["OCI", "Linux", "Resources", "HugepageLimits"], ["OCI", "Linux", "Resources", "Memory", "DisableOOMKiller"],
-	["OCI", "Linux", "Resources", "Network"], ["OCI", "Linux", "Resources", "Pids"], ["OCI", "Linux", "RootfsPropagation"],
+	["OCI", "Linux", "Resources", "Network"], ["OCI", "Linux", "Resources", "Pids"],
 	["OCI", "Linux", "Seccomp"], ["OCI", "Linux", "UIDMappings"], ["OCI", "Process", "Rlimits"], ["OCI", "Process", "SelinuxLabel"],
 	["OCI", "Process", "User", "Username"], ["OCI", "Solaris"], ["OCI", "Windows"],
 ]

@@ -127,6 +127,31 @@ declared_mount(declared, mount) if {
 	volume_storage(declared, storage)
 }
 
+# What a container mounts reaches the others only through a root that is shared; containerd says so when a mount of the container is. One whose root is a
+# slave only receives, and that is the guest's default as well.
+why_CreateContainerRequest contains reason if {
+	found := text(["OCI", "Linux", "RootfsPropagation"])
+	not found in root_propagations
+	reason := sprintf("C28 propagation of the root: expected one of %v as for the declared mounts, found %v", [root_propagations, found])
+}
+
+root_propagations := ["rshared"] if propagates("rshared")
+
+root_propagations := ["", "rslave"] if {
+	not propagates("rshared")
+	propagates("rslave")
+}
+
+root_propagations := [""] if {
+	not propagates("rshared")
+	not propagates("rslave")
+}
+
+propagates(way) if {
+	some declared in entry.mounts
+	way in declared.options
+}
+
 # --- Storages
 
 why_CreateContainerRequest contains reason if {

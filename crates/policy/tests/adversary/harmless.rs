@@ -207,10 +207,20 @@ pub(crate) const CLASSES: &[Harmless] = &[
         places: &[
             "/devices/~dev~csi0/id",
             "/devices/~dev~csi0/vm_path",
+            "/devices/~dev~image_store/id",
+            "/devices/~dev~image_store/vm_path",
             "/OCI/Linux/Devices/b",
         ],
         changes: ANY,
-        reason: "which disk is behind a declared block device is the host's to say; whoever opens it authenticates it",
+        reason: "which disk is behind a declared block device is the host's to say; whoever opens it encrypts or authenticates what is on it",
+    },
+    Harmless {
+        name: "root that only receives",
+        kinds: CREATE,
+        roles: &["container"],
+        places: &["/OCI/Linux/RootfsPropagation"],
+        changes: LEFT_OUT,
+        reason: "the guest's default is the same, `rslave`; where a mount is shared, the propagation is required",
     },
     Harmless {
         name: "life and owner of a volume",

@@ -5,4 +5,5 @@
 mod copies;
 mod creation;
 mod host;
+mod injected;
 mod running;

@@ -486,6 +486,17 @@ impl<'a> Host<'a> {
         privileged: bool,
     ) -> Value {
         let uid = UID.replace('-', "_");
+        // As containerd derives it from the mounts.
+        let has = |way: &str| {
+            mounts
+                .iter()
+                .any(|mount| list(mount, "options").contains(&json!(way)))
+        };
+        let propagation = match (has("rshared"), has("rslave")) {
+            (true, _) => "rshared",
+            (false, true) => "rslave",
+            (false, false) => "",
+        };
         let cgroup = match self.flavour.modern {
             true => format!("kubepods-burstable-pod{uid}.slice:cri-containerd:{id_}"),
             false => format!("/kubepods/burstable/pod{UID}/{id_}"),
@@ -530,7 +541,7 @@ impl<'a> Host<'a> {
                         "Memory": {"DisableOOMKiller": false, "Kernel": 0, "KernelTCP": 0, "Limit": 0, "Reservation": 0, "Swap": 0, "Swappiness": 0},
                         "Network": null, "Pids": null,
                     },
-                    "RootfsPropagation": "", "Seccomp": null, "Sysctl": {}, "UIDMappings": [],
+                    "RootfsPropagation": propagation, "Seccomp": null, "Sysctl": {}, "UIDMappings": [],
                 },
                 "Mounts": mounts, "Process": process,
                 "Root": {"Path": format!("/run/kata-containers/{id_}/rootfs"), "Readonly": read_only},

@@ -1,0 +1,332 @@
+//! Annotations that users write on workloads: one table, from which `docs/reference/annotations.md` is made.
+//!
+//! A key behind the prefix that is not in the table, a value of another form, and a key in a place where nobody reads it are
+//! refused: each of them would otherwise be a wish that is silently not granted.
+
+use contrast_mesh_annotation::{AnnotationError, Egress, Ingress};
+use serde_json::Value;
+use similar::get_close_matches;
+
+use super::quantity;
+
+/// Annotations of Contrast stand behind this prefix.
+pub(crate) const PREFIX: &str = "contrast.edgeless.systems/";
+/// How alike two names have to be for one to be proposed for the other, from 0 to 1.
+const ALIKE: f32 = 0.6;
+
+/// An annotation that users may write.
+#[derive(Debug)]
+pub(crate) struct Annotation {
+    /// Its key behind [`PREFIX`].
+    pub(crate) name: &'static str,
+    /// Where it is read.
+    pub(crate) place: Place,
+    /// What it may say.
+    pub(crate) value: Form,
+    /// What it does.
+    pub(crate) meaning: &'static str,
+    /// What holds without it.
+    pub(crate) default: &'static str,
+}
+
+/// Where an annotation is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On the pod template, or else on the workload.
+    Workload,
+    /// As above; a label of the pod template counts as well.
+    WorkloadOrLabel,
+    /// On the pod template only.
+    PodTemplate,
+}
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// This one word.
+    Word(&'static str),
+    /// `true` or `false`.
+    Flag,
+    /// Any text, also none.
+    Text,
+    /// Entries of `servicemesh-ingress`.
+    Ingress,
+    /// Entries of `servicemesh-egress`.
+    Egress,
+    /// A TCP port.
+    Port,
+    /// `device:mount`.
+    DeviceAndMount,
+    /// A Kubernetes quantity of bytes.
+    Quantity,
+    /// Names of volumes.
+    Volumes,
+    /// `read`, `write`, or both.
+    Streams,
+}
+
+/// All annotations, by name.
+pub(crate) const ANNOTATIONS: &[Annotation] = &[
+    Annotation {
+        name: "image-store-size",
+        place: Place::Workload,
+        value: Form::Quantity,
+        meaning: "size of the encrypted disk for the pod's images, or `0` for none; with `generate --inject-image-store`",
+        default: "`10Gi`",
+    },
+    Annotation {
+        name: "mutable-volumes",
+        place: Place::PodTemplate,
+        value: Form::Volumes,
+        meaning: "ConfigMap, Secret and projected volumes whose content the policy leaves open",
+        default: "all content is bound",
+    },
+    Annotation {
+        name: "pod-role",
+        place: Place::WorkloadOrLabel,
+        value: Form::Word("coordinator"),
+        meaning: "this workload is the Coordinator; exactly one has it",
+        default: "a workload",
+    },
+    Annotation {
+        name: "secure-pv",
+        place: Place::Workload,
+        value: Form::DeviceAndMount,
+        meaning: "the Initializer encrypts the block device and mounts it into the emptyDir",
+        default: "no encrypted volume",
+    },
+    Annotation {
+        name: "servicemesh-admin-interface-port",
+        place: Place::Workload,
+        value: Form::Port,
+        meaning: "injects the service mesh, with Envoy's admin interface on this port of loopback",
+        default: "no admin interface",
+    },
+    Annotation {
+        name: "servicemesh-egress",
+        place: Place::Workload,
+        value: Form::Egress,
+        meaning: "injects the service mesh, which connects these loopback addresses to other workloads",
+        default: "no egress",
+    },
+    Annotation {
+        name: "servicemesh-ingress",
+        place: Place::Workload,
+        value: Form::Ingress,
+        meaning: "injects the service mesh, which demands a mesh certificate on every declared port, except as said here",
+        default: "no ingress",
+    },
+    Annotation {
+        name: "skip-initializer",
+        place: Place::Workload,
+        value: Form::Flag,
+        meaning: "no Initializer is injected: the application attests by itself",
+        default: "`false`",
+    },
+    Annotation {
+        name: "streams",
+        place: Place::PodTemplate,
+        value: Form::Streams,
+        meaning: "what the host may do with the containers' streams: read their output, write their input",
+        default: "nothing",
+    },
+    Annotation {
+        name: "untrusted-volumes",
+        place: Place::PodTemplate,
+        value: Form::Volumes,
+        meaning: "file systems of the host that the application itself expects nothing of",
+        default: "such volumes are refused",
+    },
+    Annotation {
+        name: "workload-secret-id",
+        place: Place::Workload,
+        value: Form::Text,
+        meaning: "id of the workload secret; workloads with the same id have the same secret",
+        default: "`group/version/kind/namespace/name`",
+    },
+];
+
+impl Place {
+    /// For the reference.
+    #[cfg(test)]
+    fn text(self) -> &'static str {
+        match self {
+            Self::Workload => "pod template, or else the workload",
+            Self::WorkloadOrLabel => {
+                "pod template, or else the workload; or a label of the pod template"
+            }
+            Self::PodTemplate => "pod template",
+        }
+    }
+}
+
+impl Form {
+    /// What to write.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Word(word) => format!("`{word}`"),
+            Self::Flag => "`true` or `false`".into(),
+            Self::Text => "any text".into(),
+            Self::Ingress => {
+                "`name#port#disable-tls`, several separated by `##`; or none; or `DISABLED`".into()
+            }
+            Self::Egress => "`name#127.x.y.z:port#host:port`, several separated by `##`".into(),
+            Self::Port => "a TCP port, from 1 to 65535".into(),
+            Self::DeviceAndMount => {
+                "`device:mount`, the names of a block volume and of an emptyDir".into()
+            }
+            Self::Quantity => "a Kubernetes quantity in bytes, for example `10Gi`; or `0`".into(),
+            Self::Volumes => "names of volumes, separated by commas".into(),
+            Self::Streams => "`read`, `write` or `read,write`".into(),
+        }
+    }
+
+    /// What exactly is wrong, where more can be said than the form.
+    fn details(self, value: &str) -> String {
+        match self {
+            Self::Ingress => entries(value.parse::<Ingress>().err()),
+            Self::Egress => entries(value.parse::<Egress>().err()),
+            _ => String::new(),
+        }
+    }
+
+    fn takes(self, value: &str) -> bool {
+        let mut words = value.split(',').map(str::trim);
+        match self {
+            Self::Word(word) => value == word,
+            Self::Flag => matches!(value, "true" | "false"),
+            Self::Text => true,
+            Self::Ingress => value.parse::<Ingress>().is_ok(),
+            Self::Egress => !value.is_empty() && value.parse::<Egress>().is_ok(),
+            Self::Port => value.parse::<u16>().is_ok_and(|port| port > 0),
+            Self::DeviceAndMount => device_and_mount(value).is_some(),
+            Self::Quantity => quantity::bytes(value).is_some(),
+            Self::Volumes => words.all(|word| !word.is_empty()),
+            Self::Streams => words.all(|word| matches!(word, "read" | "write")),
+        }
+    }
+}
+
+/// With a leading colon, or nothing.
+fn entries(error: Option<AnnotationError>) -> String {
+    let problems = error.into_iter().flat_map(|error| error.problems);
+    let problems: Vec<String> = problems
+        .map(|problem| format!("entry `{}`: {}", problem.entry, problem.reason))
+        .collect();
+    match problems.is_empty() {
+        true => String::new(),
+        false => format!(": {}", problems.join(", ")),
+    }
+}
+
+/// The two names of a `secure-pv`.
+pub(super) fn device_and_mount(value: &str) -> Option<(&str, &str)> {
+    let (device, mount) = value.split_once(':')?;
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name.chars().all(|character| {
+                character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
+            })
+    };
+    (is_name(device) && is_name(mount)).then_some((device, mount))
+}
+
+impl Annotation {
+    /// What is wrong with a value, and what to write.
+    pub(crate) fn problem(&self, value: &Value) -> Option<String> {
+        match value.as_str() {
+            Some(text) if self.value.takes(text) => None,
+            Some(text) => Some(format!(
+                "annotation {PREFIX}{}: expected {}, found `{text}`{}; without the annotation: {}",
+                self.name,
+                self.value.text(),
+                self.value.details(text),
+                self.default
+            )),
+            None => Some(format!(
+                "annotation {PREFIX}{}: expected text, found {value}; put it in quotes",
+                self.name
+            )),
+        }
+    }
+}
+
+/// The annotation of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Annotation> {
+    ANNOTATIONS
+        .iter()
+        .find(|annotation| annotation.name == name)
+}
+
+/// The known name that a name is probably meant to be.
+pub(crate) fn nearest(name: &str) -> Option<&'static str> {
+    let names: Vec<&'static str> = ANNOTATIONS.iter().map(|known| known.name).collect();
+    get_close_matches(name, &names, 1, ALIKE).first().copied()
+}
+
+/// Everything that is wrong with the annotations and labels of a workload and its pod template, each with what to write.
+pub(crate) fn problems(object: &Value, template: &Value) -> Vec<String> {
+    let of_template = &template["metadata"];
+    let of_workload = &object["metadata"];
+    let mut problems = Vec::new();
+    for (key, value) in contrast_keys(&of_template["annotations"]) {
+        match find(key) {
+            Some(known) => problems.extend(known.problem(value)),
+            None => problems.push(unknown("annotation", key)),
+        }
+    }
+    for (key, value) in contrast_keys(&of_template["labels"]) {
+        match find(key) {
+            Some(known) if known.place == Place::WorkloadOrLabel => {
+                problems.extend(known.problem(value));
+            }
+            Some(known) => problems.push(format!(
+                "label {PREFIX}{}: it is an annotation; move it to `metadata.annotations` of the pod template",
+                known.name
+            )),
+            None => problems.push(unknown("label", key)),
+        }
+    }
+    // The metadata of a Pod is that of its template.
+    if of_workload == of_template {
+        return problems;
+    }
+    for (key, value) in contrast_keys(&of_workload["annotations"]) {
+        match find(key) {
+            Some(known) if known.place == Place::PodTemplate => problems.push(format!(
+                "annotation {PREFIX}{}: it is on the workload, where nothing reads it; move it to `metadata.annotations` of the pod template",
+                known.name
+            )),
+            Some(known) => problems.extend(known.problem(value)),
+            None => problems.push(unknown("annotation", key)),
+        }
+    }
+    // Known ones may stand there: people give a workload the labels of its pods.
+    for (key, _) in contrast_keys(&of_workload["labels"]) {
+        if find(key).is_none() {
+            problems.push(unknown("label", key));
+        }
+    }
+    problems
+}
+
+/// Keys without the prefix.
+fn contrast_keys(map: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let entries = map.as_object().into_iter().flatten();
+    entries.filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value)))
+}
+
+fn unknown(what: &str, name: &str) -> String {
+    let known = || {
+        let names: Vec<&str> = ANNOTATIONS.iter().map(|known| known.name).collect();
+        format!("expected one of {}", names.join(", "))
+    };
+    let near = nearest(name).and_then(find);
+    let advice = near.map_or_else(known, |near| {
+        format!("did you mean `{}` ({})?", near.name, near.meaning)
+    });
+    format!("{what} {PREFIX}{name} is not known; {advice}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+use std::{fs, path::Path};
+
+use serde_json::json;
+
+use super::*;
+
+fn on_template(annotations: Value) -> Vec<String> {
+    let object = json!({"kind": "Deployment", "metadata": {"name": "web"}});
+    problems(&object, &json!({"metadata": {"annotations": annotations}}))
+}
+
+fn value(name: &str, value: &str) -> Option<String> {
+    on_template(json!({format!("{PREFIX}{name}"): value}))
+        .first()
+        .cloned()
+}
+
+#[test]
+fn names_are_ascending_and_each_is_there_once() {
+    assert!(ANNOTATIONS.is_sorted_by(|one, other| one.name < other.name));
+}
+
+#[test]
+fn values_have_their_form() {
+    let good = [
+        ("image-store-size", vec!["10Gi", "0", "1.5G"]),
+        ("mutable-volumes", vec!["a", "a,b", "a, b"]),
+        ("pod-role", vec!["coordinator"]),
+        ("secure-pv", vec!["data:state"]),
+        ("servicemesh-admin-interface-port", vec!["1", "65535"]),
+        ("servicemesh-egress", vec!["a#127.0.0.2:80#b:80"]),
+        ("servicemesh-ingress", vec!["", "DISABLED", "a#80#true"]),
+        ("skip-initializer", vec!["true", "false"]),
+        ("streams", vec!["read", "read,write"]),
+        ("untrusted-volumes", vec!["a"]),
+        ("workload-secret-id", vec!["", "shop/store"]),
+    ];
+    assert_eq!(good.len(), ANNOTATIONS.len());
+    for (name, values) in good {
+        for text in values {
+            assert_eq!(value(name, text), None, "{name}: {text}");
+        }
+    }
+    let bad = [
+        ("image-store-size", vec!["", "ten", "10GB", "-1"]),
+        ("mutable-volumes", vec!["", "a,,b"]),
+        (
+            "pod-role",
+            vec!["", "Coordinator", "contrast-node-installer"],
+        ),
+        (
+            "secure-pv",
+            vec![
+                "",
+                "data",
+                ":",
+                "data:",
+                ":state",
+                "a:b:c",
+                "data:/state",
+                "Data:state",
+            ],
+        ),
+        (
+            "servicemesh-admin-interface-port",
+            vec!["", "0", "65536", "http"],
+        ),
+        (
+            "servicemesh-egress",
+            vec!["", "a#10.0.0.1:80#b:80", "a#127.0.0.1:80"],
+        ),
+        (
+            "servicemesh-ingress",
+            vec!["web", "web#0#true", "web#80#maybe"],
+        ),
+        ("skip-initializer", vec!["", "yes", "True"]),
+        ("streams", vec!["", "all", "read;write"]),
+        ("untrusted-volumes", vec![""]),
+    ];
+    for (name, values) in bad {
+        for text in values {
+            let problem = value(name, text).unwrap_or_default();
+            assert!(
+                problem.contains(": expected ") && problem.contains(&format!("found `{text}")),
+                "{name}: {text}: {problem}"
+            );
+        }
+    }
+}
+
+#[test]
+fn value_that_is_no_text_is_refused_because_kubernetes_does() {
+    let problems = on_template(json!({"contrast.edgeless.systems/skip-initializer": true}));
+    assert_eq!(
+        problems,
+        [
+            "annotation contrast.edgeless.systems/skip-initializer: expected text, found true; put it in quotes"
+        ]
+    );
+}
+
+#[test]
+fn unknown_names_come_with_a_proposal() {
+    for (written, meant) in [
+        (
+            "skip-initialiser",
+            "did you mean `skip-initializer` (no Init",
+        ),
+        (
+            "service-mesh-ingress",
+            "did you mean `servicemesh-ingress` (injects",
+        ),
+        ("secure-pvc", "did you mean `secure-pv` ("),
+        ("podrole", "did you mean `pod-role` ("),
+        ("xyz", "expected one of image-store-size, mutable-volumes, "),
+    ] {
+        let problem = value(written, "true").unwrap_or_default();
+        assert!(problem.contains(meant), "{problem}");
+    }
+}
+
+#[test]
+fn keys_are_refused_where_nobody_reads_them() {
+    let object = json!({"metadata": {
+        "annotations": {"contrast.edgeless.systems/streams": "read", "contrast.edgeless.systems/secure-pv": "a:b", "other/streams": "x"},
+        "labels": {"contrast.edgeless.systems/pod-rolle": "coordinator"},
+    }});
+    let template = json!({"metadata": {"labels": {
+        "contrast.edgeless.systems/pod-role": "coordinator",
+        "contrast.edgeless.systems/skip-initializer": "true",
+        "app": "web",
+    }}});
+    let problems = problems(&object, &template);
+    let [label, workload, workload_label] = problems.as_slice() else {
+        panic!("{problems:#?}");
+    };
+    assert!(
+        label.starts_with("label contrast.edgeless.systems/skip-initializer: it is an annotation"),
+        "{label}"
+    );
+    assert!(
+        workload.starts_with("annotation contrast.edgeless.systems/streams: it is on the workload"),
+        "{workload}"
+    );
+    assert!(
+        workload_label.contains("did you mean `pod-role` ("),
+        "{workload_label}"
+    );
+}
+
+/// The table is the reference. With `UPDATE_REFERENCE=1` the test writes it there.
+#[test]
+fn reference_has_every_annotation() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/annotations.md");
+    let text = fs::read_to_string(&path).expect("the reference");
+    let rows: String = ANNOTATIONS
+        .iter()
+        .map(|known| {
+            format!(
+                "| `{}` | {} | {} | {} | {} |\n",
+                known.name,
+                known.place.text(),
+                known.value.text(),
+                known.meaning,
+                known.default
+            )
+        })
+        .collect();
+    let (before, rest) = text
+        .split_once("<!-- annotations -->\n")
+        .expect("a beginning");
+    let (_, after) = rest
+        .split_once("<!-- end of annotations -->")
+        .expect("an end");
+    let expected = format!(
+        "{before}<!-- annotations -->\n| name | where | value | meaning | without it |\n| --- | --- | --- | --- | --- |\n\
+         {rows}<!-- end of annotations -->{after}"
+    );
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        fs::write(&path, &expected).expect("writes");
+    } else {
+        assert!(
+            text == expected,
+            "{} is out of date: run this test with UPDATE_REFERENCE=1",
+            path.display()
+        );
+    }
+}

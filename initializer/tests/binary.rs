@@ -1,0 +1,70 @@
+//! The program as a pod starts it.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+use std::{
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+fn initializer() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_initializer"));
+    command.env_clear();
+    command
+}
+
+#[test]
+fn encrypted_volume_is_refused_and_never_ready() {
+    let base = tempfile::tempdir().expect("directory");
+    std::fs::create_dir(base.path().join("tls-config")).expect("directory");
+    // Even if a certificate is there already.
+    std::fs::write(base.path().join("tls-config/certChain.pem"), "chain").expect("writes");
+    let run = |arguments: &[&str], device: Option<&str>| {
+        let mut command = initializer();
+        command
+            .args(arguments)
+            .env("COORDINATOR_HOST", "coordinator")
+            .env("CONTRAST_BASE_DIR", base.path());
+        if let Some(device) = device {
+            command.env("CRYPTSETUP_DEVICE", device);
+        }
+        command.output().expect("runs")
+    };
+    assert!(run(&["--check-ready"], None).status.success());
+    assert!(!run(&["--check-ready"], Some("/dev/csi0")).status.success());
+    let output = run(&[], Some("/dev/csi0"));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains("/dev/csi0") && text.contains("secure-pv") && text.contains("cannot open"),
+        "{text}"
+    );
+}
+
+#[test]
+fn holder_waits_for_its_end_and_needs_no_coordinator() {
+    let mut child = initializer()
+        .arg("--hold")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    thread::sleep(Duration::from_millis(500));
+    assert!(
+        child.try_wait().expect("asks").is_none(),
+        "it ended by itself"
+    );
+    let id = child.id().to_string();
+    let killed = Command::new("kill").args(["-TERM", &id]).status();
+    assert!(killed.expect("kill").success());
+    for _ in 0..100 {
+        if let Some(status) = child.try_wait().expect("asks") {
+            assert_eq!(status.code(), Some(0));
+            return;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    child.kill().expect("kills");
+    panic!("it did not end");
+}
