@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use contrast_resources::CustomTemplate;
 
 pub use crate::commands::{
@@ -145,6 +145,31 @@ pub struct GenerateArgs {
     /// Cache of image configurations [default: image-cache.json]
     #[arg(long, value_name = "FILE")]
     pub image_cache: Option<PathBuf>,
+
+    /// OCI layout or archive of images to look into before registries, may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub image_source: Vec<PathBuf>,
+
+    /// Ask no registry
+    #[arg(long, env = "CONTRAST_OFFLINE", hide_env = true, value_parser = FalseyValueParser::new())]
+    pub offline: bool,
+
+    /// Look for the digests of tags again, also of those that the image cache knows
+    #[arg(long)]
+    pub refresh_tags: bool,
+
+    /// Mirrors and exceptions, in the format of Podman's registries.conf
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CONTAINERS_REGISTRIES_CONF",
+        hide_env = true
+    )]
+    pub registries_conf: Option<PathBuf>,
+
+    /// CA certificates, PEM, to trust for registries beside the system's
+    #[arg(long, value_name = "FILE")]
+    pub registry_ca: Option<PathBuf>,
 
     /// Platform whose reference values a new manifest gets, may be repeated: metal-qemu-snp, metal-qemu-tdx; for
     /// development insecure-snp, insecure-tdx

@@ -198,6 +198,44 @@ impl Drop for Spinner {
     }
 }
 
+/// Bytes of layers that were read, of all that will be; nothing unless standard error is a terminal.
+#[derive(Debug)]
+pub struct LayerProgress(ProgressBar);
+
+impl LayerProgress {
+    /// Begins to show it once there are layers to read.
+    pub fn new(output: &Output) -> Self {
+        let bar = match output.progress {
+            true => ProgressBar::no_length(),
+            false => ProgressBar::hidden(),
+        };
+        let template = "{msg} {wide_bar} {bytes}/{total_bytes} ({bytes_per_sec})";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+}
+
+impl contrast_images::Progress for LayerProgress {
+    fn begin(&self, layers: usize, bytes: u64) {
+        if layers > 0 {
+            self.0.set_message(format!("reading {layers} layer(s)"));
+            self.0.set_length(bytes);
+        }
+    }
+
+    fn read(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+}
+
+impl Drop for LayerProgress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

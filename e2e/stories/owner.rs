@@ -201,7 +201,7 @@ fn generating_again_changes_nothing() {
         "a comment is gone"
     );
     owner
-        .contrast(&["generate", "resources"])
+        .contrast(&["generate", "--offline", "resources"])
         .expect("generates again");
     assert_eq!(snapshot(), before);
 }
@@ -212,6 +212,7 @@ fn generating_for_hardware_lists_what_only_the_operator_knows() {
     let cluster = Cluster::create(directory.path(), 28).expect("cluster");
     let generated = cluster.owner().contrast(&[
         "generate",
+        "--offline",
         "--reference-values",
         "metal-qemu-snp",
         "--reference-values",

@@ -1,18 +1,20 @@
 //! `contrast generate`.
 
 use std::{
+    fs,
     io::{self, Write},
     path::PathBuf,
 };
 
 use contrast_attestation::Tee;
+use contrast_images::{CredentialFile, RegistriesConf, RegistriesConfError, RegistryOptions};
 
 use crate::{
     args::{GenerateArgs, ReferencePlatform},
     diagnostic::{Diagnose, Failure},
     exit::Exit,
-    generate::{self, Destination, Mode, Options, Outcome, ReferenceValuesChoice},
-    output::{Output, Paint, Render},
+    generate::{self, Destination, ImageOptions, Mode, Options, Outcome, ReferenceValuesChoice},
+    output::{LayerProgress, Output, Paint, Render},
     workspace::{IMAGE_CACHE, MANIFEST, SEEDSHARE_OWNER_KEY, WORKLOAD_OWNER_KEY, Workspace},
 };
 
@@ -98,7 +100,7 @@ pub(super) fn run(
     let options = Options {
         paths: args.paths.clone(),
         manifest: workspace.choose(args.manifest.as_deref(), MANIFEST),
-        image_cache: workspace.choose(args.image_cache.as_deref(), IMAGE_CACHE),
+        images: images(args, workspace)?,
         reference_values: reference_values(args)?,
         workload_owner_keys,
         seedshare_owner_keys,
@@ -122,7 +124,9 @@ pub(super) fn run(
             (false, false) => Mode::Write,
         },
     };
-    let outcome = generate::run(&options)?;
+    let progress = LayerProgress::new(output);
+    let outcome = generate::run(&options, &progress)?;
+    drop(progress);
     for notice in &outcome.notices {
         output.warning(notice);
     }
@@ -161,6 +165,61 @@ impl Diagnose for OutOfDate {
     fn hints(&self) -> Vec<String> {
         vec!["see what would change with `--diff`; run `contrast generate` without `--check` to change it".into()]
     }
+}
+
+/// A file that says how registries are asked is unusable.
+#[derive(Debug, thiserror::Error)]
+enum RegistryFileError {
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is not usable", path.display())]
+    Conf {
+        path: PathBuf,
+        #[source]
+        source: RegistriesConfError,
+    },
+}
+
+impl Diagnose for RegistryFileError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+fn images(args: &GenerateArgs, workspace: &Workspace) -> Result<ImageOptions, RegistryFileError> {
+    let read = |path: &PathBuf| {
+        fs::read(path).map_err(|source| RegistryFileError::Read {
+            path: path.clone(),
+            source,
+        })
+    };
+    let conf = match &args.registries_conf {
+        None => RegistriesConf::default(),
+        Some(path) => {
+            RegistriesConf::parse(&String::from_utf8_lossy(&read(path)?)).map_err(|source| {
+                RegistryFileError::Conf {
+                    path: path.clone(),
+                    source,
+                }
+            })?
+        }
+    };
+    let registries = RegistryOptions {
+        credentials: CredentialFile::of_environment(|name| std::env::var_os(name)),
+        conf,
+        ca: args.registry_ca.as_ref().map(read).transpose()?,
+        ..RegistryOptions::default()
+    };
+    Ok(ImageOptions {
+        cache: workspace.choose(args.image_cache.as_deref(), IMAGE_CACHE),
+        sources: args.image_source.clone(),
+        registries: (!args.offline).then_some(registries),
+        refresh_tags: args.refresh_tags,
+    })
 }
 
 fn reference_values(args: &GenerateArgs) -> Result<Vec<ReferenceValuesChoice>, NoSoftwareTee> {

@@ -6,6 +6,7 @@
 pub(crate) mod annotations;
 mod destination;
 mod image_store;
+mod images;
 mod inject;
 mod injection;
 mod inputs;
@@ -22,13 +23,14 @@ mod write;
 use std::path::PathBuf;
 
 use contrast_attestation::Tee;
-use contrast_images::CacheError;
+use contrast_images::{CacheError, Progress, ResolveError, ResolverError};
 use contrast_manifest::ManifestError;
 use contrast_policy::{BuildError, InitdataError};
 use contrast_resources::{CustomTemplate, ResourceError};
 use serde::Serialize;
 
 pub use destination::{Destination, Mode};
+pub use images::ImageOptions;
 
 use crate::{diagnostic::Diagnose, exit::Exit};
 
@@ -39,8 +41,8 @@ pub struct Options {
     pub paths: Vec<PathBuf>,
     /// Manifest to create or update.
     pub manifest: PathBuf,
-    /// Cache of image configurations; may be absent.
-    pub image_cache: PathBuf,
+    /// Where images are looked for.
+    pub images: ImageOptions,
     /// Reference values of a new manifest.
     pub reference_values: Vec<ReferenceValuesChoice>,
     /// Keys that may update the manifest; a file that does not exist is created only if `create_keys`.
@@ -235,6 +237,12 @@ pub enum GenerateError {
     /// The image cache is unusable.
     #[error(transparent)]
     ImageCache(#[from] CacheError),
+    /// Images that cannot be used.
+    #[error(transparent)]
+    Images(Box<ResolveError>),
+    /// A layout, an archive, or how registries are to be asked.
+    #[error("images cannot be looked for")]
+    ImageSource(#[source] Box<ResolverError>),
     /// A line of the replacements file.
     #[error("{} line {line}: expected `image = replacement`, found `{found}`", path.display())]
     Replacement {
@@ -292,6 +300,7 @@ impl Diagnose for GenerateError {
             Self::NoWorkloads => vec![
                 "set `runtimeClassName: contrast-cc` in the pod templates that are to become confidential".into(),
             ],
+            Self::Images(error) => images::hints(error),
             _ => Vec::new(),
         }
     }
@@ -300,10 +309,10 @@ impl Diagnose for GenerateError {
 /// Generates.
 ///
 /// # Errors
-/// When anything is wrong; then no file has been changed.
-pub fn run(options: &Options) -> Result<Outcome, GenerateError> {
+/// When anything is wrong; then no file has been changed but the image cache, which keeps what was found.
+pub fn run(options: &Options, progress: &dyn Progress) -> Result<Outcome, GenerateError> {
     let inputs = inputs::read(options)?;
-    let plan = plan::make(options, inputs.files)?;
+    let plan = plan::make(options, inputs.files, progress)?;
     let keys = owner_keys::load(options)?;
     let manifest = manifest::build(options, &plan, &keys)?;
     let (mut changes, resources) = options.destination.changes(&plan.files)?;

@@ -5,13 +5,14 @@ use std::{
     fs,
 };
 
-use contrast_images::ImageCache;
+use contrast_images::Progress;
 use contrast_policy::{ConfigObjects, INITDATA_ANNOTATION, Initdata};
 use contrast_resources::{Document, ResourceError, Step, YamlFile, pod_template_path};
 use serde_json::{Value, json};
 
 use super::{
     GenerateError, Options, ReferenceValuesChoice, annotations,
+    images::{self, Images},
     inject::{Place, items},
     injection::{self, Surroundings},
     inputs::{InputFile, read_failed},
@@ -49,8 +50,12 @@ pub(super) struct Found {
     pub(super) coordinator: bool,
 }
 
-pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan, GenerateError> {
-    let images = ImageCache::read(&options.image_cache)?;
+pub(super) fn make(
+    options: &Options,
+    mut files: Vec<InputFile>,
+    progress: &dyn Progress,
+) -> Result<Plan, GenerateError> {
+    let cache = images::read_cache(options)?;
     let replacements = replacements(options)?;
     let config = config_objects(&files)?;
     let found = find(options, &files)?;
@@ -76,11 +81,11 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
         options,
         coordinator_namespace: &coordinator_namespace,
         replacements: &replacements,
-        images: &images,
+        images: &cache,
         claims: &claims,
     };
     let mut seen = BTreeSet::new();
-    let mut workloads = Vec::new();
+    let mut complete = Vec::new();
     let mut notices = Vec::new();
     for found in found {
         if !seen.insert(found.identity.default_secret_id()) {
@@ -94,12 +99,28 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
         let injected = injection::inject(&surroundings, &found, file)?;
         notices.extend(injected.notices);
         replace_images(&found, &mut file.yaml, &replacements)
-            .and_then(|()| pin_images(options, &found, &mut file.yaml, &images, &mut notices))
             .and_then(|()| set_runtime_class(options, &found, &mut file.yaml))
             .map_err(|source| GenerateError::Resource {
                 path: file.path.clone(),
                 source,
             })?;
+        let template = current(&file.yaml, &found);
+        complete.push((found, injected.containers, template));
+    }
+    let templates = complete.iter().map(|(_, _, template)| template);
+    let images = images::resolve(options, cache, templates, progress)?;
+    notices.extend(images.notices.iter().cloned());
+    let mut workloads = Vec::new();
+    for (found, injected, _) in complete {
+        let Some(file) = files.get_mut(found.file) else {
+            continue;
+        };
+        pin_images(options, &found, &mut file.yaml, &images, &mut notices).map_err(|source| {
+            GenerateError::Resource {
+                path: file.path.clone(),
+                source,
+            }
+        })?;
         // The policy is for the pod as it stands now in the text.
         let template = current(&file.yaml, &found);
         let version = env!("CARGO_PKG_VERSION");
@@ -113,7 +134,7 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
             &found.identity,
             &found.document.object,
             &template,
-            &images,
+            &images.cache,
             &config,
         )?;
         let mut place = place(&mut file.yaml, &found);
@@ -136,7 +157,7 @@ pub(super) fn make(options: &Options, mut files: Vec<InputFile>) -> Result<Plan,
             coordinator: found.coordinator,
             identity: found.identity,
             initdata,
-            injected: injected.containers,
+            injected,
         });
     }
     Ok(Plan {
@@ -234,12 +255,12 @@ fn replace_images(
     Ok(())
 }
 
-/// Gives tags the digests that the image cache knows. The policy is for these digests, whatever the tag means tomorrow.
+/// Gives tags their digests. The policy is for these digests, whatever the tag means tomorrow.
 fn pin_images(
     options: &Options,
     found: &Found,
     yaml: &mut YamlFile,
-    images: &ImageCache,
+    images: &Images,
     notices: &mut Vec<String>,
 ) -> Result<(), ResourceError> {
     if options.require_digests {
@@ -249,7 +270,7 @@ fn pin_images(
     for list in ["initContainers", "containers"] {
         for (position, container) in items(&template["spec"], list).iter().enumerate() {
             let image = container["image"].as_str().unwrap_or_default();
-            let Some(pinned) = images.pinned(image) else {
+            let Some((pinned, says)) = images.pinned(image) else {
                 continue;
             };
             let place = place(yaml, found);
@@ -257,7 +278,7 @@ fn pin_images(
             path.extend([Step::Index(position), Step::key("image")]);
             place.file.set(place.document, &path, &json!(pinned))?;
             notices.push(format!(
-                "{}: pinned `{image}` to `{pinned}`, as the image cache says",
+                "{}: pinned `{image}` to `{pinned}`, {says}",
                 found.identity.shown()
             ));
         }

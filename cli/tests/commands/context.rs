@@ -38,6 +38,7 @@ impl Context {
             .env_clear()
             .env("NO_COLOR", "1")
             .env("HOME", self.dir.path())
+            .env("CONTRAST_OFFLINE", "1")
             .output()
             .expect("contrast starts")
     }

@@ -147,23 +147,15 @@ impl ImageCache {
             path: path.to_owned(),
             source,
         };
+        if self.added_to(&Self::read(path)?).is_none() {
+            return Ok(());
+        }
         let lock = File::create(lock_path(path)).map_err(failed)?;
         // Released when the file is closed, also by the end of the process.
         lock.lock().map_err(failed)?;
-        let before = Self::read(path)?;
-        let mut after = before.clone();
-        for (digest, config) in &self.images {
-            let known = after.images.entry(digest.clone());
-            known.or_insert_with(|| config.clone());
-        }
-        for (digest, facts) in &self.layers {
-            let known = after.layers.entry(*digest);
-            known.or_insert_with(|| facts.clone());
-        }
-        after.references.extend(self.references.clone());
-        if after == before {
+        let Some(after) = self.added_to(&Self::read(path)?) else {
             return Ok(());
-        }
+        };
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -176,6 +168,21 @@ impl ImageCache {
         file.as_file().sync_all().map_err(failed)?;
         file.persist(path).map_err(|error| failed(error.error))?;
         Ok(())
+    }
+
+    /// `before` with what this cache knows; `None` if that is nothing new.
+    fn added_to(&self, before: &Self) -> Option<Self> {
+        let mut after = before.clone();
+        for (digest, config) in &self.images {
+            let known = after.images.entry(digest.clone());
+            known.or_insert_with(|| config.clone());
+        }
+        for (digest, facts) in &self.layers {
+            let known = after.layers.entry(*digest);
+            known.or_insert_with(|| facts.clone());
+        }
+        after.references.extend(self.references.clone());
+        (after != *before).then_some(after)
     }
 
     /// Configuration of the image with this digest (`sha256:…`).

@@ -136,6 +136,7 @@ impl Cluster {
         self.owner.contrast(&["insecure-tee", "init", tee])?;
         self.owner.contrast(&[
             "generate",
+            "--offline",
             "--reference-values",
             self.kind.platform(),
             "--insecure-software-tee",
