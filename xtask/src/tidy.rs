@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-proto",
         "contrast-clock",
         "contrast-guest-device",
+        "contrast-measure",
         "contrast-testbed",
     ],
     &["contrast-telemetry", "contrast-pki", "contrast-attestation"],
