@@ -6,6 +6,7 @@
 //! - [`Firmware`] reads an OVMF image; everything else starts with one.
 //! - [`SnpLaunch`] gives the launch digest of SEV-SNP for any number of vCPUs; [`IdBlock`] and [`IdAuth`] make the processor
 //!   refuse every other one.
+//! - [`PodVcpus`] says how many vCPUs a pod's VM has, which both kinds of measurement depend on.
 //! - [`tdx`] gives MRTD and RTMR0 to RTMR2 of TDX.
 
 mod bytes;
@@ -13,6 +14,8 @@ mod digest;
 mod firmware;
 mod guid;
 mod id_block;
+mod pod;
+mod quantity;
 mod snp;
 pub mod tdx;
 mod vcpu;
@@ -24,5 +27,7 @@ pub use firmware::{
 };
 pub use guid::Guid;
 pub use id_block::{ID_AUTH_BYTES, ID_BLOCK_BYTES, IdAuth, IdAuthError, IdBlock};
+pub use pod::{Basis, ContainerCpu, ContainerRole, PodError, PodVcpus};
+pub use quantity::{MilliCpu, QuantityError};
 pub use snp::{GuestFeatures, KernelHashes, LaunchContext, SnpError, SnpLaunch, SnpLaunchDigests};
 pub use vcpu::{VCPUS_MAX, VcpuCount, VcpuError, VcpuType};

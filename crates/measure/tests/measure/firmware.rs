@@ -4,9 +4,8 @@ use contrast_measure::{
     Firmware, FirmwareError, GuestFeatures, KernelHashes, SevSectionKind, SnpLaunch,
     TdxSectionKind, VcpuType,
 };
+use contrast_testbed::Ovmf;
 use proptest::prelude::*;
-
-use crate::synthetic::Ovmf;
 
 /// Everything that reads an image.
 fn exercise(image: &[u8]) {

@@ -5,5 +5,4 @@
 mod firmware;
 mod id_block;
 mod snp;
-mod synthetic;
 mod tdx;
