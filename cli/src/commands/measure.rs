@@ -15,6 +15,9 @@ use crate::{
     output::Output,
 };
 
+const TDX_HELP: &str = "RTMR0 is that of firmware up to edk2-stable202502, without Secure Boot. Newer firmware measures \
+                        more, which this command does not know; the other registers are the same.";
+
 /// `contrast measure`.
 #[derive(Debug, Args)]
 pub struct MeasureArgs {
@@ -29,6 +32,7 @@ pub enum MeasureCommand {
     /// Print the SEV-SNP launch digest for each number of vCPUs
     Snp(Box<SnpArgs>),
     /// Print MRTD and RTMR0 to RTMR2 of a TDX guest
+    #[command(after_help = TDX_HELP)]
     Tdx(Box<TdxArgs>),
     /// Print how many vCPUs each pod's VM has, and why
     Pod(PodArgs),

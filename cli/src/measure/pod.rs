@@ -95,8 +95,7 @@ pub(crate) fn run(args: &PodArgs, output: &Output) -> Result<(), Failure> {
         .filter(|pod| pod.vcpus_by_kata != u64::from(pod.vcpus))
     {
         output.warning(&format!(
-            "Kata on its own gives {} {} vCPUs, not {}: it knows limits only, and of init containers the largest; give \
-             every container a CPU limit that is no lower than its request",
+            "Kata on its own gives {} {} vCPUs, not {}: it knows limits only, and of init containers the largest",
             pod.pod, pod.vcpus_by_kata, pod.vcpus
         ));
     }
@@ -190,7 +189,7 @@ impl Pod {
             _ => return "nothing has CPU resources".into(),
         };
         let whole = self.vcpus.saturating_sub(1);
-        format!("{what} {need}m, rounded up {whole}, and 1 for the guest")
+        format!("{what} {need}m, rounded up to {whole}; 1 more is for the guest itself")
     }
 }
 

@@ -108,7 +108,7 @@ impl Ovmf {
         let mut image: Vec<u8> = iter::successors(Some(7), pattern)
             .take(self.pages * 4096)
             .collect();
-        put(&mut image, 0, &self.content);
+        put_at(&mut image, 0, &self.content);
         let size = image.len();
 
         let mut sev = header(*b"ASEV", 12, self.sev.len());
@@ -119,14 +119,14 @@ impl Ovmf {
                     .flat_map(|v| v.to_le_bytes()),
             );
         }
-        put(&mut image, size - SEV_FROM_END as usize, &sev);
+        put_at(&mut image, size - SEV_FROM_END as usize, &sev);
         let mut tdx = header(*b"TDVF", 32, self.tdx.len());
         for (offset, data, address, memory, kind, attributes) in &self.tdx {
             tdx.extend([*offset, *data].iter().flat_map(|v| v.to_le_bytes()));
             tdx.extend([*address, *memory].iter().flat_map(|v| v.to_le_bytes()));
             tdx.extend([*kind, *attributes].iter().flat_map(|v| v.to_le_bytes()));
         }
-        put(&mut image, size - TDX_FROM_END as usize, &tdx);
+        put_at(&mut image, size - TDX_FROM_END as usize, &tdx);
 
         let mut table = Vec::new();
         for (guid, word) in [
@@ -141,7 +141,7 @@ impl Ovmf {
         }
         table.extend((table.len() as u16 + 18).to_le_bytes());
         table.extend(FOOTER);
-        put(&mut image, size - 32 - table.len(), &table);
+        put_at(&mut image, size - 32 - table.len(), &table);
         image
     }
 }
@@ -154,7 +154,7 @@ fn header(signature: [u8; 4], section: usize, count: usize) -> Vec<u8> {
         .collect()
 }
 
-fn put(target: &mut [u8], at: usize, bytes: &[u8]) {
+fn put_at(target: &mut [u8], at: usize, bytes: &[u8]) {
     target[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
@@ -162,20 +162,20 @@ fn put(target: &mut [u8], at: usize, bytes: &[u8]) {
 /// block (EDK II, `OvmfPkg/VarStore.fdf.inc`); flash that was never written is 0xff.
 fn empty_variables() -> Vec<u8> {
     let mut store = vec![0xff; VARIABLES_BYTES];
-    put(&mut store, 0, &[0; 16]);
-    put(
+    put_at(&mut store, 0, &[0; 16]);
+    put_at(
         &mut store,
         16,
         b"\x8d\x2b\xf1\xff\x96\x76\x8b\x4c\xa9\x85\x27\x47\x07\x5b\x4f\x50\x00\x40\x08\x00\x00\x00\x00\x00_FVH\
           \xff\xfe\x04\x00\x48\x00\xaf\xb8\x00\x00\x00\x02\x84\x00\x00\x00\x00\x10\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
     );
-    put(
+    put_at(
         &mut store,
         0x48,
         b"\x78\x2c\xf3\xaa\x7b\x94\x9a\x43\xa1\x80\x2e\x14\x4e\xc3\x77\x92\xb8\xff\x03\x00\x5a\xfe\
           \x00\x00\x00\x00\x00\x00",
     );
-    put(
+    put_at(
         &mut store,
         0x4_1000,
         b"\x2b\x29\x58\x9e\x68\x7c\x7d\x49\xa0\xce\x65\x00\xfd\x9f\x1b\x95\x2c\xaf\x2c\x64\xfe\xff\xff\xff\
@@ -190,7 +190,7 @@ pub fn efi_kernel(certificates: &[u8]) -> Vec<u8> {
         .map(|index| (index * 7 % 251) as u8)
         .collect();
     let optional = 0x58;
-    let mut put = |at: usize, bytes: &[u8]| self::put(&mut image, at, bytes);
+    let mut put = |at: usize, bytes: &[u8]| put_at(&mut image, at, bytes);
     put(0, &[0; 0x240]);
     put(0, b"MZ");
     put(0x3c, &0x40_u32.to_le_bytes());

@@ -67,8 +67,7 @@ fn sidecars_run_beside_containers_and_later_init_containers() {
     let none = Value::Null;
     let init = container(json!(3), none.clone());
     let regular = container(json!(2), none);
-    let spec =
-        json!({"containers": [regular], "initContainers": [sidecar(json!(1)), init.clone()]});
+    let spec = json!({"containers": [regular], "initContainers": [sidecar(json!(1)), init]});
     assert_eq!(summary(spec.clone()), (4, Basis::Containers, 5));
     assert_eq!(of(spec).containers[0].role, ContainerRole::Sidecar);
     let after = json!({"containers": [regular], "initContainers": [init, sidecar(json!(1))]});
