@@ -7,7 +7,7 @@ use contrast_resources::CustomTemplate;
 
 pub use crate::commands::{
     attestation::AttestationArgs, collateral::CollateralArgs, manifest::ManifestArgs,
-    policy::PolicyArgs,
+    measure::MeasureArgs, policy::PolicyArgs,
 };
 use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};
 
@@ -120,6 +120,8 @@ pub enum Command {
     Collateral(CollateralArgs),
     /// Work on a manifest file
     Manifest(ManifestArgs),
+    /// Compute the launch measurements of VMs, and how many vCPUs pods get
+    Measure(MeasureArgs),
     /// Show, explain, compare and test the policies of pods
     Policy(PolicyArgs),
     /// Print a completion script for a shell

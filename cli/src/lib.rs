@@ -23,6 +23,7 @@ pub mod diagnostic;
 pub mod dial;
 pub mod exit;
 pub mod generate;
+mod measure;
 pub mod output;
 pub mod owner;
 mod policy;

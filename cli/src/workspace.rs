@@ -30,6 +30,8 @@ pub const VERIFY_DIR: &str = "verify";
 
 /// No file of ours is larger; a larger one is not what it should be.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// An initrd may hold a whole root file system.
+const IMAGE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
 /// A file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +65,7 @@ pub enum WorkspaceError {
         source: io::Error,
     },
     /// A file is far larger than such a file ever is.
-    #[error("{what} `{}` has {found} bytes, expected at most {FILE_BYTES_MAX}", .path.display())]
+    #[error("{what} `{}` has {found} bytes, expected at most {limit}", .path.display())]
     TooLarge {
         /// What the file is for.
         what: &'static str,
@@ -71,6 +73,8 @@ pub enum WorkspaceError {
         path: PathBuf,
         /// Its size.
         found: u64,
+        /// The most that is read.
+        limit: u64,
     },
     /// A file could not be written; what was there before is untouched.
     #[error("cannot write `{}`", .path.display())]
@@ -237,6 +241,18 @@ pub fn read(
     })
 }
 
+/// Reads a part of a virtual machine's image, at most 2 GiB, that must exist.
+///
+/// # Errors
+/// When the file is missing, unreadable or larger.
+pub fn read_image(what: &'static str, path: &Path) -> Result<Vec<u8>, WorkspaceError> {
+    read_bounded(what, path, IMAGE_BYTES_MAX)?.ok_or_else(|| WorkspaceError::Missing {
+        what,
+        path: path.to_owned(),
+        hint: "",
+    })
+}
+
 /// Replaces the file at `path` atomically.
 ///
 /// # Errors
@@ -253,6 +269,14 @@ pub fn overwrite(path: &Path, contents: &[u8]) -> Result<(), WorkspaceError> {
 /// # Errors
 /// When the file exists and is unreadable or absurdly large.
 pub fn read_optional(what: &'static str, path: &Path) -> Result<Option<Vec<u8>>, WorkspaceError> {
+    read_bounded(what, path, FILE_BYTES_MAX)
+}
+
+fn read_bounded(
+    what: &'static str,
+    path: &Path,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, WorkspaceError> {
     let failed = |source| WorkspaceError::Read {
         what,
         path: path.to_owned(),
@@ -262,6 +286,7 @@ pub fn read_optional(what: &'static str, path: &Path) -> Result<Option<Vec<u8>>,
         what,
         path: path.to_owned(),
         found,
+        limit,
     };
     let file = match fs::File::open(path) {
         Ok(file) => file,
@@ -269,16 +294,16 @@ pub fn read_optional(what: &'static str, path: &Path) -> Result<Option<Vec<u8>>,
         Err(error) => return Err(failed(error)),
     };
     let size = file.metadata().map_err(failed)?.len();
-    if size > FILE_BYTES_MAX {
+    if size > limit {
         return Err(too_large(size));
     }
     let mut bytes = Vec::new();
     // Devices and pipes have no size until they end.
-    file.take(FILE_BYTES_MAX.saturating_add(1))
+    file.take(limit.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(failed)?;
     match u64::try_from(bytes.len()).unwrap_or(u64::MAX) {
-        found if found > FILE_BYTES_MAX => Err(too_large(found)),
+        found if found > limit => Err(too_large(found)),
         _ => Ok(Some(bytes)),
     }
 }

@@ -7,6 +7,7 @@ mod generate;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
 pub mod manifest;
+pub mod measure;
 pub mod policy;
 mod recover;
 mod set;
@@ -41,6 +42,7 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Attestation(args) => attestation::run(args, output),
         Command::Collateral(args) => collateral::run(args, output),
         Command::Manifest(args) => manifest::run(args, &workspace()?, output),
+        Command::Measure(args) => measure::run(args, output),
         Command::Policy(args) => policy::run(args, &workspace()?, output),
         Command::Completion(args) => completion::run(args, output),
         Command::Version(args) => version::run(*args, output),

@@ -14,6 +14,7 @@ mod help;
 mod howto;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
+mod measure;
 mod policy;
 #[cfg(feature = "software-tee")]
 mod replicas;

@@ -1,5 +1,5 @@
 //! Surroundings for tests, never for programs: services of CPU vendors on loopback ([`Vendor`], [`Silence`]), and evidence that was
-//! collected from real machines ([`evidence`]).
+//! collected from real machines ([`evidence`]), firmware and kernels to measure ([`Ovmf`], [`efi_kernel`]).
 
 #![expect(
     clippy::expect_used,
@@ -8,7 +8,9 @@
 )]
 
 mod evidence;
+mod ovmf;
 mod vendor;
 
 pub use evidence::{evidence, evidence_path};
+pub use ovmf::{Ovmf, SevSection, TdxSection, VARIABLES_BYTES, efi_kernel};
 pub use vendor::{Page, Silence, Vendor};
