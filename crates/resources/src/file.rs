@@ -2,7 +2,9 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::{ResourceError, Step, parse::parse, split::split, step::show, update::update};
+use crate::{
+    ResourceError, Step, parse::parse, split::split, step::show, update::update, work::examined,
+};
 
 /// Most bytes of a file that is read; etcd takes objects of 1.5 MB.
 pub const FILE_MAX: u64 = 16 * 1024 * 1024;
@@ -26,6 +28,8 @@ struct Piece {
     text: String,
     /// Line of the file on which it starts, from 0.
     line: usize,
+    /// Line of the first content, from 1. Every edit names it, so it is not searched each time.
+    first_line: usize,
     /// What the text says; `None` for a document without content.
     original: Option<Value>,
     /// What it is to say, once it was edited.
@@ -68,6 +72,7 @@ impl YamlFile {
             pieces.push(Piece {
                 text: piece.to_owned(),
                 line,
+                first_line: line.saturating_add(blank_lines(piece)).saturating_add(1),
                 original,
                 wanted: None,
             });
@@ -104,7 +109,7 @@ impl YamlFile {
                 let objects = collect(index, &mut Vec::new(), Cow::Borrowed(value), &mut documents);
                 objects.map_err(|reason| ResourceError::NotKubernetes {
                     index: index.saturating_add(1),
-                    line: piece.first_line(),
+                    line: piece.first_line,
                     reason,
                     objects: self.pieces.iter().filter_map(Piece::value).any(is_object),
                 })?;
@@ -202,7 +207,7 @@ impl YamlFile {
     }
 
     fn line(&self, index: usize) -> usize {
-        self.pieces.get(index).map_or(0, Piece::first_line)
+        self.pieces.get(index).map_or(0, |piece| piece.first_line)
     }
 
     /// The place at `path`, made if it is missing.
@@ -244,15 +249,6 @@ impl Piece {
         self.wanted.as_ref().or(self.original.as_ref())
     }
 
-    /// Line of the first content, from 1.
-    fn first_line(&self) -> usize {
-        let blank = self.text.lines().take_while(|line| {
-            let line = line.trim();
-            line.is_empty() || line.starts_with(['#', '%']) || line == "---"
-        });
-        self.line.saturating_add(blank.count()).saturating_add(1)
-    }
-
     fn written(&self) -> Result<Cow<'_, str>, ResourceError> {
         match (&self.original, &self.wanted) {
             (Some(original), Some(wanted)) if original != wanted => {
@@ -262,6 +258,16 @@ impl Piece {
             _ => Ok(Cow::Borrowed(&self.text)),
         }
     }
+}
+
+/// Lines before the first content.
+fn blank_lines(piece: &str) -> usize {
+    let blank = piece.lines().take_while(|line| {
+        examined(line.len());
+        let line = line.trim();
+        line.is_empty() || line.starts_with(['#', '%']) || line == "---"
+    });
+    blank.count()
 }
 
 fn read(piece: &str) -> Result<Option<Value>, ResourceError> {

@@ -24,6 +24,7 @@ mod split;
 mod step;
 mod text;
 mod update;
+mod work;
 
 pub use error::ResourceError;
 pub use file::{Document, FILE_MAX, YamlFile};
