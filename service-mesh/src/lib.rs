@@ -12,10 +12,11 @@
 //! The identity behind a connection is "a workload of this manifest generation": peers are verified against the mesh CA
 //! and their names are not compared. The sidecar never holds a private key itself: Envoy reads the files.
 
-pub mod annotation;
 pub mod app;
 pub mod certificates;
 pub mod config;
 pub mod envoy;
 pub mod model;
 pub mod supervise;
+
+pub use contrast_mesh_annotation as annotation;

@@ -24,6 +24,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-policy",
         "contrast-resources",
         "contrast-images",
+        "contrast-mesh-annotation",
     ],
     &[
         "contrast-coordinator",

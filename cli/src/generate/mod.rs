@@ -5,7 +5,7 @@
 
 mod destination;
 mod inject;
-mod inputs;
+pub(crate) mod inputs;
 mod manifest;
 mod owner_keys;
 mod plan;
@@ -293,7 +293,7 @@ impl Diagnose for GenerateError {
 /// # Errors
 /// When anything is wrong; then no file has been changed.
 pub fn run(options: &Options) -> Result<Outcome, GenerateError> {
-    let inputs = inputs::read(options)?;
+    let inputs = inputs::read(&options.paths, &options.destination)?;
     let plan = plan::make(options, inputs.files)?;
     let keys = owner_keys::load(options)?;
     let manifest = manifest::build(options, &plan, &keys)?;

@@ -3,7 +3,8 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use crate::{
-    ResourceError, Step, parse::parse, split::split, step::show, update::update, work::examined,
+    Positions, ResourceError, Step, parse::parse, split::split, step::show, update::update,
+    work::examined,
 };
 
 /// Most bytes of a file that is read; etcd takes objects of 1.5 MB.
@@ -116,6 +117,22 @@ impl YamlFile {
             }
         }
         Ok(documents)
+    }
+
+    /// Where the parts of document `index` stand in the text that was parsed. Costs as much as parsing the document.
+    ///
+    /// # Errors
+    /// When there is no such document.
+    pub fn positions(&self, index: usize) -> Result<Positions, ResourceError> {
+        let Some(piece) = self.pieces.get(index) else {
+            let reason = format!("there is no document {}", index.saturating_add(1));
+            return Err(refuse(0, &[], &reason));
+        };
+        let documents = parse(&piece.text).map_err(|error| error.below(piece.line))?;
+        Ok(Positions {
+            root: documents.into_iter().find_map(|document| document.root),
+            before: piece.line,
+        })
     }
 
     /// What stands at `path` of document `index`, with all edits so far.

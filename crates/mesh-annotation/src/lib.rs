@@ -9,8 +9,8 @@
 //! `port` is 1 to 65535 in decimal digits; `disable-tls` is one of `1 t T TRUE true True` or `0 f F FALSE false False`;
 //! `listen-ip` lies in 127.0.0.0/8; `host` is a DNS name, an IPv4 address or an IPv6 address in brackets.
 //!
-//! Every problem of a value is reported, not only the first. This module uses the standard library alone, so that it can
-//! become a crate that others share.
+//! Every problem of a value is reported, not only the first. The sidecar obeys this grammar, and the CLI checks it before a pod
+//! is deployed; both use this crate.
 
 use std::{
     collections::BTreeSet,
