@@ -9,6 +9,7 @@ use std::{
 use contrast_resources::{FILE_MAX, ResourceError, YamlFile};
 
 use super::{GenerateError, destination::Destination};
+use crate::lint::Source;
 
 /// A file of the user.
 pub(crate) struct InputFile {
@@ -78,6 +79,17 @@ pub(crate) fn read(paths: &[PathBuf], destination: &Destination) -> Result<Input
 }
 
 impl Inputs {
+    /// For `lint`.
+    pub(crate) fn sources(&self) -> Vec<Source<'_>> {
+        let files = self.files.iter();
+        files
+            .map(|file| Source {
+                path: &file.path,
+                yaml: &file.yaml,
+            })
+            .collect()
+    }
+
     fn add(&mut self, candidate: Candidate) -> Result<(), GenerateError> {
         let Candidate {
             path,

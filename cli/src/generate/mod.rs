@@ -23,7 +23,11 @@ use serde::Serialize;
 
 pub use destination::{Destination, Mode};
 
-use crate::{diagnostic::Diagnose, exit::Exit};
+use crate::{
+    diagnostic::Diagnose,
+    exit::Exit,
+    lint::{self, LintError},
+};
 
 /// What to generate, and from what.
 #[derive(Debug, Clone)]
@@ -268,6 +272,12 @@ pub enum GenerateError {
     },
 }
 
+impl From<LintError> for GenerateError {
+    fn from(LintError { path, source }: LintError) -> Self {
+        Self::Resource { path, source }
+    }
+}
+
 impl Diagnose for GenerateError {
     fn exit(&self) -> Exit {
         match self {
@@ -294,6 +304,7 @@ impl Diagnose for GenerateError {
 /// When anything is wrong; then no file has been changed.
 pub fn run(options: &Options) -> Result<Outcome, GenerateError> {
     let inputs = inputs::read(&options.paths, &options.destination)?;
+    let findings = lint::notices(&inputs.sources(), &options.pod_template_paths)?;
     let plan = plan::make(options, inputs.files)?;
     let keys = owner_keys::load(options)?;
     let manifest = manifest::build(options, &plan, &keys)?;
@@ -304,6 +315,7 @@ pub fn run(options: &Options) -> Result<Outcome, GenerateError> {
         manifest.text.clone().into(),
     ));
     let mut notices = keys.notices;
+    notices.extend(findings);
     notices.extend(plan.notices.iter().cloned());
     notices.extend(inputs.passed_over.iter().map(|path| {
         format!(

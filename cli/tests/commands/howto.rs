@@ -17,7 +17,7 @@ const ANNOTATIONS: [&str; 9] = [
     "workload-secret-id",
 ];
 
-fn pages() -> Vec<(String, String)> {
+pub(crate) fn pages() -> Vec<(String, String)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/how-to");
     let entries = fs::read_dir(directory).expect("the how-to pages");
     let read = |path: std::path::PathBuf| {

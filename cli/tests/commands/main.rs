@@ -13,6 +13,7 @@ mod help;
 mod howto;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
+mod lint;
 mod policy;
 #[cfg(feature = "software-tee")]
 mod replicas;
