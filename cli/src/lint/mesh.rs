@@ -94,10 +94,8 @@ fn ports<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
             let protocol = port["protocol"].as_str().unwrap_or("TCP");
             let number = port["containerPort"].as_u64().unwrap_or_default();
             let name = port["name"].as_str();
-            let twice = match numbers.insert((number, protocol), container.name()) {
-                Some(other) => Some((format!("port {number}/{protocol}"), other)),
-                None => None,
-            };
+            let before = numbers.insert((number, protocol), container.name());
+            let twice = before.map(|other| (format!("port {number}/{protocol}"), other));
             let same_name = name.and_then(|name| {
                 let other = names.insert(name, container.name())?;
                 Some((format!("the port name `{name}`"), other))
