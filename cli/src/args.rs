@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use contrast_resources::CustomTemplate;
 
 pub use crate::commands::{
-    attestation::AttestationArgs, collateral::CollateralArgs, manifest::ManifestArgs,
-    measure::MeasureArgs, policy::PolicyArgs,
+    attestation::AttestationArgs, collateral::CollateralArgs, lint::LintArgs,
+    manifest::ManifestArgs, measure::MeasureArgs, policy::PolicyArgs,
 };
 use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};
 
@@ -106,6 +106,8 @@ pub struct FormatArgs {
 pub enum Command {
     /// Prepare Kubernetes YAML for confidential pods and write the manifest
     Generate(GenerateArgs),
+    /// Check Kubernetes YAML as one deployment of confidential pods
+    Lint(LintArgs),
     /// Attest the Coordinator and set or update its manifest
     Set(SetArgs),
     /// Attest the Coordinator and check that it enforces exactly this manifest

@@ -6,6 +6,7 @@
 //! - [`workspace`] knows the files around a deployment, [`deployment`] reads the YAML that `generate` wrote, [`dial`] opens
 //!   attested connections to a Coordinator, [`attempts`] chooses which one and how often, [`call`] explains its refusals.
 //! - [`attestation`] reads evidence from files and shows what it says.
+//! - [`lint`] checks a deployment before it is generated.
 //! - [`status`] shows what a Coordinator says about its cluster; [`verify`] judges its history; [`generate`] turns Kubernetes YAML into a deployment.
 //!
 //! What it never does: send anything to anyone but the Coordinator and the registries that were named, write a secret that
@@ -24,6 +25,7 @@ pub mod dial;
 pub mod exit;
 pub mod generate;
 mod measure;
+pub mod lint;
 pub mod output;
 pub mod owner;
 mod policy;

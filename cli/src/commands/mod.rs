@@ -6,6 +6,7 @@ mod completion;
 mod generate;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
+pub mod lint;
 pub mod manifest;
 pub mod measure;
 pub mod policy;
@@ -35,6 +36,7 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
     let workspace = || Workspace::open(&cli.global.workspace_dir);
     match &cli.command {
         Command::Generate(args) => generate::run(args, &workspace()?, output),
+        Command::Lint(args) => lint::run(args, &workspace()?, output),
         Command::Set(args) => block_on(set::run(args, &workspace()?, output)),
         Command::Verify(args) => block_on(verify::run(args, &workspace()?, output)),
         Command::Status(args) => block_on(status::run(args, &workspace()?, output)),

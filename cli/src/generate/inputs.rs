@@ -8,22 +8,23 @@ use std::{
 
 use contrast_resources::{FILE_MAX, ResourceError, YamlFile};
 
-use super::{GenerateError, Options, destination::Destination};
+use super::{GenerateError, destination::Destination};
+use crate::lint::Source;
 
 /// A file of the user.
-pub(super) struct InputFile {
+pub(crate) struct InputFile {
     /// As it was named or found.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Its path below the directory that was named, or its own name.
     pub(super) relative: PathBuf,
-    pub(super) yaml: YamlFile,
+    pub(crate) yaml: YamlFile,
 }
 
 /// What there is to work on.
-pub(super) struct Inputs {
-    pub(super) files: Vec<InputFile>,
+pub(crate) struct Inputs {
+    pub(crate) files: Vec<InputFile>,
     /// Files in directories that are YAML, but have no Kubernetes objects.
-    pub(super) passed_over: Vec<PathBuf>,
+    pub(crate) passed_over: Vec<PathBuf>,
 }
 
 /// A path that was found.
@@ -35,14 +36,14 @@ struct Candidate {
     named: bool,
 }
 
-pub(super) fn read(options: &Options) -> Result<Inputs, GenerateError> {
+pub(crate) fn read(paths: &[PathBuf], destination: &Destination) -> Result<Inputs, GenerateError> {
     let mut found = BTreeSet::new();
-    for path in &options.paths {
+    for path in paths {
         let metadata = fs::metadata(path).map_err(|source| read_failed(path, source))?;
         if metadata.is_dir() {
             let mut search = Search {
                 root: path,
-                destination: &options.destination,
+                destination,
                 found: &mut found,
                 ancestors: Vec::new(),
             };
@@ -71,13 +72,24 @@ pub(super) fn read(options: &Options) -> Result<Inputs, GenerateError> {
     }
     match inputs.files.is_empty() {
         true => Err(GenerateError::NoFiles {
-            paths: options.paths.clone(),
+            paths: paths.to_vec(),
         }),
         false => Ok(inputs),
     }
 }
 
 impl Inputs {
+    /// For `lint`.
+    pub(crate) fn sources(&self) -> Vec<Source<'_>> {
+        let files = self.files.iter();
+        files
+            .map(|file| Source {
+                path: &file.path,
+                yaml: &file.yaml,
+            })
+            .collect()
+    }
+
     fn add(&mut self, candidate: Candidate) -> Result<(), GenerateError> {
         let Candidate {
             path,

@@ -9,7 +9,7 @@ mod image_store;
 mod images;
 mod inject;
 mod injection;
-mod inputs;
+pub(crate) mod inputs;
 mod manifest;
 mod overwritten;
 mod owner_keys;
@@ -32,7 +32,11 @@ use serde::Serialize;
 pub use destination::{Destination, Mode};
 pub use images::ImageOptions;
 
-use crate::{diagnostic::Diagnose, exit::Exit};
+use crate::{
+    diagnostic::Diagnose,
+    exit::Exit,
+    lint::{self, LintError},
+};
 
 /// What to generate, and from what.
 #[derive(Debug, Clone)]
@@ -285,6 +289,12 @@ pub enum GenerateError {
     },
 }
 
+impl From<LintError> for GenerateError {
+    fn from(LintError { path, source }: LintError) -> Self {
+        Self::Resource { path, source }
+    }
+}
+
 impl Diagnose for GenerateError {
     fn exit(&self) -> Exit {
         match self {
@@ -311,7 +321,8 @@ impl Diagnose for GenerateError {
 /// # Errors
 /// When anything is wrong; then no file has been changed but the image cache, which keeps what was found.
 pub fn run(options: &Options, progress: &dyn Progress) -> Result<Outcome, GenerateError> {
-    let inputs = inputs::read(options)?;
+    let inputs = inputs::read(&options.paths, &options.destination)?;
+    let findings = lint::notices(&inputs.sources(), &options.pod_template_paths)?;
     let plan = plan::make(options, inputs.files, progress)?;
     let keys = owner_keys::load(options)?;
     let manifest = manifest::build(options, &plan, &keys)?;
@@ -322,6 +333,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Outcome, Genera
         manifest.text.clone().into(),
     ));
     let mut notices = keys.notices;
+    notices.extend(findings);
     notices.extend(plan.notices.iter().cloned());
     notices.extend(inputs.passed_over.iter().map(|path| {
         format!(

@@ -9,6 +9,7 @@ fn help_of_every_command() {
     insta::assert_snapshot!("help", context.run(&["--help"]));
     for command in [
         "generate",
+        "lint",
         "set",
         "verify",
         "recover",

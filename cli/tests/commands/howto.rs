@@ -14,7 +14,7 @@ fn annotations() -> Vec<String> {
         .collect()
 }
 
-fn pages() -> Vec<(String, String)> {
+pub(crate) fn pages() -> Vec<(String, String)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/how-to");
     let entries = fs::read_dir(directory).expect("the how-to pages");
     let read = |path: std::path::PathBuf| {

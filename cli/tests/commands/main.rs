@@ -15,6 +15,7 @@ mod howto;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
 mod measure;
+mod lint;
 mod policy;
 #[cfg(feature = "software-tee")]
 mod replicas;

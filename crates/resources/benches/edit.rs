@@ -81,6 +81,21 @@ fn list(bencher: divan::Bencher<'_, '_>) {
     bencher.bench(|| edit(&text));
 }
 
+/// One line of JSON; time must grow with its length.
+#[divan::bench(args = [1, 2, 4, 8], sample_count = 3, sample_size = 1)]
+fn megabytes_on_one_line(bencher: divan::Bencher<'_, '_>, megabytes: usize) {
+    let pod = |number| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("pod-{number}")},
+            "spec": {"containers": [{"name": "web", "image": "web", "args": ["x".repeat(300)]}], "volumes": []},
+        })
+    };
+    let one = pod(0).to_string().len();
+    let items: Vec<_> = (0..megabytes * 1_000_000 / one).map(pod).collect();
+    let text = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+    bencher.bench(|| edit(&text));
+}
+
 #[divan::bench]
 fn again(bencher: divan::Bencher<'_, '_>) {
     let text = edit(&deployments("---\n", ""));

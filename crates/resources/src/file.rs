@@ -2,7 +2,10 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::{ResourceError, Step, parse::parse, split::split, step::show, update::update};
+use crate::{
+    Positions, ResourceError, Step, parse::parse, split::split, step::show, update::update,
+    work::examined,
+};
 
 /// Most bytes of a file that is read; etcd takes objects of 1.5 MB.
 pub const FILE_MAX: u64 = 16 * 1024 * 1024;
@@ -26,6 +29,8 @@ struct Piece {
     text: String,
     /// Line of the file on which it starts, from 0.
     line: usize,
+    /// Line of the first content, from 1. Every edit names it, so it is not searched each time.
+    first_line: usize,
     /// What the text says; `None` for a document without content.
     original: Option<Value>,
     /// What it is to say, once it was edited.
@@ -68,6 +73,7 @@ impl YamlFile {
             pieces.push(Piece {
                 text: piece.to_owned(),
                 line,
+                first_line: line.saturating_add(blank_lines(piece)).saturating_add(1),
                 original,
                 wanted: None,
             });
@@ -104,13 +110,29 @@ impl YamlFile {
                 let objects = collect(index, &mut Vec::new(), Cow::Borrowed(value), &mut documents);
                 objects.map_err(|reason| ResourceError::NotKubernetes {
                     index: index.saturating_add(1),
-                    line: piece.first_line(),
+                    line: piece.first_line,
                     reason,
                     objects: self.pieces.iter().filter_map(Piece::value).any(is_object),
                 })?;
             }
         }
         Ok(documents)
+    }
+
+    /// Where the parts of document `index` stand in the text that was parsed. Costs as much as parsing the document.
+    ///
+    /// # Errors
+    /// When there is no such document.
+    pub fn positions(&self, index: usize) -> Result<Positions, ResourceError> {
+        let Some(piece) = self.pieces.get(index) else {
+            let reason = format!("there is no document {}", index.saturating_add(1));
+            return Err(refuse(0, &[], &reason));
+        };
+        let documents = parse(&piece.text).map_err(|error| error.below(piece.line))?;
+        Ok(Positions {
+            root: documents.into_iter().find_map(|document| document.root),
+            before: piece.line,
+        })
     }
 
     /// What stands at `path` of document `index`, with all edits so far.
@@ -202,7 +224,7 @@ impl YamlFile {
     }
 
     fn line(&self, index: usize) -> usize {
-        self.pieces.get(index).map_or(0, Piece::first_line)
+        self.pieces.get(index).map_or(0, |piece| piece.first_line)
     }
 
     /// The place at `path`, made if it is missing.
@@ -244,15 +266,6 @@ impl Piece {
         self.wanted.as_ref().or(self.original.as_ref())
     }
 
-    /// Line of the first content, from 1.
-    fn first_line(&self) -> usize {
-        let blank = self.text.lines().take_while(|line| {
-            let line = line.trim();
-            line.is_empty() || line.starts_with(['#', '%']) || line == "---"
-        });
-        self.line.saturating_add(blank.count()).saturating_add(1)
-    }
-
     fn written(&self) -> Result<Cow<'_, str>, ResourceError> {
         match (&self.original, &self.wanted) {
             (Some(original), Some(wanted)) if original != wanted => {
@@ -262,6 +275,16 @@ impl Piece {
             _ => Ok(Cow::Borrowed(&self.text)),
         }
     }
+}
+
+/// Lines before the first content.
+fn blank_lines(piece: &str) -> usize {
+    let blank = piece.lines().take_while(|line| {
+        examined(line.len());
+        let line = line.trim();
+        line.is_empty() || line.starts_with(['#', '%']) || line == "---"
+    });
+    blank.count()
 }
 
 fn read(piece: &str) -> Result<Option<Value>, ResourceError> {

@@ -2,10 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{
-    node::Node,
-    text::{line_indent, line_start},
-};
+use crate::{node::Node, text::Lines};
 
 /// How a flow collection is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,22 +15,22 @@ pub(crate) struct Style {
 
 impl Style {
     /// The style of the flow collection `node`, whose first child is `child`.
-    pub(crate) fn of(text: &str, node: &Node, child: Option<&Node>) -> Self {
-        let own = text.get(node.start..node.end).unwrap_or_default();
-        let lines = child.and_then(|child| {
-            let before = text.get(line_start(text, child.start)..child.start)?;
-            let indent = line_indent(text, child.start);
-            let outer = line_indent(text, node.start);
-            (before.trim().is_empty() && child.start > line_start(text, node.start)).then(|| {
+    pub(crate) fn of(lines: &Lines<'_>, node: &Node, child: Option<&Node>) -> Self {
+        let own = lines.text().get(node.start..node.end).unwrap_or_default();
+        let apart = child.and_then(|child| {
+            let before = lines.text().get(lines.start(child.start)..child.start)?;
+            let indent = lines.indent(child.start);
+            let outer = lines.indent(node.start);
+            (before.trim().is_empty() && child.start > lines.start(node.start)).then(|| {
                 let unit = indent.strip_prefix(outer).filter(|unit| !unit.is_empty());
                 (indent.to_owned(), unit.unwrap_or("  ").to_owned())
             })
         });
         // A child on the line of the opening bracket means one line.
-        let lines =
-            lines.filter(|_| child.is_some_and(|child| line_start(text, child.start) > node.start));
+        let apart =
+            apart.filter(|_| child.is_some_and(|child| lines.start(child.start) > node.start));
         Self {
-            lines,
+            lines: apart,
             compact: own.contains("\":") && !own.contains("\": "),
         }
     }

@@ -20,12 +20,15 @@ mod flow;
 mod kinds;
 mod node;
 mod parse;
+mod position;
 mod split;
 mod step;
 mod text;
 mod update;
+mod work;
 
 pub use error::ResourceError;
 pub use file::{Document, FILE_MAX, YamlFile};
 pub use kinds::{CustomTemplate, CustomTemplateError, WorkloadKind, pod_template_path};
+pub use position::{Position, Positions};
 pub use step::{Step, show};

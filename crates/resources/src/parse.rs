@@ -7,7 +7,8 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 use crate::{
     ResourceError,
     node::{Content, Node},
-    text::{line_start, skip_properties},
+    text::skip_properties,
+    work::examined,
 };
 
 /// Deepest nesting that is read.
@@ -116,14 +117,15 @@ impl<'a> Reader<'a> {
                     node.end = quoted_end(self.text, content, *quote);
                 }
                 // It counts the next line's indentation as part of a block scalar.
-                let last_line = line_start(self.text, node.end);
-                if last_line > start
-                    && self
-                        .text
-                        .get(last_line..node.end)
+                // Only within the scalar: its line may be the whole file.
+                let own = self.text.get(start..node.end).unwrap_or_default();
+                examined(own.len());
+                if let Some(newline) = own.rfind('\n')
+                    && own
+                        .get(newline..)
                         .is_some_and(|rest| rest.trim().is_empty())
                 {
-                    node.end = last_line;
+                    node.end = start.saturating_add(newline).saturating_add(1);
                 }
                 // The parser reports an absent value in front of its colon or dash.
                 if value.is_empty()
@@ -216,19 +218,18 @@ impl<'a> Reader<'a> {
 
 /// Offset behind the closing quote of the quoted scalar that starts at `start`.
 fn quoted_end(text: &str, start: usize, quote: u8) -> usize {
-    let mut bytes = text
-        .bytes()
-        .enumerate()
-        .skip(start.saturating_add(1))
-        .peekable();
+    let from = start.saturating_add(1);
+    let own = text.as_bytes().get(from..).unwrap_or_default();
+    let mut bytes = own.iter().enumerate().peekable();
     while let Some((offset, byte)) = bytes.next() {
-        if byte == b'\\' && quote == b'"' {
+        if *byte == b'\\' && quote == b'"' {
             bytes.next();
-        } else if byte == quote {
+        } else if *byte == quote {
             // In single quotes, two of them stand for one.
             let doubled = quote == b'\'' && matches!(bytes.peek(), Some((_, b'\'')));
             if !doubled {
-                return offset.saturating_add(1);
+                examined(offset);
+                return from.saturating_add(offset).saturating_add(1);
             }
             bytes.next();
         }

@@ -28,6 +28,18 @@ impl Step {
     }
 }
 
+impl From<&str> for Step {
+    fn from(key: &str) -> Self {
+        Self::key(key)
+    }
+}
+
+impl From<usize> for Step {
+    fn from(index: usize) -> Self {
+        Self::Index(index)
+    }
+}
+
 /// A path as people write it: `spec.containers[0].name`; the empty one as `the document`.
 pub fn show(path: &[Step]) -> String {
     if path.is_empty() {

@@ -1,27 +1,52 @@
 //! Places in a text: lines, indentation, and what stands around a node.
 
-use crate::node::Node;
+use crate::{node::Node, work::examined};
 
-pub(crate) fn line_start(text: &str, offset: usize) -> usize {
-    text.get(..offset)
-        .and_then(|before| before.rfind('\n'))
-        .map_or(0, |newline| newline.saturating_add(1))
+/// A text with the places of its lines. A lookup costs the logarithm of their number, however long they are: JSON may be one
+/// line of megabytes, and every edit asks where its line starts.
+#[derive(Debug)]
+pub(crate) struct Lines<'a> {
+    text: &'a str,
+    /// Where every line starts, ascending; the first is 0.
+    starts: Vec<usize>,
 }
 
-/// Offset behind the line in which the byte before `offset` stands.
-pub(crate) fn after_line(text: &str, offset: usize) -> usize {
-    let last = offset.saturating_sub(1);
-    match text.get(last..).and_then(|rest| rest.find('\n')) {
-        Some(newline) => last.saturating_add(newline).saturating_add(1),
-        None => text.len(),
+impl<'a> Lines<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        let behind = text
+            .match_indices('\n')
+            .map(|(newline, _)| newline.saturating_add(1));
+        Self {
+            text,
+            starts: [0].into_iter().chain(behind).collect(),
+        }
     }
-}
 
-/// White space at the start of the line in which `offset` stands.
-pub(crate) fn line_indent(text: &str, offset: usize) -> &str {
-    let line = text.get(line_start(text, offset)..).unwrap_or_default();
-    let end = line.find(|c| c != ' ' && c != '\t').unwrap_or(line.len());
-    line.get(..end).unwrap_or_default()
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Start of the line in which `offset` stands.
+    pub(crate) fn start(&self, offset: usize) -> usize {
+        let behind = self.starts.partition_point(|start| *start <= offset);
+        let line = behind.saturating_sub(1);
+        self.starts.get(line).copied().unwrap_or_default()
+    }
+
+    /// Offset behind the line in which the byte before `offset` stands.
+    pub(crate) fn after(&self, offset: usize) -> usize {
+        let last = offset.saturating_sub(1);
+        let behind = self.starts.partition_point(|start| *start <= last);
+        self.starts.get(behind).copied().unwrap_or(self.text.len())
+    }
+
+    /// White space at the start of the line in which `offset` stands.
+    pub(crate) fn indent(&self, offset: usize) -> &'a str {
+        let line = self.text.get(self.start(offset)..).unwrap_or_default();
+        let end = line.find(|c| c != ' ' && c != '\t').unwrap_or(line.len());
+        examined(end);
+        line.get(..end).unwrap_or_default()
+    }
 }
 
 /// Where a node's content starts when its properties (`&anchor`, `!tag`) start at `offset`.
@@ -32,7 +57,12 @@ pub(crate) fn skip_properties(text: &str, offset: usize) -> usize {
         if !rest.starts_with(['&', '!']) {
             return at;
         }
-        let token = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        // Neither anchors nor tags have flow indicators in them, unless a tag is verbatim (YAML 1.2.2, 6.8.1 and 6.9.2).
+        let verbatim = rest.starts_with("!<");
+        let token = rest
+            .find(|c: char| c.is_whitespace() || (!verbatim && ",[]{}".contains(c)))
+            .unwrap_or(rest.len());
+        examined(token);
         at = skip_space(text, at.saturating_add(token));
     }
 }
@@ -41,32 +71,41 @@ pub(crate) fn skip_properties(text: &str, offset: usize) -> usize {
 fn skip_space(text: &str, mut at: usize) -> usize {
     loop {
         let rest = text.get(at..).unwrap_or_default();
-        at = at.saturating_add(rest.len().saturating_sub(rest.trim_start().len()));
+        let space = rest.len().saturating_sub(rest.trim_start().len());
+        at = at.saturating_add(space);
         match text.get(at..) {
-            Some(rest) if rest.starts_with('#') => at = after_line(text, at.saturating_add(1)),
-            _ => return at,
+            Some(rest) if rest.starts_with('#') => {
+                let comment = rest
+                    .find('\n')
+                    .map_or(rest.len(), |end| end.saturating_add(1));
+                examined(space.saturating_add(comment));
+                at = at.saturating_add(comment);
+            }
+            _ => {
+                examined(space);
+                return at;
+            }
         }
     }
 }
 
 /// Start of the lines that belong to item `at` of a block sequence: comments directly above it are its own.
-pub(crate) fn item_start(text: &str, items: &[Node], at: usize, first_dash: usize) -> usize {
-    let column = first_dash.saturating_sub(line_start(text, first_dash));
+pub(crate) fn item_start(lines: &Lines<'_>, items: &[Node], at: usize, first_dash: usize) -> usize {
+    let column = first_dash.saturating_sub(lines.start(first_dash));
     let before = at.checked_sub(1).and_then(|previous| items.get(previous));
     let (from, dash) = match before {
         // The dash of an item is the first thing behind the item before.
         Some(previous) => {
-            let from = after_line(text, previous.last_byte());
-            (from, skip_space(text, from))
+            let from = lines.after(previous.last_byte());
+            (from, skip_space(lines.text(), from))
         }
-        None => (line_start(text, first_dash), first_dash),
+        None => (lines.start(first_dash), first_dash),
     };
-    let mut start = line_start(text, dash);
+    let mut start = lines.start(dash);
     while start > 0 {
-        let above = line_start(text, start.saturating_sub(1));
-        let line = text.get(above..start).unwrap_or_default();
-        let comment =
-            line.trim_start().starts_with('#') && line_indent(text, above).len() == column;
+        let above = lines.start(start.saturating_sub(1));
+        let line = lines.text().get(above..start).unwrap_or_default();
+        let comment = line.trim_start().starts_with('#') && lines.indent(above).len() == column;
         if !comment || (before.is_some() && above < from) {
             break;
         }

@@ -1,5 +1,7 @@
 //! From a wanted value to the fewest splices of the text that make it say so.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::{
@@ -8,7 +10,7 @@ use crate::{
     node::{Content, Node},
     parse::parse,
     step::show,
-    text::{after_line, first_dash, item_start, line_indent, line_start},
+    text::{Lines, first_dash, item_start},
 };
 
 /// Replacement of `start..end`. Several at one place are written in the order in which they were made.
@@ -47,6 +49,7 @@ pub(crate) fn update(text: &str, old: &Value, wanted: &Value) -> Result<String, 
     };
     let mut editor = Editor {
         text,
+        lines: Lines::of(text),
         splices: Vec::new(),
         path: Vec::new(),
     };
@@ -133,6 +136,7 @@ fn difference(now: &Value, wanted: &Value, path: &mut Vec<Step>) {
 
 struct Editor<'a> {
     text: &'a str,
+    lines: Lines<'a>,
     splices: Vec<Splice>,
     path: Vec<Step>,
 }
@@ -177,14 +181,15 @@ impl Editor<'_> {
             .filter(|(key, _)| !key.is_merge())
             .filter_map(|(key, value)| Some((key.key_text()?, key, value)))
             .collect();
-        let style = flow.then(|| Style::of(self.text, node, entries.first().map(|entry| &entry.0)));
+        let style =
+            flow.then(|| Style::of(&self.lines, node, entries.first().map(|entry| &entry.0)));
         let removed = own.iter().filter(|(key, ..)| !wanted.contains_key(key));
         let removed: Vec<_> = removed.collect();
         // The first entry may share its line with a dash, and flow entries share commas.
         let awkward = removed.iter().any(|(_, key, _)| {
             flow || self
                 .text
-                .get(line_start(self.text, key.start)..key.start)
+                .get(self.lines.start(key.start)..key.start)
                 .is_some_and(|before| !before.trim().is_empty())
         });
         if awkward && let Some(style) = &style {
@@ -196,8 +201,8 @@ impl Editor<'_> {
             return self.replace(node, &Value::Object(wanted.clone()), place);
         }
         for (_, key, value) in &removed {
-            let end = after_line(self.text, value.last_byte().max(key.end));
-            self.splice(line_start(self.text, key.start), end, String::new());
+            let end = self.lines.after(value.last_byte().max(key.end));
+            self.splice(self.lines.start(key.start), end, String::new());
         }
         for (key, _, value) in &own {
             let (Some(old), Some(wanted)) = (old.get(key), wanted.get(key)) else {
@@ -215,7 +220,7 @@ impl Editor<'_> {
         }
         // What a merge key brings is overridden by an entry of its own.
         let added = wanted.iter().filter(|(key, value)| {
-            own.iter().all(|(other, ..)| other != *key) && old.get(*key) != Some(value)
+            old.get(*key) != Some(value) && own.iter().all(|(other, ..)| other != *key)
         });
         for (key, value) in added {
             match &style {
@@ -227,7 +232,7 @@ impl Editor<'_> {
                     self.splice(end, end, new);
                 }
                 None => {
-                    let at = after_line(self.text, node.last_byte());
+                    let at = self.lines.after(node.last_byte());
                     let pad = " ".repeat(node.column);
                     self.splice(
                         at,
@@ -248,13 +253,12 @@ impl Editor<'_> {
         (old, wanted): (&[Value], &[Value]),
     ) -> Result<(), ResourceError> {
         let from = align::align(old, wanted);
-        let style = flow.then(|| Style::of(self.text, node, items.first()));
+        let style = flow.then(|| Style::of(&self.lines, node, items.first()));
         let dash = first_dash(self.text, node.start, items);
-        let column = dash.saturating_sub(line_start(self.text, dash));
-        let own_line = line_indent(self.text, dash).len() == column;
-        let removed: Vec<usize> = (0..items.len())
-            .filter(|at| !from.contains(&Some(*at)))
-            .collect();
+        let column = dash.saturating_sub(self.lines.start(dash));
+        let own_line = self.lines.indent(dash).len() == column;
+        let kept: BTreeSet<usize> = from.iter().flatten().copied().collect();
+        let removed: Vec<usize> = (0..items.len()).filter(|at| !kept.contains(at)).collect();
         let rewrite = match &style {
             Some(_) => !removed.is_empty(),
             None => !own_line && (from.len() != items.len() || !removed.is_empty()),
@@ -269,11 +273,10 @@ impl Editor<'_> {
         }
         for at in removed {
             if let Some(item) = items.get(at) {
-                let start = item_start(self.text, items, at, dash);
-                let end = after_line(
-                    self.text,
-                    item.last_byte().max(start.saturating_add(column + 1)),
-                );
+                let start = item_start(&self.lines, items, at, dash);
+                let end = self
+                    .lines
+                    .after(item.last_byte().max(start.saturating_add(column + 1)));
                 self.splice(start, end, String::new());
             }
         }
@@ -306,8 +309,8 @@ impl Editor<'_> {
                 },
                 None => {
                     let at = match next < items.len() {
-                        true => item_start(self.text, items, next, dash),
-                        false => after_line(self.text, node.last_byte()),
+                        true => item_start(&self.lines, items, next, dash),
+                        false => self.lines.after(node.last_byte()),
                     };
                     let new = format!("{}{}\n", " ".repeat(column), emit::item(value, column));
                     self.splice(at, at, new);
@@ -328,7 +331,7 @@ impl Editor<'_> {
         let place = match (place, &node.content) {
             // A JSON document stays one.
             (Place::Root, Content::Mapping { flow: true, .. }) => {
-                style = Style::of(self.text, node, None);
+                style = Style::of(&self.lines, node, None);
                 Place::Flow(&style)
             }
             (other, _) => other,
@@ -428,5 +431,57 @@ fn refuse(line: usize, path: &[Step], reason: &str) -> ResourceError {
         path: show(path),
         line,
         reason: reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{YamlFile, work::count::bytes_of};
+
+    /// `pods` pods as a List on one line.
+    fn list(pods: usize) -> Value {
+        let pod = |number| {
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": format!("pod-{number}"), "annotations": {"note": "a [b] {c}, 'd'"}},
+                "spec": {"containers": [{"name": "web", "image": "web", "args": ["--port", "80"]}], "volumes": []},
+            })
+        };
+        let items: Vec<Value> = (0..pods).map(pod).collect();
+        json!({"apiVersion": "v1", "kind": "List", "items": items})
+    }
+
+    /// Bytes that searches look at while every pod is edited.
+    fn work(pods: usize) -> usize {
+        let text = list(pods).to_string();
+        bytes_of(|| {
+            let mut file = YamlFile::parse(text).expect("parses");
+            for pod in 0..pods {
+                let mut set = |path: &[&str], value: Value| {
+                    let pod = [Step::key("items"), Step::Index(pod)].into_iter();
+                    let path: Vec<Step> =
+                        pod.chain(path.iter().map(|key| Step::key(key))).collect();
+                    file.set(0, &path, &value).expect("sets");
+                };
+                set(&["metadata", "annotations", "policy"], json!("x"));
+                set(&["metadata", "name"], json!("other"));
+                set(&["spec", "volumes"], json!([{"name": "secrets"}]));
+            }
+            let edited = file.text().expect("writes");
+            assert_eq!(edited.matches(r#""policy":"x""#).count(), pods);
+        })
+    }
+
+    #[test]
+    fn work_on_one_line_grows_with_its_length() {
+        let (small, large) = (work(50), work(400));
+        assert!(small > 0, "nothing was counted");
+        assert!(
+            large < small.saturating_mul(9),
+            "eight times the text took {small}, then {large} bytes to look at"
+        );
     }
 }

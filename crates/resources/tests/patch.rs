@@ -272,3 +272,24 @@ proptest! {
         prop_assert_eq!(object["metadata"]["labels"]["x"].as_str(), Some(value.as_str()));
     }
 }
+
+#[test]
+fn positions_are_those_of_keys_and_items_in_the_file() {
+    let file = file(DEPLOYMENT);
+    let place = |index, text: &str| {
+        let position = file.positions(index).expect("a document").of(&path(text));
+        (position.line, position.column)
+    };
+    assert_eq!(place(0, "kind"), (3, 1));
+    assert_eq!(place(0, "metadata.name"), (5, 3));
+    assert_eq!(place(0, "spec.template.metadata.labels.app"), (9, 16));
+    assert_eq!(place(0, "spec.template.spec.containers.0"), (12, 9));
+    assert_eq!(place(0, "spec.template.spec.containers.0.image"), (13, 9));
+    assert_eq!(
+        place(0, "spec.template.spec.containers.0.command"),
+        (12, 9),
+        "its container"
+    );
+    assert_eq!(place(1, "metadata.name"), (22, 5));
+    file.positions(2).expect_err("no such document");
+}

@@ -1,0 +1,148 @@
+//! The service mesh of one pod.
+
+use std::collections::BTreeMap;
+
+use contrast_mesh_annotation::{AnnotationError, Egress, Ingress};
+
+use super::{
+    Notes,
+    model::{Pod, text},
+    rules::{self, Rule},
+};
+
+pub(super) fn check<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
+    ports(pod, notes);
+    if !pod.has_mesh() {
+        return;
+    }
+    if let Some(egress) = pod.annotation("servicemesh-egress") {
+        match egress.parse::<Egress>() {
+            Ok(parsed) if parsed.0.is_empty() => {
+                let text = (
+                    "`servicemesh-egress` names no target".to_owned(),
+                    "remove it, or write `name#127.x.y.z:port#host:port`".to_owned(),
+                );
+                on_annotation(
+                    pod,
+                    "servicemesh-egress",
+                    &rules::EGRESS_WITHOUT_TARGET,
+                    text,
+                    notes,
+                );
+            }
+            Ok(_) => {}
+            Err(error) => malformed(pod, &error, notes),
+        }
+    }
+    if let Some(Err(error)) = pod
+        .annotation("servicemesh-ingress")
+        .map(str::parse::<Ingress>)
+    {
+        malformed(pod, &error, notes);
+    }
+    if pod.skips_initializer() {
+        let text = (
+            "it has the service mesh and skips the Initializer, so the sidecar waits for certificates".to_owned(),
+            "remove `skip-initializer`, or the annotations of the service mesh".to_owned(),
+        );
+        on_annotation(
+            pod,
+            "skip-initializer",
+            &rules::MESH_WITHOUT_INITIALIZER,
+            text,
+            notes,
+        );
+    }
+}
+
+fn malformed<'a>(pod: &Pod<'a>, error: &AnnotationError, notes: &mut Notes<'a>) {
+    let form = match error.annotation {
+        "servicemesh-ingress" => "`name#port#disable-tls`, or `DISABLED`",
+        _ => "`name#127.x.y.z:port#host:port`",
+    };
+    for problem in &error.problems {
+        let text = (
+            format!(
+                "`{}` in `{}`: {}",
+                problem.entry, error.annotation, problem.reason
+            ),
+            format!("write entries as {form}, with `##` between them"),
+        );
+        on_annotation(pod, error.annotation, &rules::MESH_MALFORMED, text, notes);
+    }
+}
+
+fn on_annotation<'a>(
+    pod: &Pod<'a>,
+    name: &str,
+    rule: &'static Rule,
+    text: (String, String),
+    notes: &mut Notes<'a>,
+) {
+    match pod.annotation_path(name) {
+        (path, true) => notes.pod(rule, pod, &path, text),
+        (path, false) => notes.resource(rule, pod.resource, &path, text),
+    }
+}
+
+/// All containers of a pod share one network.
+fn ports<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
+    let mut numbers: BTreeMap<(u64, &str), &str> = BTreeMap::new();
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    for container in pod.containers() {
+        for (path, port) in container.list_items("ports") {
+            let protocol = port["protocol"].as_str().unwrap_or("TCP");
+            let number = port["containerPort"].as_u64().unwrap_or_default();
+            let name = port["name"].as_str();
+            let before = numbers.insert((number, protocol), container.name());
+            let twice = before.map(|other| (format!("port {number}/{protocol}"), other));
+            let same_name = name.and_then(|name| {
+                let other = names.insert(name, container.name())?;
+                Some((format!("the port name `{name}`"), other))
+            });
+            if let Some((what, other)) = twice.or(same_name) {
+                let text = (
+                    format!("{what} is declared by `{other}` already"),
+                    "give each its own port and name",
+                );
+                notes.container(&rules::DUPLICATE_PORT, &container, &path, text);
+            }
+        }
+    }
+}
+
+/// How the pod serves a TCP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Served {
+    /// Nobody listens there for the mesh.
+    Not,
+    /// The default: with a client certificate.
+    Default,
+    /// An ingress rule says how.
+    Rule,
+}
+
+/// How the pod's mesh serves `port`; `None` when the annotation is malformed.
+pub(super) fn served(pod: &Pod<'_>, port: u64) -> Option<Served> {
+    let written = pod.annotation("servicemesh-ingress").unwrap_or_default();
+    let entries = match written.parse::<Ingress>().ok()? {
+        Ingress::Disabled => return Some(Served::Not),
+        Ingress::Ports(entries) => entries,
+    };
+    let declared = pod
+        .containers()
+        .filter(|container| container.list == "containers")
+        .any(|container| {
+            container.list_items("ports").any(|(_, declared)| {
+                matches!(text(&declared["protocol"]), "" | "TCP")
+                    && declared["containerPort"].as_u64() == Some(port)
+            })
+        });
+    Some(
+        match entries.iter().any(|entry| u64::from(entry.port) == port) {
+            true => Served::Rule,
+            false if declared => Served::Default,
+            false => Served::Not,
+        },
+    )
+}

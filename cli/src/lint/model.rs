@@ -1,0 +1,187 @@
+//! Resources, pods and containers, as checks look at them.
+
+use contrast_resources::{CustomTemplate, Document, Step, pod_template_path};
+use serde_json::Value;
+
+/// Start of the keys of all our annotations.
+pub(super) const PREFIX: &str = "contrast.edgeless.systems/";
+const CLASS_PREFIXES: [&str; 2] = ["contrast-cc", "contrast-insecure"];
+const LISTS: [&str; 2] = ["initContainers", "containers"];
+
+/// Whether pods of this runtime class are confidential.
+pub(super) fn is_class(class: &str) -> bool {
+    CLASS_PREFIXES
+        .iter()
+        .any(|prefix| class.starts_with(prefix))
+}
+
+/// One object.
+pub(super) struct Resource {
+    pub(super) file: usize,
+    pub(super) document: Document,
+}
+
+impl Resource {
+    pub(super) fn object(&self) -> &Value {
+        &self.document.object
+    }
+
+    pub(super) fn kind(&self) -> &str {
+        text(&self.object()["kind"])
+    }
+
+    pub(super) fn name(&self) -> &str {
+        let metadata = &self.object()["metadata"];
+        metadata["name"]
+            .as_str()
+            .unwrap_or_else(|| text(&metadata["generateName"]))
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        self.object()["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or("default")
+    }
+
+    /// `Kind namespace/name`.
+    pub(super) fn shown(&self) -> String {
+        format!("{} {}/{}", self.kind(), self.namespace(), self.name())
+    }
+
+    /// Whether it is of this kind, in whatever version of the group.
+    pub(super) fn is(&self, group: &str, kind: &str) -> bool {
+        let version = text(&self.object()["apiVersion"]);
+        let found = version.split_once('/').map_or("", |(group, _)| group);
+        found == group && self.kind() == kind
+    }
+
+    pub(super) fn path(&self, below: &[Step]) -> Vec<Step> {
+        self.document.path.iter().chain(below).cloned().collect()
+    }
+}
+
+/// A pod template.
+pub(super) struct Pod<'a> {
+    pub(super) resource: &'a Resource,
+    pub(super) template: &'a Value,
+    below: Vec<Step>,
+}
+
+impl<'a> Pod<'a> {
+    pub(super) fn of(resource: &'a Resource, templates: &[CustomTemplate]) -> Option<Self> {
+        let object = resource.object();
+        let custom = || templates.iter().find_map(|template| template.path(object));
+        let below = pod_template_path(object).or_else(custom)?;
+        let template = below
+            .iter()
+            .try_fold(object, |value, step| step.of(value))?;
+        Some(Self {
+            resource,
+            template,
+            below,
+        })
+    }
+
+    pub(super) fn is_confidential(&self) -> bool {
+        is_class(text(&self.spec()["runtimeClassName"]))
+    }
+
+    pub(super) fn is_coordinator(&self) -> bool {
+        self.annotation("pod-role") == Some("coordinator")
+    }
+
+    pub(super) fn spec(&self) -> &'a Value {
+        &self.template["spec"]
+    }
+
+    pub(super) fn path(&self, below: &[Step]) -> Vec<Step> {
+        self.below.iter().chain(below).cloned().collect()
+    }
+
+    /// Annotation of the template, or else of the workload, as `generate` reads it.
+    pub(super) fn annotation(&self, name: &str) -> Option<&'a str> {
+        let key = format!("{PREFIX}{name}");
+        let on = |value: &'a Value| value["metadata"]["annotations"].get(&key)?.as_str();
+        on(self.template).or_else(|| on(self.resource.object()))
+    }
+
+    /// Where that annotation stands, from the template on; from the object on if it stands there.
+    pub(super) fn annotation_path(&self, name: &str) -> (Vec<Step>, bool) {
+        let key = format!("{PREFIX}{name}");
+        let path = vec!["metadata".into(), "annotations".into(), key.as_str().into()];
+        let on_template = self.template["metadata"]["annotations"].get(&key).is_some();
+        (path, on_template)
+    }
+
+    pub(super) fn skips_initializer(&self) -> bool {
+        self.annotation("skip-initializer") == Some("true")
+    }
+
+    /// Whether `generate` injects the service mesh.
+    pub(super) fn has_mesh(&self) -> bool {
+        let names = [
+            "servicemesh-ingress",
+            "servicemesh-egress",
+            "servicemesh-admin-interface-port",
+        ];
+        !self.is_coordinator() && names.iter().any(|name| self.annotation(name).is_some())
+    }
+
+    pub(super) fn containers(&self) -> impl Iterator<Item = Container<'_, 'a>> {
+        LISTS.into_iter().flat_map(move |list| {
+            let containers = items(self.spec(), list).iter().enumerate();
+            containers.map(move |(index, value)| Container {
+                pod: self,
+                value,
+                list,
+                index,
+            })
+        })
+    }
+}
+
+/// A container of a pod template.
+pub(super) struct Container<'p, 'a> {
+    pub(super) pod: &'p Pod<'a>,
+    pub(super) value: &'a Value,
+    pub(super) list: &'static str,
+    index: usize,
+}
+
+impl<'a> Container<'_, 'a> {
+    pub(super) fn name(&self) -> &'a str {
+        text(&self.value["name"])
+    }
+
+    pub(super) fn path(&self, below: &[Step]) -> Vec<Step> {
+        let own = ["spec".into(), self.list.into(), self.index.into()];
+        own.iter().chain(below).cloned().collect()
+    }
+
+    /// Items of the list `key` with their paths from the container on.
+    pub(super) fn list_items(
+        &self,
+        key: &'static str,
+    ) -> impl Iterator<Item = (Vec<Step>, &'a Value)> {
+        let all = items(self.value, key).iter().enumerate();
+        all.map(move |(index, item)| (vec![key.into(), index.into()], item))
+    }
+}
+
+pub(super) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+pub(super) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Entries of the mapping `value` with keys that are text.
+pub(super) fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+/// A path from keys.
+pub(super) fn keys(keys: &[&str]) -> Vec<Step> {
+    keys.iter().map(|key| Step::key(key)).collect()
+}
