@@ -14,8 +14,8 @@ mod help;
 mod howto;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
-mod measure;
 mod lint;
+mod measure;
 mod policy;
 #[cfg(feature = "software-tee")]
 mod replicas;
