@@ -29,12 +29,12 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// Directory for default paths and for outputs; a path that is given explicitly is not affected
+    /// Directory of files that are not named by a path
     #[arg(long, global = true, value_name = "DIR", default_value = ".")]
     #[arg(hide_default_value = true)]
     pub workspace_dir: PathBuf,
 
-    /// Least severe level of the log on standard error: error, warn, info, debug or trace
+    /// error, warn, info, debug or trace
     #[arg(hide_possible_values = true)]
     #[arg(
         long,
@@ -45,7 +45,7 @@ pub struct GlobalArgs {
     )]
     pub log_level: LogLevel,
 
-    /// When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never
+    /// auto (unless NO_COLOR is set), always or never
     #[arg(hide_possible_values = true)]
     #[arg(
         long,
@@ -95,7 +95,7 @@ pub enum Format {
 /// Shape of the result on standard output.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct FormatArgs {
-    /// Shape of the result on standard output: text or json
+    /// text or json
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     #[arg(hide_possible_values = true)]
     pub format: Format,
@@ -146,11 +146,11 @@ pub struct GenerateArgs {
     #[arg(short, long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
 
-    /// Cache of image configurations [default: image-cache.json]
+    /// What is known of images [default: image-cache.json]
     #[arg(long, value_name = "FILE")]
     pub image_cache: Option<PathBuf>,
 
-    /// OCI layout or archive of images to look into before registries, may be repeated
+    /// OCI layout or archive to find images in; may be repeated
     #[arg(long, value_name = "PATH")]
     pub image_source: Vec<PathBuf>,
 
@@ -158,11 +158,11 @@ pub struct GenerateArgs {
     #[arg(long, env = "CONTRAST_OFFLINE", hide_env = true, value_parser = FalseyValueParser::new())]
     pub offline: bool,
 
-    /// Look for the digests of tags again, also of those that the image cache knows
+    /// Ask again what tags mean, also those that are cached
     #[arg(long)]
     pub refresh_tags: bool,
 
-    /// Mirrors and exceptions, in the format of Podman's registries.conf
+    /// Mirrors and exceptions, as registries.conf of Podman
     #[arg(
         long,
         value_name = "FILE",
@@ -171,22 +171,20 @@ pub struct GenerateArgs {
     )]
     pub registries_conf: Option<PathBuf>,
 
-    /// CA certificates, PEM, to trust for registries beside the system's
+    /// CAs for registries beside the system's, PEM
     #[arg(long, value_name = "FILE")]
     pub registry_ca: Option<PathBuf>,
 
-    /// Platform whose reference values a new manifest gets, may be repeated: metal-qemu-snp, metal-qemu-tdx; for
-    /// development insecure-snp, insecure-tdx
+    /// metal-qemu-snp, metal-qemu-tdx, insecure-snp, insecure-tdx; for a new manifest; may be repeated
     #[arg(hide_possible_values = true)]
     #[arg(long, value_enum, value_name = "PLATFORM", ignore_case = true)]
     pub reference_values: Vec<ReferencePlatform>,
 
-    /// Directory of the software TEE that the insecure platforms pin
+    /// Software TEE that the insecure platforms pin
     #[arg(long, value_name = "DIR")]
     pub insecure_software_tee: Option<PathBuf>,
 
-    /// Key that may update the manifest, private or public PEM; may be repeated [default: workload-owner.pem, created
-    /// when missing]
+    /// Key that may update the manifest, PEM; may be repeated [default: workload-owner.pem, made when missing]
     #[arg(
         short = 'w',
         long,
@@ -195,17 +193,15 @@ pub struct GenerateArgs {
     )]
     pub add_workload_owner_key: Vec<PathBuf>,
 
-    /// Key that can recover the Coordinator, private or public PEM; may be repeated [default: seedshare-owner.pem,
-    /// created when missing]
+    /// Key that can recover the Coordinator, PEM; may be repeated [default: seedshare-owner.pem, made when missing]
     #[arg(long, value_name = "FILE")]
     pub add_seedshare_owner_key: Vec<PathBuf>,
 
-    /// Make the deployment immutable: no key may update the manifest
+    /// Make the deployment immutable: nobody may update it
     #[arg(short, long)]
     pub disable_updates: bool,
 
-    /// Keep the manifest's Coordinator policies that are not those of the YAML, so that old and new Coordinators trust
-    /// each other during a rolling upgrade
+    /// Keep Coordinator policies of the manifest, for an upgrade
     #[arg(long)]
     pub keep_coordinator: bool,
 
@@ -217,25 +213,23 @@ pub struct GenerateArgs {
     #[arg(long)]
     pub skip_service_mesh: bool,
 
-    /// Give every pod an encrypted disk for its images, which are in memory otherwise
+    /// Give every pod an encrypted disk for its images
     #[arg(long)]
     pub inject_image_store: bool,
 
-    /// File of `image = replacement` lines, applied before images are pinned
+    /// Lines `image = replacement`, applied before pinning
     #[arg(long, value_name = "FILE")]
     pub image_replacements: Option<PathBuf>,
 
-    /// Refuse images without a digest, instead of pinning tags to the digests that the image cache knows
+    /// Refuse images without a digest instead of pinning tags
     #[arg(long)]
     pub require_digests: bool,
 
-    /// Where a custom resource has its pod template, may be repeated:
-    /// argoproj.io/Rollout=.spec.template
+    /// Pod template of a custom resource; may be repeated: argoproj.io/Rollout=.spec.template
     #[arg(long, value_name = "KIND=PATH")]
     pub pod_template_path: Vec<CustomTemplate>,
 
-    /// Leave the inputs untouched: write all resources into one file, into a directory (ends with /), or to standard output
-    /// (-)
+    /// Write all to one file, DIR/ or `-`, and no input
     #[arg(short, long, value_name = "FILE|DIR|-", conflicts_with = "in_place")]
     pub output: Option<PathBuf>,
 
@@ -243,11 +237,11 @@ pub struct GenerateArgs {
     #[arg(long)]
     pub in_place: bool,
 
-    /// Write nothing, and show what would change as a unified diff
+    /// Write nothing; show what would change
     #[arg(long, conflicts_with = "check")]
     pub diff: bool,
 
-    /// Write nothing, and exit with 3 when anything would change
+    /// Write nothing; exit with 3 if anything would change
     #[arg(long)]
     pub check: bool,
 

@@ -30,17 +30,29 @@ impl Context {
         self.dir.path().join(name)
     }
 
-    /// Runs `contrast` in the directory.
+    /// Runs `contrast` in the directory; no registry is asked.
     pub(crate) fn output(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_contrast"))
+        let mut command = self.command(arguments);
+        let command = command.env("CONTRAST_OFFLINE", "1");
+        command.output().expect("contrast starts")
+    }
+
+    /// Runs `contrast` in the directory; registries are asked.
+    pub(crate) fn online(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        command.output().expect("contrast starts")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_contrast"));
+        command
             .args(arguments)
             .current_dir(self.dir.path())
             .env_clear()
             .env("NO_COLOR", "1")
             .env("HOME", self.dir.path())
-            .env("CONTRAST_OFFLINE", "1")
-            .output()
-            .expect("contrast starts")
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
     }
 
     /// Runs `contrast` and shows exit code and both streams, in the form that snapshots have.

@@ -92,3 +92,9 @@ fn completion_into_a_closed_pipe_is_quiet() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
+
+#[test]
+fn help_of_generate_fits_a_screen() {
+    let lines = Context::new().run(&["generate", "--help"]).lines().count();
+    assert!(lines <= 48, "{lines} lines");
+}

@@ -7,6 +7,9 @@ mod collateral;
 mod context;
 #[cfg(feature = "software-tee")]
 mod fake;
+#[path = "../../../crates/images/tests/images/fixture.rs"]
+#[expect(dead_code, reason = "the tests of the images' crate use more of it")]
+mod fixture;
 mod generate;
 mod generate_injection;
 mod generate_modes;
@@ -17,6 +20,7 @@ mod insecure_tee;
 mod lint;
 mod measure;
 mod policy;
+mod registry;
 #[cfg(feature = "software-tee")]
 mod replicas;
 mod set;
