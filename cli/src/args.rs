@@ -175,7 +175,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub registry_ca: Option<PathBuf>,
 
-    /// metal-qemu-snp, metal-qemu-tdx, insecure-snp, insecure-tdx; for a new manifest; may be repeated
+    /// metal-qemu-snp[-gpu], metal-qemu-tdx[-gpu], insecure-snp or insecure-tdx; may be repeated
     #[arg(hide_possible_values = true)]
     #[arg(long, value_enum, value_name = "PLATFORM", ignore_case = true)]
     pub reference_values: Vec<ReferencePlatform>,
@@ -270,8 +270,12 @@ pub struct CoordinatorArgs {
 pub enum ReferencePlatform {
     /// Bare metal, QEMU, AMD SEV-SNP
     MetalQemuSnp,
+    /// Bare metal, QEMU, AMD SEV-SNP, NVIDIA GPUs
+    MetalQemuSnpGpu,
     /// Bare metal, QEMU, Intel TDX
     MetalQemuTdx,
+    /// Bare metal, QEMU, Intel TDX, NVIDIA GPUs
+    MetalQemuTdxGpu,
     /// Software TEE in SEV-SNP's format: INSECURE
     InsecureSnp,
     /// Software TEE in TDX's format: INSECURE

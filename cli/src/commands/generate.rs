@@ -13,7 +13,9 @@ use crate::{
     args::{GenerateArgs, ReferencePlatform},
     diagnostic::{Diagnose, Failure},
     exit::Exit,
-    generate::{self, Destination, ImageOptions, Mode, Options, Outcome, ReferenceValuesChoice},
+    generate::{
+        self, Destination, ImageOptions, Mode, Options, Outcome, Platform, ReferenceValuesChoice,
+    },
     output::{LayerProgress, Output, Paint, Render},
     workspace::{IMAGE_CACHE, MANIFEST, SEEDSHARE_OWNER_KEY, WORKLOAD_OWNER_KEY, Workspace},
 };
@@ -230,11 +232,14 @@ fn reference_values(args: &GenerateArgs) -> Result<Vec<ReferenceValuesChoice>, N
         }),
         None => Err(NoSoftwareTee { platform }),
     };
+    let metal = |platform| Ok(ReferenceValuesChoice::Metal(platform));
     args.reference_values
         .iter()
         .map(|platform| match platform {
-            ReferencePlatform::MetalQemuSnp => Ok(ReferenceValuesChoice::Metal(Tee::Snp)),
-            ReferencePlatform::MetalQemuTdx => Ok(ReferenceValuesChoice::Metal(Tee::Tdx)),
+            ReferencePlatform::MetalQemuSnp => metal(Platform::MetalQemuSnp),
+            ReferencePlatform::MetalQemuSnpGpu => metal(Platform::MetalQemuSnpGpu),
+            ReferencePlatform::MetalQemuTdx => metal(Platform::MetalQemuTdx),
+            ReferencePlatform::MetalQemuTdxGpu => metal(Platform::MetalQemuTdxGpu),
             ReferencePlatform::InsecureSnp => insecure(Tee::Snp, "insecure-snp"),
             ReferencePlatform::InsecureTdx => insecure(Tee::Tdx, "insecure-tdx"),
         })

@@ -1,6 +1,6 @@
 //! The manifest: created from the platforms' reference values, or updated without losing what people edited.
 
-use std::{fs, io};
+use std::{collections::BTreeSet, fs, io};
 
 use contrast_attestation::{
     ReferenceValue, Root, Tee,
@@ -12,7 +12,9 @@ use contrast_attestation::{
 use contrast_manifest::{Manifest, ManifestDocument, PolicyDocument, ProblemKind, Role};
 
 use super::{
-    GenerateError, Options, ReferenceValuesChoice, Workload, owner_keys::OwnerKeys, plan::Plan,
+    GenerateError, Options, Platform, ReferenceValuesChoice, Workload,
+    owner_keys::OwnerKeys,
+    plan::{Plan, PlannedWorkload},
 };
 
 pub(super) struct Built {
@@ -21,6 +23,7 @@ pub(super) struct Built {
     pub(super) workloads: Vec<Workload>,
     pub(super) kept_coordinators: Vec<String>,
     pub(super) fill_in: Vec<String>,
+    pub(super) notices: Vec<String>,
 }
 
 pub(super) fn build(
@@ -34,7 +37,7 @@ pub(super) fn build(
     };
     let mut document = match fs::read(&options.manifest) {
         Ok(text) => ManifestDocument::from_json(&text).map_err(invalid)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => new_document(options)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => new_document(options, plan)?,
         Err(source) => {
             let path = options.manifest.clone();
             return Err(GenerateError::File {
@@ -102,6 +105,7 @@ pub(super) fn build(
     }
     merge(&mut document.seedshare_owner_pub_keys, &keys.seedshare);
 
+    let notices = without_reference_value(plan, &document);
     let text = document.to_json();
     let fill_in = match Manifest::parse(text.as_bytes()) {
         Ok(_) => Vec::new(),
@@ -123,7 +127,32 @@ pub(super) fn build(
         workloads,
         kept_coordinators,
         fill_in,
+        notices,
     })
+}
+
+/// Pods on platforms that the manifest, which exists already, does not know.
+fn without_reference_value(plan: &Plan, document: &ManifestDocument) -> Vec<String> {
+    let values = &document.reference_values;
+    let known: Vec<&str> = (values.snp.iter().map(|value| value.platform.as_str()))
+        .chain(values.tdx.iter().map(|value| value.platform.as_str()))
+        .collect();
+    let missing = |planned: &PlannedWorkload| {
+        let platform = planned
+            .platform
+            .filter(|platform| platform.tee().is_some())?;
+        let display = platform.display();
+        let is_known = known
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(display));
+        (!is_known).then(|| {
+            format!(
+                "{} runs on {display}, for which the manifest has no reference value, so it will be refused; add one with `\"Platform\": \"{display}\"`",
+                planned.identity.shown()
+            )
+        })
+    };
+    plan.workloads.iter().filter_map(missing).collect()
 }
 
 fn merge(keys: &mut Vec<String>, added: &[String]) {
@@ -132,14 +161,23 @@ fn merge(keys: &mut Vec<String>, added: &[String]) {
     keys.dedup();
 }
 
-fn new_document(options: &Options) -> Result<ManifestDocument, GenerateError> {
+/// With reference values for the platforms that were named, and for those of the pods.
+fn new_document(options: &Options, plan: &Plan) -> Result<ManifestDocument, GenerateError> {
     if options.reference_values.is_empty() {
         return Err(GenerateError::NoReferenceValues);
     }
+    let used = plan.workloads.iter().filter_map(|planned| planned.platform);
+    let used: BTreeSet<Platform> = used.collect();
+    let named = options.reference_values.iter();
+    let named: BTreeSet<Platform> = named.map(ReferenceValuesChoice::platform).collect();
+    let added = used.difference(&named).copied();
+    let added = added.filter(|platform| platform.tee().is_some());
+    let mut choices = options.reference_values.clone();
+    choices.extend(added.map(ReferenceValuesChoice::Metal));
     let mut document = ManifestDocument::default();
-    for choice in &options.reference_values {
+    for choice in &choices {
         match choice {
-            ReferenceValuesChoice::Metal(tee) => metal(*tee, &mut document),
+            ReferenceValuesChoice::Metal(platform) => metal(*platform, &mut document),
             ReferenceValuesChoice::Insecure { directory, tee } => {
                 let reference = software_tee(directory, *tee)?;
                 document
@@ -152,46 +190,42 @@ fn new_document(options: &Options) -> Result<ManifestDocument, GenerateError> {
 }
 
 /// What is known of bare metal in advance. Launch measurement and TCB are the operator's to fill in.
-fn metal(tee: Tee, document: &mut ManifestDocument) {
-    let (demands, platform) = match tee {
-        Tee::Tdx => (
-            Demands::Tdx(TdxDemands {
-                mr_td: [0; 48],
-                mr_seam: [0; 48],
-                rtmrs: [[0; 48]; 4],
-                rtmr0_alternatives: Vec::new(),
-                xfam: [0xe7, 0x02, 0x06, 0, 0, 0, 0, 0],
-                allowed_piids: Vec::new(),
-                memory_integrity: false,
-                smt_disabled: false,
-                static_platform: false,
-                min_tcb_evaluation_data_number: 0,
-                mr_owner: [0; 48],
-                mr_owner_config: [0; 48],
-                tcb_policy: TdxTcbPolicy::default(),
-            }),
-            "Metal-QEMU-TDX",
-        ),
-        _ => (
-            Demands::Snp(SnpDemands {
-                product: SnpProduct::Genoa,
-                measurement: [0; 48],
-                minimum_tcb: SnpTcb::default(),
-                guest_policy: SnpGuestPolicy {
-                    smt: true,
-                    ..SnpGuestPolicy::default()
-                },
-                platform_info: SnpPlatformInfo {
-                    smt_enabled: true,
-                    ..SnpPlatformInfo::default()
-                },
-                minimum_mitigation_vector: 0,
-                allowed_chip_ids: Vec::new(),
-                trusted_id_key_digests: Vec::new(),
-                trusted_author_key_digests: Vec::new(),
-            }),
-            "Metal-QEMU-SNP",
-        ),
+fn metal(platform: Platform, document: &mut ManifestDocument) {
+    let tdx = platform.tee() == Some(Tee::Tdx);
+    let platform = platform.display();
+    let demands = match tdx {
+        true => Demands::Tdx(TdxDemands {
+            mr_td: [0; 48],
+            mr_seam: [0; 48],
+            rtmrs: [[0; 48]; 4],
+            rtmr0_alternatives: Vec::new(),
+            xfam: [0xe7, 0x02, 0x06, 0, 0, 0, 0, 0],
+            allowed_piids: Vec::new(),
+            memory_integrity: false,
+            smt_disabled: false,
+            static_platform: false,
+            min_tcb_evaluation_data_number: 0,
+            mr_owner: [0; 48],
+            mr_owner_config: [0; 48],
+            tcb_policy: TdxTcbPolicy::default(),
+        }),
+        false => Demands::Snp(SnpDemands {
+            product: SnpProduct::Genoa,
+            measurement: [0; 48],
+            minimum_tcb: SnpTcb::default(),
+            guest_policy: SnpGuestPolicy {
+                smt: true,
+                ..SnpGuestPolicy::default()
+            },
+            platform_info: SnpPlatformInfo {
+                smt_enabled: true,
+                ..SnpPlatformInfo::default()
+            },
+            minimum_mitigation_vector: 0,
+            allowed_chip_ids: Vec::new(),
+            trusted_id_key_digests: Vec::new(),
+            trusted_author_key_digests: Vec::new(),
+        }),
     };
     let reference = ReferenceValue {
         name: platform.to_owned(),
@@ -201,21 +235,11 @@ fn metal(tee: Tee, document: &mut ManifestDocument) {
     };
     document.reference_values.push(&reference, platform);
     // Zeros are no values: the validator asks for what is absent.
-    if let Some(snp) = document
-        .reference_values
-        .snp
-        .last_mut()
-        .filter(|_| tee != Tee::Tdx)
-    {
+    if let Some(snp) = document.reference_values.snp.last_mut().filter(|_| !tdx) {
         snp.trusted_measurement.clear();
         snp.minimum_tcb = Default::default();
     }
-    if let Some(tdx) = document
-        .reference_values
-        .tdx
-        .last_mut()
-        .filter(|_| tee == Tee::Tdx)
-    {
+    if let Some(tdx) = document.reference_values.tdx.last_mut().filter(|_| tdx) {
         tdx.mr_td.clear();
         tdx.mr_seam.clear();
         tdx.rtmrs.clear();

@@ -14,6 +14,7 @@ mod manifest;
 mod overwritten;
 mod owner_keys;
 mod plan;
+mod platforms;
 mod policies;
 mod quantity;
 mod secure_volume;
@@ -31,6 +32,7 @@ use serde::Serialize;
 
 pub use destination::{Destination, Mode};
 pub use images::ImageOptions;
+pub use platforms::Platform;
 
 use crate::{
     diagnostic::Diagnose,
@@ -83,7 +85,7 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReferenceValuesChoice {
     /// Hardware; the operator fills in what only they can know.
-    Metal(Tee),
+    Metal(Platform),
     /// The software TEE in this directory.
     Insecure {
         /// Its directory.
@@ -335,6 +337,7 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Outcome, Genera
     let mut notices = keys.notices;
     notices.extend(findings);
     notices.extend(plan.notices.iter().cloned());
+    notices.extend(manifest.notices);
     notices.extend(inputs.passed_over.iter().map(|path| {
         format!(
             "passed over {}: it has no Kubernetes objects",

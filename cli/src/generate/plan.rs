@@ -11,11 +11,12 @@ use contrast_resources::{Document, ResourceError, Step, YamlFile, pod_template_p
 use serde_json::{Value, json};
 
 use super::{
-    GenerateError, Options, ReferenceValuesChoice, annotations,
+    GenerateError, Options, annotations,
     images::{self, Images},
     inject::{Place, items},
     injection::{self, Surroundings},
     inputs::{InputFile, read_failed},
+    platforms::{self, Platform},
     policies::{self, Identity, annotation, label},
     secure_volume::Claims,
     versions,
@@ -37,6 +38,8 @@ pub(super) struct PlannedWorkload {
     pub(super) secret_id: Option<String>,
     pub(super) initdata: Initdata,
     pub(super) injected: Vec<String>,
+    /// `None` when nobody named one.
+    pub(super) platform: Option<Platform>,
 }
 
 /// Where a workload stands.
@@ -98,20 +101,21 @@ pub(super) fn make(
         };
         let injected = injection::inject(&surroundings, &found, file)?;
         notices.extend(injected.notices);
-        replace_images(&found, &mut file.yaml, &replacements)
-            .and_then(|()| set_runtime_class(options, &found, &mut file.yaml))
-            .map_err(|source| GenerateError::Resource {
+        replace_images(&found, &mut file.yaml, &replacements).map_err(|source| {
+            GenerateError::Resource {
                 path: file.path.clone(),
                 source,
-            })?;
+            }
+        })?;
+        let platform = set_runtime_class(options, &found, file)?;
         let template = current(&file.yaml, &found);
-        complete.push((found, injected.containers, template));
+        complete.push((found, injected.containers, platform, template));
     }
-    let templates = complete.iter().map(|(_, _, template)| template);
+    let templates = complete.iter().map(|(_, _, _, template)| template);
     let images = images::resolve(options, cache, templates, progress)?;
     notices.extend(images.notices.iter().cloned());
     let mut workloads = Vec::new();
-    for (found, injected, _) in complete {
+    for (found, injected, platform, _) in complete {
         let Some(file) = files.get_mut(found.file) else {
             continue;
         };
@@ -158,6 +162,7 @@ pub(super) fn make(
             identity: found.identity,
             initdata,
             injected,
+            platform,
         });
     }
     Ok(Plan {
@@ -286,27 +291,30 @@ fn pin_images(
     Ok(())
 }
 
-/// A generic class becomes that of the first platform that was named; specific ones stay.
+/// Writes the class of the pod's platform.
 fn set_runtime_class(
     options: &Options,
     found: &Found,
-    yaml: &mut YamlFile,
-) -> Result<(), ResourceError> {
-    let class = found.template["spec"]["runtimeClassName"]
-        .as_str()
-        .unwrap_or_default();
-    let handler = match options.reference_values.first() {
-        Some(ReferenceValuesChoice::Metal(contrast_attestation::Tee::Tdx)) => {
-            "contrast-cc-metal-qemu-tdx"
-        }
-        Some(ReferenceValuesChoice::Metal(_)) => "contrast-cc-metal-qemu-snp",
-        Some(ReferenceValuesChoice::Insecure { .. }) => "contrast-insecure-software-tee",
-        None => return Ok(()),
-    };
-    match CLASS_PREFIXES.contains(&class) {
-        true => place(yaml, found).set(&["spec", "runtimeClassName"], &json!(handler)),
-        false => Ok(()),
+    file: &mut InputFile,
+) -> Result<Option<Platform>, GenerateError> {
+    let spec = &found.template["spec"];
+    let class = spec["runtimeClassName"].as_str().unwrap_or_default();
+    let choice =
+        platforms::choose(class, spec, options.reference_values.first()).map_err(|reason| {
+            GenerateError::Workload {
+                workload: found.identity.shown(),
+                reason,
+            }
+        })?;
+    if let Some(class) = choice.class {
+        place(&mut file.yaml, found)
+            .set(&["spec", "runtimeClassName"], &json!(class))
+            .map_err(|source| GenerateError::Resource {
+                path: file.path.clone(),
+                source,
+            })?;
     }
+    Ok(choice.platform)
 }
 
 pub(super) fn place<'a>(yaml: &'a mut YamlFile, found: &'a Found) -> Place<'a> {

@@ -227,3 +227,85 @@ fn links_are_followed_but_not_in_circles() {
     let error = refused(&context, &["in"]);
     assert!(error.contains("cannot read in/dangling.yaml"), "{error}");
 }
+
+#[test]
+fn pods_of_several_platforms_share_a_manifest() {
+    let context = Context::new();
+    let gpu = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: model
+spec:
+  runtimeClassName: contrast-cc
+  containers:
+    - name: model
+      image: registry.example/model@sha256:2222222222222222222222222222222222222222222222222222222222222222
+      command: [/model]
+      resources:
+        limits:
+          cpu: 2
+          nvidia.com/pgpu: 1
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: ledger
+spec:
+  runtimeClassName: contrast-cc-metal-qemu-tdx-0a1b2c3d
+  containers:
+    - name: ledger
+      image: registry.example/ledger@sha256:2222222222222222222222222222222222222222222222222222222222222222
+      command: [/ledger]
+";
+    context.file("application.yml", APPLICATION);
+    context.file("more.yml", gpu);
+    let arguments = [
+        "generate",
+        "--reference-values",
+        "metal-qemu-snp",
+        "application.yml",
+        "more.yml",
+    ];
+    let shown = context.run(&arguments);
+    assert!(shown.contains("exit code: 0"), "{shown}");
+    let written = fs::read_to_string(context.path("more.yml")).expect("reads");
+    assert!(
+        written.contains("runtimeClassName: contrast-cc-metal-qemu-snp-gpu\n"),
+        "{written}"
+    );
+    assert!(
+        written.contains("runtimeClassName: contrast-cc-metal-qemu-tdx-0a1b2c3d\n"),
+        "{written}"
+    );
+    let manifest = fs::read_to_string(context.path("manifest.json")).expect("reads");
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
+    let platforms = |list: &str| -> Vec<String> {
+        let values = manifest["ReferenceValues"][list]
+            .as_array()
+            .expect("a list");
+        let names = values
+            .iter()
+            .map(|value| value["Platform"].as_str().expect("a name"));
+        names.map(str::to_owned).collect()
+    };
+    assert_eq!(platforms("snp"), ["Metal-QEMU-SNP", "Metal-QEMU-SNP-GPU"]);
+    assert_eq!(platforms("tdx"), ["Metal-QEMU-TDX"]);
+
+    // The manifest is there already, so a further platform is the operator's to add.
+    let tdx_gpu = gpu.replace("contrast-cc\n", "contrast-cc-metal-qemu-tdx-gpu\n");
+    context.file("more.yml", &tdx_gpu);
+    let shown = context.run(&arguments);
+    assert!(
+        shown.contains("warning: Pod `model` in namespace `default` runs on Metal-QEMU-TDX-GPU"),
+        "{shown}"
+    );
+
+    context.file("more.yml", &gpu.replace("-tdx-0a1b2c3d", "-cca"));
+    let shown = context.run(&arguments);
+    assert!(
+        shown.contains("exit code: 2")
+            && shown.contains("is of no known platform; write `contrast-cc`"),
+        "{shown}"
+    );
+}

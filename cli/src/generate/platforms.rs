@@ -1,0 +1,290 @@
+//! Platforms, and the runtime classes that stand for them.
+
+use contrast_attestation::Tee;
+use serde_json::Value;
+
+use super::{ReferenceValuesChoice, inject::items};
+
+/// Any platform; what `--reference-values` names first takes its place.
+const GENERIC: &str = "contrast-cc";
+const GENERIC_INSECURE: &str = "contrast-insecure";
+/// Classes of a certain version of the runtime end with so many hex digits.
+const VERSION_DIGITS: usize = 8;
+/// Resources of GPUs.
+const GPU_VENDOR: &str = "nvidia.com/";
+
+/// A platform: what a confidential VM is launched with, and on what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Platform {
+    /// Bare metal, QEMU, AMD SEV-SNP.
+    MetalQemuSnp,
+    /// The same with NVIDIA GPUs.
+    MetalQemuSnpGpu,
+    /// Bare metal, QEMU, Intel TDX.
+    MetalQemuTdx,
+    /// The same with NVIDIA GPUs.
+    MetalQemuTdxGpu,
+    /// No TEE at all.
+    SoftwareTee,
+}
+
+impl Platform {
+    const ALL: [Self; 5] = [
+        Self::MetalQemuSnp,
+        Self::MetalQemuSnpGpu,
+        Self::MetalQemuTdx,
+        Self::MetalQemuTdxGpu,
+        Self::SoftwareTee,
+    ];
+
+    /// `Platform` of its reference values in the manifest.
+    pub(super) fn display(self) -> &'static str {
+        match self {
+            Self::MetalQemuSnp => "Metal-QEMU-SNP",
+            Self::MetalQemuSnpGpu => "Metal-QEMU-SNP-GPU",
+            Self::MetalQemuTdx => "Metal-QEMU-TDX",
+            Self::MetalQemuTdxGpu => "Metal-QEMU-TDX-GPU",
+            Self::SoftwareTee => "Insecure-Software-TEE",
+        }
+    }
+
+    /// Its runtime class.
+    fn class(self) -> &'static str {
+        match self {
+            Self::MetalQemuSnp => "contrast-cc-metal-qemu-snp",
+            Self::MetalQemuSnpGpu => "contrast-cc-metal-qemu-snp-gpu",
+            Self::MetalQemuTdx => "contrast-cc-metal-qemu-tdx",
+            Self::MetalQemuTdxGpu => "contrast-cc-metal-qemu-tdx-gpu",
+            Self::SoftwareTee => "contrast-insecure-software-tee",
+        }
+    }
+
+    /// Which evidence it has; the software TEE has either.
+    pub(super) fn tee(self) -> Option<Tee> {
+        match self {
+            Self::MetalQemuSnp | Self::MetalQemuSnpGpu => Some(Tee::Snp),
+            Self::MetalQemuTdx | Self::MetalQemuTdxGpu => Some(Tee::Tdx),
+            Self::SoftwareTee => None,
+        }
+    }
+
+    fn with_gpus(self) -> Self {
+        match self {
+            Self::MetalQemuSnp => Self::MetalQemuSnpGpu,
+            Self::MetalQemuTdx => Self::MetalQemuTdxGpu,
+            other => other,
+        }
+    }
+}
+
+impl ReferenceValuesChoice {
+    pub(super) fn platform(&self) -> Platform {
+        match self {
+            Self::Metal(platform) => *platform,
+            Self::Insecure { .. } => Platform::SoftwareTee,
+        }
+    }
+}
+
+/// What becomes of a pod's runtime class.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// `None` when it stays generic, because no platform was named.
+    pub(super) platform: Option<Platform>,
+    /// The class to write, if it is another one.
+    pub(super) class: Option<&'static str>,
+}
+
+/// Decides for a pod with the runtime class `class`; the error says what to write.
+pub(super) fn choose(
+    class: &str,
+    spec: &Value,
+    default: Option<&ReferenceValuesChoice>,
+) -> Result<Choice, String> {
+    let generic = class == GENERIC || class == GENERIC_INSECURE;
+    let named = match generic {
+        true => default.map(ReferenceValuesChoice::platform),
+        false => Some(of_class(class)?),
+    };
+    let Some(named) = named else {
+        return Ok(Choice {
+            platform: None,
+            class: None,
+        });
+    };
+    if class == GENERIC_INSECURE && named != Platform::SoftwareTee {
+        return Err(format!(
+            "`runtimeClassName: {GENERIC_INSECURE}` is for the software TEE, but `--reference-values` names {}; write `{GENERIC}`",
+            named.display()
+        ));
+    }
+    let platform = match has_gpus(spec) {
+        true => named.with_gpus(),
+        false => named,
+    };
+    if platform != named && class != named.class() && !generic {
+        return Err(format!(
+            "the pod has GPUs, so its runtime class must be `{}` with the version of that runtime, not `{class}`",
+            platform.class()
+        ));
+    }
+    let stays = !generic && platform == named;
+    Ok(Choice {
+        platform: Some(platform),
+        class: (!stays).then(|| platform.class()),
+    })
+}
+
+/// The platform of a class, with or without the version of a runtime.
+fn of_class(class: &str) -> Result<Platform, String> {
+    let name = match class.rsplit_once('-') {
+        Some((name, version))
+            if version.len() == VERSION_DIGITS
+                && version.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+        {
+            name
+        }
+        _ => class,
+    };
+    let mut all = Platform::ALL.into_iter();
+    all.find(|platform| platform.class() == name).ok_or_else(|| {
+        let known: Vec<&str> = Platform::ALL.iter().map(|platform| platform.class()).collect();
+        format!(
+            "`runtimeClassName: {class}` is of no known platform; write `{GENERIC}`, or one of {}",
+            known.join(", ")
+        )
+    })
+}
+
+fn has_gpus(spec: &Value) -> bool {
+    let lists = ["initContainers", "containers"].into_iter();
+    let mut containers = lists.flat_map(|list| items(spec, list));
+    containers.any(|container| {
+        let limits = container["resources"]["limits"].as_object();
+        limits.is_some_and(|limits| limits.keys().any(|name| name.starts_with(GPU_VENDOR)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SNP: ReferenceValuesChoice = ReferenceValuesChoice::Metal(Platform::MetalQemuSnp);
+
+    fn chosen(
+        class: &str,
+        gpus: bool,
+        default: Option<&ReferenceValuesChoice>,
+    ) -> Result<Choice, String> {
+        let limits = if gpus {
+            json!({"nvidia.com/pgpu": "1"})
+        } else {
+            json!({})
+        };
+        choose(
+            class,
+            &json!({"containers": [{"resources": {"limits": limits}}]}),
+            default,
+        )
+    }
+
+    #[test]
+    fn generic_class_becomes_that_of_the_platform() {
+        let insecure = ReferenceValuesChoice::Insecure {
+            directory: "tee".into(),
+            tee: Tee::Snp,
+        };
+        for (class, gpus, default, platform, becomes) in [
+            (
+                "contrast-cc",
+                false,
+                Some(&SNP),
+                Some(Platform::MetalQemuSnp),
+                Some("contrast-cc-metal-qemu-snp"),
+            ),
+            (
+                "contrast-cc",
+                true,
+                Some(&SNP),
+                Some(Platform::MetalQemuSnpGpu),
+                Some("contrast-cc-metal-qemu-snp-gpu"),
+            ),
+            ("contrast-cc", true, None, None, None),
+            (
+                "contrast-cc-metal-qemu-tdx",
+                false,
+                Some(&SNP),
+                Some(Platform::MetalQemuTdx),
+                None,
+            ),
+            (
+                "contrast-cc-metal-qemu-tdx-0a1b2c3d",
+                false,
+                None,
+                Some(Platform::MetalQemuTdx),
+                None,
+            ),
+            (
+                "contrast-cc-metal-qemu-tdx",
+                true,
+                None,
+                Some(Platform::MetalQemuTdxGpu),
+                Some("contrast-cc-metal-qemu-tdx-gpu"),
+            ),
+            (
+                "contrast-cc-metal-qemu-tdx-gpu-0a1b2c3d",
+                true,
+                None,
+                Some(Platform::MetalQemuTdxGpu),
+                None,
+            ),
+            (
+                "contrast-insecure",
+                false,
+                Some(&insecure),
+                Some(Platform::SoftwareTee),
+                Some("contrast-insecure-software-tee"),
+            ),
+            (
+                "contrast-cc",
+                true,
+                Some(&insecure),
+                Some(Platform::SoftwareTee),
+                Some("contrast-insecure-software-tee"),
+            ),
+        ] {
+            assert_eq!(
+                chosen(class, gpus, default),
+                Ok(Choice {
+                    platform,
+                    class: becomes
+                }),
+                "{class}"
+            );
+        }
+    }
+
+    #[test]
+    fn classes_that_cannot_be_meant_are_refused() {
+        for (class, gpus, expected) in [
+            ("contrast-cc-aks-clh-snp", false, "is of no known platform"),
+            ("contrast-ccc", false, "is of no known platform"),
+            (
+                "contrast-cc-metal-qemu-snp-xyz",
+                false,
+                "is of no known platform",
+            ),
+            ("contrast-insecure", false, "is for the software TEE"),
+            (
+                "contrast-cc-metal-qemu-snp-0a1b2c3d",
+                true,
+                "must be `contrast-cc-metal-qemu-snp-gpu`",
+            ),
+        ] {
+            let reason = chosen(class, gpus, Some(&SNP)).expect_err(class);
+            assert!(reason.contains(expected), "{reason}");
+        }
+    }
+}
