@@ -16,7 +16,6 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-clock",
         "contrast-guest-device",
         "contrast-mesh-annotation",
-        "contrast-measure",
         "contrast-testbed",
     ],
     &["contrast-telemetry", "contrast-pki", "contrast-attestation"],
@@ -26,6 +25,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-policy",
         "contrast-resources",
         "contrast-images",
+        "contrast-measure",
     ],
     &[
         "contrast-coordinator",

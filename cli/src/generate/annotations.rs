@@ -4,10 +4,9 @@
 //! refused: each of them would otherwise be a wish that is silently not granted.
 
 use contrast_mesh_annotation::{AnnotationError, Egress, Ingress};
+use contrast_resources::Quantity;
 use serde_json::Value;
 use similar::get_close_matches;
-
-use super::quantity;
 
 /// Annotations of Contrast stand behind this prefix.
 pub(crate) const PREFIX: &str = "contrast.edgeless.systems/";
@@ -200,7 +199,9 @@ impl Form {
             Self::Egress => !value.is_empty() && value.parse::<Egress>().is_ok(),
             Self::Port => value.parse::<u16>().is_ok_and(|port| port > 0),
             Self::DeviceAndMount => device_and_mount(value).is_some(),
-            Self::Quantity => quantity::bytes(value).is_some(),
+            Self::Quantity => value
+                .parse::<Quantity>()
+                .is_ok_and(|size| size.whole().is_some()),
             Self::Volumes => words.all(|word| !word.is_empty()),
             Self::Streams => words.all(|word| matches!(word, "read" | "write")),
         }

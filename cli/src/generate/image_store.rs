@@ -2,9 +2,8 @@
 //!
 //! The guest uses it when the device `/dev/image_store` is there. A sidecar that starts first holds the device; it is the only container that gets it.
 
+use contrast_resources::Quantity;
 use serde_json::{Value, json};
-
-use super::quantity;
 
 /// The sidecar that holds the device.
 pub(super) const HOLDER: &str = "pvc-holder";
@@ -18,7 +17,10 @@ const DEFAULT_SIZE: &str = "10Gi";
 /// The disk's size, or `None` if the pod has none. `annotation` was found to be a quantity.
 pub(super) fn size(annotation: Option<&str>) -> Option<&str> {
     let size = annotation.unwrap_or(DEFAULT_SIZE);
-    (quantity::bytes(size) != Some(0)).then_some(size)
+    let none = size
+        .parse()
+        .is_ok_and(|size: Quantity| size == Quantity::default());
+    (!none).then_some(size)
 }
 
 /// The sidecar. It is the Initializer's image, which does nothing here but wait for its end.

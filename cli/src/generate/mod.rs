@@ -16,7 +16,6 @@ mod owner_keys;
 mod plan;
 mod platforms;
 mod policies;
-mod quantity;
 mod secure_volume;
 mod versions;
 mod write;

@@ -9,7 +9,7 @@ use super::{
     BuildError, PodSource,
     arguments::{expand, simplified},
     fields::list,
-    unsupported,
+    resource_field, unsupported,
 };
 use crate::{EnvFact, Part, Template};
 
@@ -193,8 +193,12 @@ impl PodSource<'_> {
                 }),
             };
         }
-        if from.get("resourceFieldRef").is_some() {
-            return Ok(Some(EnvValue::Kind("number")));
+        if let Some(reference) = from.get("resourceFieldRef") {
+            let value = resource_field::value(self.spec(), place, reference);
+            return Ok(Some(match value {
+                Some(value) => EnvValue::Fixed(value.to_string()),
+                None => EnvValue::Kind("number"),
+            }));
         }
         let path = from["fieldRef"]["fieldPath"].as_str();
         path.and_then(|path| self.field(path))

@@ -6,6 +6,7 @@ mod environment;
 mod error;
 mod fields;
 mod names;
+mod resource_field;
 mod security;
 mod user;
 mod volumes;
