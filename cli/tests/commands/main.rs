@@ -15,6 +15,7 @@ mod howto;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
 mod lint;
+mod lint_injection;
 mod measure;
 mod policy;
 #[cfg(feature = "software-tee")]
