@@ -1,7 +1,9 @@
 //! Annotations that users write on workloads: one table, from which `docs/reference/annotations.md` is made.
 //!
 //! A key behind the prefix that is not in the table, a value of another form, and a key in a place where nobody reads it are
-//! refused: each of them would otherwise be a wish that is silently not granted.
+//! refused: each of them would otherwise be a wish that is silently not granted. `lint` reports the same problems from the same table.
+
+use std::fmt;
 
 use contrast_mesh_annotation::{AnnotationError, Egress, Ingress};
 use contrast_resources::Quantity;
@@ -26,6 +28,8 @@ pub(crate) struct Annotation {
     pub(crate) meaning: &'static str,
     /// What holds without it.
     pub(crate) default: &'static str,
+    /// Whether it does something on the Coordinator, too.
+    pub(crate) coordinator: bool,
 }
 
 /// Where an annotation is read.
@@ -72,6 +76,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::Quantity,
         meaning: "size of the encrypted disk for the pod's images, or `0` for none; with `generate --inject-image-store`",
         default: "`10Gi`",
+        coordinator: true,
     },
     Annotation {
         name: "mutable-volumes",
@@ -79,6 +84,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::Volumes,
         meaning: "ConfigMap, Secret and projected volumes whose content the policy leaves open",
         default: "all content is bound",
+        coordinator: true,
     },
     Annotation {
         name: "pod-role",
@@ -86,6 +92,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::Word("coordinator"),
         meaning: "this workload is the Coordinator; exactly one has it",
         default: "a workload",
+        coordinator: true,
     },
     Annotation {
         name: "secure-pv",
@@ -93,6 +100,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::DeviceAndMount,
         meaning: "the Initializer encrypts the block device and mounts it into the emptyDir",
         default: "no encrypted volume",
+        coordinator: false,
     },
     Annotation {
         name: "servicemesh-admin-interface-port",
@@ -100,6 +108,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::Port,
         meaning: "injects the service mesh, with Envoy's admin interface on this port of loopback",
         default: "no admin interface",
+        coordinator: false,
     },
     Annotation {
         name: "servicemesh-egress",
@@ -107,6 +116,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::Egress,
         meaning: "injects the service mesh, which connects these loopback addresses to other workloads",
         default: "no egress",
+        coordinator: false,
     },
     Annotation {
         name: "servicemesh-ingress",
@@ -114,6 +124,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::Ingress,
         meaning: "injects the service mesh, which demands a mesh certificate on every declared port, except as said here",
         default: "no ingress",
+        coordinator: false,
     },
     Annotation {
         name: "skip-initializer",
@@ -121,6 +132,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::Flag,
         meaning: "no Initializer is injected: the application attests by itself",
         default: "`false`",
+        coordinator: false,
     },
     Annotation {
         name: "streams",
@@ -128,6 +140,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::Streams,
         meaning: "what the host may do with the containers' streams: read their output, write their input",
         default: "nothing",
+        coordinator: true,
     },
     Annotation {
         name: "untrusted-volumes",
@@ -135,6 +148,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::Volumes,
         meaning: "file systems of the host that the application itself expects nothing of",
         default: "such volumes are refused",
+        coordinator: true,
     },
     Annotation {
         name: "workload-secret-id",
@@ -142,6 +156,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::Text,
         meaning: "id of the workload secret; workloads with the same id have the same secret",
         default: "`group/version/kind/namespace/name`",
+        coordinator: true,
     },
 ];
 
@@ -232,23 +247,87 @@ pub(super) fn device_and_mount(value: &str) -> Option<(&str, &str)> {
     (is_name(device) && is_name(mount)).then_some((device, mount))
 }
 
+/// Something that is wrong with an annotation, or with a label that looks like one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem<'a> {
+    /// What it is about.
+    pub(crate) kind: ProblemKind,
+    /// Whether it stands on the pod template, and not on the workload.
+    pub(crate) on_template: bool,
+    /// Field of the metadata.
+    pub(crate) field: Field,
+    /// The key behind [`PREFIX`].
+    pub(crate) name: &'a str,
+    /// What is wrong.
+    pub(crate) found: String,
+    /// What to write.
+    pub(crate) advice: String,
+}
+
+/// What a problem is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProblemKind {
+    /// Nothing has this name.
+    Unknown,
+    /// The value is of another form.
+    Value,
+    /// Nobody reads it where it stands.
+    Place,
+}
+
+/// Where in the metadata a key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    Annotations,
+    Labels,
+}
+
+impl Field {
+    /// Its key in the metadata.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Annotations => "annotations",
+            Self::Labels => "labels",
+        }
+    }
+
+    /// One of its entries.
+    fn one(self) -> &'static str {
+        match self {
+            Self::Annotations => "annotation",
+            Self::Labels => "label",
+        }
+    }
+}
+
+/// One line.
+impl fmt::Display for Problem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.found, self.advice)
+    }
+}
+
 impl Annotation {
     /// What is wrong with a value, and what to write.
-    pub(crate) fn problem(&self, value: &Value) -> Option<String> {
-        match value.as_str() {
-            Some(text) if self.value.takes(text) => None,
-            Some(text) => Some(format!(
-                "annotation {PREFIX}{}: expected {}, found `{text}`{}; without the annotation: {}",
-                self.name,
-                self.value.text(),
-                self.value.details(text),
-                self.default
-            )),
-            None => Some(format!(
-                "annotation {PREFIX}{}: expected text, found {value}; put it in quotes",
-                self.name
-            )),
-        }
+    fn value_problem(&self, field: Field, value: &Value) -> Option<(ProblemKind, String, String)> {
+        let what = field.one();
+        let (found, advice) = match value.as_str() {
+            Some(text) if self.value.takes(text) => return None,
+            Some(text) => (
+                format!(
+                    "{what} {PREFIX}{}: expected {}, found `{text}`{}",
+                    self.name,
+                    self.value.text(),
+                    self.value.details(text)
+                ),
+                format!("correct or remove it; without it: {}", self.default),
+            ),
+            None => (
+                format!("{what} {PREFIX}{}: expected text, found {value}", self.name),
+                "put it in quotes".to_owned(),
+            ),
+        };
+        Some((ProblemKind::Value, found, advice))
     }
 }
 
@@ -265,50 +344,61 @@ pub(crate) fn nearest(name: &str) -> Option<&'static str> {
     get_close_matches(name, &names, 1, ALIKE).first().copied()
 }
 
-/// Everything that is wrong with the annotations and labels of a workload and its pod template, each with what to write.
-pub(crate) fn problems(object: &Value, template: &Value) -> Vec<String> {
+/// Everything that is wrong with the annotations and labels of a workload and its pod template.
+pub(crate) fn problems<'a>(object: &'a Value, template: &'a Value) -> Vec<Problem<'a>> {
     let of_template = &template["metadata"];
     let of_workload = &object["metadata"];
     let mut problems = Vec::new();
-    for (key, value) in contrast_keys(&of_template["annotations"]) {
-        match find(key) {
-            Some(known) => problems.extend(known.problem(value)),
-            None => problems.push(unknown("annotation", key)),
-        }
-    }
-    for (key, value) in contrast_keys(&of_template["labels"]) {
-        match find(key) {
-            Some(known) if known.place == Place::WorkloadOrLabel => {
-                problems.extend(known.problem(value));
-            }
-            Some(known) => problems.push(format!(
-                "label {PREFIX}{}: it is an annotation; move it to `metadata.annotations` of the pod template",
-                known.name
-            )),
-            None => problems.push(unknown("label", key)),
-        }
-    }
     // The metadata of a Pod is that of its template.
-    if of_workload == of_template {
-        return problems;
-    }
-    for (key, value) in contrast_keys(&of_workload["annotations"]) {
-        match find(key) {
-            Some(known) if known.place == Place::PodTemplate => problems.push(format!(
-                "annotation {PREFIX}{}: it is on the workload, where nothing reads it; move it to `metadata.annotations` of the pod template",
-                known.name
-            )),
-            Some(known) => problems.extend(known.problem(value)),
-            None => problems.push(unknown("annotation", key)),
-        }
-    }
-    // Known ones may stand there: people give a workload the labels of its pods.
-    for (key, _) in contrast_keys(&of_workload["labels"]) {
-        if find(key).is_none() {
-            problems.push(unknown("label", key));
+    let places = match of_workload == of_template {
+        true => vec![(of_template, true)],
+        false => vec![(of_template, true), (of_workload, false)],
+    };
+    for (metadata, on_template) in places {
+        for field in [Field::Annotations, Field::Labels] {
+            for (name, value) in contrast_keys(&metadata[field.key()]) {
+                let problem = judge(on_template, field, name, value);
+                problems.extend(problem.map(|(kind, found, advice)| Problem {
+                    kind,
+                    on_template,
+                    field,
+                    name,
+                    found,
+                    advice,
+                }));
+            }
         }
     }
     problems
+}
+
+fn judge(
+    on_template: bool,
+    field: Field,
+    name: &str,
+    value: &Value,
+) -> Option<(ProblemKind, String, String)> {
+    let Some(known) = find(name) else {
+        return Some(unknown(field, name));
+    };
+    let misplaced = |why: &str| {
+        Some((
+            ProblemKind::Place,
+            format!("{} {PREFIX}{name}: {why}", field.one()),
+            "move it to `metadata.annotations` of the pod template".to_owned(),
+        ))
+    };
+    match (field, on_template) {
+        // Known ones may stand there: people give a workload the labels of its pods.
+        (Field::Labels, false) => None,
+        (Field::Labels, true) if known.place != Place::WorkloadOrLabel => {
+            misplaced("it is an annotation")
+        }
+        (Field::Annotations, false) if known.place == Place::PodTemplate => {
+            misplaced("it is on the workload, where nothing reads it")
+        }
+        _ => known.value_problem(field, value),
+    }
 }
 
 /// Keys without the prefix.
@@ -317,7 +407,7 @@ fn contrast_keys(map: &Value) -> impl Iterator<Item = (&str, &Value)> {
     entries.filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value)))
 }
 
-fn unknown(what: &str, name: &str) -> String {
+fn unknown(field: Field, name: &str) -> (ProblemKind, String, String) {
     let known = || {
         let names: Vec<&str> = ANNOTATIONS.iter().map(|known| known.name).collect();
         format!("expected one of {}", names.join(", "))
@@ -326,7 +416,8 @@ fn unknown(what: &str, name: &str) -> String {
     let advice = near.map_or_else(known, |near| {
         format!("did you mean `{}` ({})?", near.name, near.meaning)
     });
-    format!("{what} {PREFIX}{name} is not known; {advice}")
+    let found = format!("{} {PREFIX}{name} is not known", field.one());
+    (ProblemKind::Unknown, found, advice)
 }
 
 #[cfg(test)]

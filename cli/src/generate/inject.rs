@@ -17,12 +17,13 @@ pub(super) const SERVICE_MESH_IMAGE: &str = concat!(
     "@sha256:8a0b6e9f3b2d4c1e597a9fb0c1d2e3f4051627384a5b6c7d8e9fa0b1c2d3e4f5"
 );
 
-pub(super) const INITIALIZER: &str = "contrast-initializer";
-pub(super) const SERVICE_MESH: &str = "contrast-service-mesh";
-pub(super) const SECRETS_VOLUME: &str = "contrast-secrets";
+pub(crate) const INITIALIZER: &str = "contrast-initializer";
+pub(crate) const SERVICE_MESH: &str = "contrast-service-mesh";
+pub(crate) const SECRETS_VOLUME: &str = "contrast-secrets";
 pub(super) const SECRETS_PATH: &str = "/contrast";
 
 /// Settings of the service mesh, from the pod's annotations.
+#[derive(Default)]
 pub(super) struct Mesh<'a> {
     pub(super) ingress: Option<&'a str>,
     pub(super) egress: Option<&'a str>,

@@ -16,6 +16,7 @@ mod owner_keys;
 mod plan;
 mod platforms;
 mod policies;
+pub(crate) mod recognize;
 mod secure_volume;
 mod versions;
 mod write;
@@ -36,7 +37,7 @@ pub use platforms::Platform;
 use crate::{
     diagnostic::Diagnose,
     exit::Exit,
-    lint::{self, LintError},
+    lint::{self, Finding, LintError},
 };
 
 /// What to generate, and from what.
@@ -334,7 +335,18 @@ pub fn run(options: &Options, progress: &dyn Progress) -> Result<Outcome, Genera
         manifest.text.clone().into(),
     ));
     let mut notices = keys.notices;
-    notices.extend(findings);
+    // What was replaced is told by the plan.
+    let replaced = |finding: &Finding| {
+        plan.workloads.iter().any(|workload| {
+            let identity = &workload.identity;
+            let container = finding.container.as_ref();
+            (&finding.kind, &finding.namespace, &finding.resource)
+                == (&identity.kind, &identity.namespace, &identity.name)
+                && container.is_some_and(|name| workload.injected.contains(name))
+        })
+    };
+    let findings = findings.iter().filter(|finding| !replaced(finding));
+    notices.extend(findings.map(ToString::to_string));
     notices.extend(plan.notices.iter().cloned());
     notices.extend(manifest.notices);
     notices.extend(inputs.passed_over.iter().map(|path| {

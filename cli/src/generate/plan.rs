@@ -218,6 +218,7 @@ fn find(options: &Options, files: &[InputFile]) -> Result<Vec<Found>, GenerateEr
             let identity = Identity::of(&document.object)?;
             let problems = annotations::problems(&document.object, &template);
             if !problems.is_empty() {
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 return Err(GenerateError::Workload {
                     workload: identity.shown(),
                     reason: problems.join("; "),

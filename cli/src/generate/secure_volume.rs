@@ -22,7 +22,7 @@ pub(super) struct SecureVolume<'a> {
     /// The block volume.
     device: &'a str,
     /// The emptyDir.
-    mount: &'a str,
+    pub(super) mount: &'a str,
 }
 
 /// PersistentVolumeClaims of the inputs.
@@ -51,6 +51,12 @@ impl Claims {
 }
 
 impl<'a> SecureVolume<'a> {
+    /// What the annotation names, whether the pod has it or not.
+    pub(super) fn named(annotation: &'a str) -> Option<Self> {
+        let (device, mount) = device_and_mount(annotation)?;
+        Some(Self { device, mount })
+    }
+
     /// Reads the annotation and looks for its volumes.
     ///
     /// # Errors

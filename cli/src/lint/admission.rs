@@ -7,6 +7,7 @@ use super::{
     model::{Pod, Resource, items, keys, text},
     rules,
 };
+use crate::generate::recognize::{INITIALIZER, SERVICE_MESH};
 
 /// Keys of labels and annotations with which injectors are asked, and the values that do not ask.
 const INJECTORS: [(&str, &[&str]); 8] = [
@@ -142,11 +143,8 @@ fn without_limit(pod: &Pod<'_>, resource: &str) -> Vec<String> {
         .map(|container| format!("`{}`", container.name()))
         .collect();
     let injected = [
-        (
-            "contrast-initializer",
-            !pod.is_coordinator() && !pod.skips_initializer(),
-        ),
-        ("contrast-service-mesh", pod.has_mesh()),
+        (INITIALIZER, pod.has_initializer()),
+        (SERVICE_MESH, pod.has_mesh()),
     ];
     for (name, injects) in injected {
         let shown = format!("`{name}`");

@@ -9,6 +9,7 @@ use super::{
     model::{Container, Pod, items, keys, text},
     rules,
 };
+use crate::generate::annotations::PREFIX;
 
 /// Volumes that are made in the guest, or copied into it.
 const OWN: [&str; 5] = [
@@ -54,7 +55,10 @@ pub(super) fn check<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
     let volumes = Volumes::of(pod);
     for container in pod.containers() {
         mounts(&container, &volumes, notes);
-        privileges(&container, notes);
+        // Those of `generate` have what they need.
+        if !container.is_generated() {
+            privileges(&container, notes);
+        }
     }
 }
 
@@ -73,7 +77,7 @@ struct Volumes<'a>(BTreeMap<&'a str, Volume>);
 
 impl<'a> Volumes<'a> {
     fn of(pod: &Pod<'a>) -> Self {
-        let annotation = format!("{}untrusted-volumes", super::model::PREFIX);
+        let annotation = format!("{}untrusted-volumes", PREFIX);
         let names = text(&pod.template["metadata"]["annotations"][annotation]);
         let untrusted: BTreeSet<&str> = names.split(',').map(str::trim).collect();
         let declared = items(pod.spec(), "volumes").iter().map(|volume| {
@@ -105,7 +109,10 @@ impl<'a> Volumes<'a> {
                 };
                 (name, kind)
             });
-        Self(declared.chain(claims).collect())
+        let generated = pod.generated_volumes().into_iter();
+        let generated = generated.map(|name| (name, Volume::Directory));
+        // What the pod has stays as it is.
+        Self(generated.chain(declared).chain(claims).collect())
     }
 }
 

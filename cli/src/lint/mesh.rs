@@ -7,7 +7,7 @@ use contrast_mesh_annotation::{AnnotationError, Egress, Ingress};
 use super::{
     Notes,
     model::{Pod, text},
-    rules::{self, Rule},
+    rules,
 };
 
 pub(super) fn check<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
@@ -22,12 +22,11 @@ pub(super) fn check<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
                     "`servicemesh-egress` names no target".to_owned(),
                     "remove it, or write `name#127.x.y.z:port#host:port`".to_owned(),
                 );
-                on_annotation(
+                notes.annotation(
+                    &rules::EGRESS_WITHOUT_TARGET,
                     pod,
                     "servicemesh-egress",
-                    &rules::EGRESS_WITHOUT_TARGET,
                     text,
-                    notes,
                 );
             }
             Ok(_) => {}
@@ -45,12 +44,11 @@ pub(super) fn check<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
             "it has the service mesh and skips the Initializer, so the sidecar waits for certificates".to_owned(),
             "remove `skip-initializer`, or the annotations of the service mesh".to_owned(),
         );
-        on_annotation(
+        notes.annotation(
+            &rules::MESH_WITHOUT_INITIALIZER,
             pod,
             "skip-initializer",
-            &rules::MESH_WITHOUT_INITIALIZER,
             text,
-            notes,
         );
     }
 }
@@ -68,20 +66,7 @@ fn malformed<'a>(pod: &Pod<'a>, error: &AnnotationError, notes: &mut Notes<'a>) 
             ),
             format!("write entries as {form}, with `##` between them"),
         );
-        on_annotation(pod, error.annotation, &rules::MESH_MALFORMED, text, notes);
-    }
-}
-
-fn on_annotation<'a>(
-    pod: &Pod<'a>,
-    name: &str,
-    rule: &'static Rule,
-    text: (String, String),
-    notes: &mut Notes<'a>,
-) {
-    match pod.annotation_path(name) {
-        (path, true) => notes.pod(rule, pod, &path, text),
-        (path, false) => notes.resource(rule, pod.resource, &path, text),
+        notes.annotation(&rules::MESH_MALFORMED, pod, error.annotation, text);
     }
 }
 

@@ -82,7 +82,7 @@ impl Diagnose for LintError {
     }
 }
 
-/// What `generate` tells the operator, one line each: errors and warnings, without those that it decides itself because it
+/// What `generate` tells the operator: errors and warnings, without those that it decides itself because it
 /// knows more (tags).
 ///
 /// # Errors
@@ -90,7 +90,7 @@ impl Diagnose for LintError {
 pub fn notices(
     sources: &[Source<'_>],
     templates: &[CustomTemplate],
-) -> Result<Vec<String>, LintError> {
+) -> Result<Vec<Finding>, LintError> {
     let images = ImageCache::default();
     let checked = check(
         sources,
@@ -99,10 +99,10 @@ pub fn notices(
             images: &images,
         },
     )?;
-    let told = checked.findings.iter().filter(|finding| {
+    let told = checked.findings.into_iter().filter(|finding| {
         finding.severity != Severity::Advice && finding.code != rules::IMAGE_WITHOUT_DIGEST.code
     });
-    Ok(told.map(ToString::to_string).collect())
+    Ok(told.collect())
 }
 
 /// Checks all files together, as the deployment that they are.
@@ -186,6 +186,20 @@ impl<'a> Notes<'a> {
         text: (impl Into<String>, impl Into<String>),
     ) {
         self.resource(rule, pod.resource, &pod.path(path), text);
+    }
+
+    /// Something about an annotation of a pod.
+    fn annotation(
+        &mut self,
+        rule: &'static Rule,
+        pod: &Pod<'a>,
+        name: &str,
+        text: (impl Into<String>, impl Into<String>),
+    ) {
+        match pod.annotation_path(name) {
+            (path, true) => self.pod(rule, pod, &path, text),
+            (path, false) => self.resource(rule, pod.resource, &path, text),
+        }
     }
 
     /// Something about a container. `path` starts at it.

@@ -3,8 +3,8 @@
 use contrast_resources::{CustomTemplate, Document, Step, pod_template_path};
 use serde_json::Value;
 
-/// Start of the keys of all our annotations.
-pub(super) const PREFIX: &str = "contrast.edgeless.systems/";
+use crate::generate::{annotations::PREFIX, recognize};
+
 const CLASS_PREFIXES: [&str; 2] = ["contrast-cc", "contrast-insecure"];
 const LISTS: [&str; 2] = ["initContainers", "containers"];
 
@@ -87,7 +87,8 @@ impl<'a> Pod<'a> {
     }
 
     pub(super) fn is_coordinator(&self) -> bool {
-        self.annotation("pod-role") == Some("coordinator")
+        let label = || self.label("pod-role")?.as_str();
+        self.annotation("pod-role").or_else(label) == Some("coordinator")
     }
 
     pub(super) fn spec(&self) -> &'a Value {
@@ -105,16 +106,45 @@ impl<'a> Pod<'a> {
         on(self.template).or_else(|| on(self.resource.object()))
     }
 
-    /// Where that annotation stands, from the template on; from the object on if it stands there.
+    /// Label of the template. `generate` reads a few where there is no annotation.
+    fn label(&self, name: &str) -> Option<&'a Value> {
+        self.template["metadata"]["labels"].get(format!("{PREFIX}{name}"))
+    }
+
+    /// Where that annotation, or the label in its place, stands, from the template on; from the object on if it stands there.
     pub(super) fn annotation_path(&self, name: &str) -> (Vec<Step>, bool) {
         let key = format!("{PREFIX}{name}");
-        let path = vec!["metadata".into(), "annotations".into(), key.as_str().into()];
-        let on_template = self.template["metadata"]["annotations"].get(&key).is_some();
-        (path, on_template)
+        let has = |value: &Value| value["metadata"]["annotations"].get(&key).is_some();
+        let (field, on_template) = match (has(self.template), has(self.resource.object())) {
+            (true, _) => ("annotations", true),
+            (false, true) => ("annotations", false),
+            (false, false) => ("labels", true),
+        };
+        (keys(&["metadata", field, &key]), on_template)
     }
 
     pub(super) fn skips_initializer(&self) -> bool {
         self.annotation("skip-initializer") == Some("true")
+    }
+
+    /// Whether `generate` injects the Initializer.
+    pub(super) fn has_initializer(&self) -> bool {
+        !self.is_coordinator() && !self.skips_initializer()
+    }
+
+    /// Volumes that `generate` adds if they are not there.
+    pub(super) fn generated_volumes(&self) -> Vec<&'a str> {
+        let mut volumes = Vec::new();
+        if self.has_initializer() {
+            volumes.extend(
+                self.annotation("secure-pv")
+                    .and_then(recognize::secure_mount),
+            );
+        }
+        if self.has_initializer() || self.has_mesh() {
+            volumes.push(recognize::SECRETS_VOLUME);
+        }
+        volumes
     }
 
     /// Whether `generate` injects the service mesh.
@@ -151,6 +181,16 @@ pub(super) struct Container<'p, 'a> {
 impl<'a> Container<'_, 'a> {
     pub(super) fn name(&self) -> &'a str {
         text(&self.value["name"])
+    }
+
+    /// Whether it is as `generate` injects it.
+    pub(super) fn is_generated(&self) -> bool {
+        let security = &self.pod.spec()["securityContext"];
+        let secure_pv = self
+            .pod
+            .annotation("secure-pv")
+            .filter(|_| self.pod.has_initializer());
+        self.list == "initContainers" && recognize::is_generated(self.value, security, secure_pv)
     }
 
     pub(super) fn path(&self, below: &[Step]) -> Vec<Step> {

@@ -98,14 +98,14 @@ rules! {
         "`subPathExpr`, or `subPath` of an emptyDir or untrusted volume, leads to nothing that the policy knows. `generate` refuses it."
         "Mount the whole volume.";
 
-    UNKNOWN_ANNOTATION = "C021" "unknown-annotation" Warning
-        "An annotation below `contrast.edgeless.systems/` is not known, so it has no effect."
+    UNKNOWN_ANNOTATION = "C021" "unknown-annotation" Error
+        "An annotation or label below `contrast.edgeless.systems/` is not known, so it has no effect. `generate` refuses it."
         "Correct the name, or remove it.";
     INVALID_ANNOTATION = "C022" "invalid-annotation-value" Error
         "The value of an annotation is not one of those that it can have."
         "Write one of the values that the finding names; numbers and truth values need quotes.";
-    ANNOTATION_WITHOUT_EFFECT = "C023" "annotation-without-effect" Warning
-        "An annotation stands where nobody reads it: on the workload instead of the pod template, as a label, or on a Coordinator that it does not apply to."
+    ANNOTATION_WITHOUT_EFFECT = "C023" "annotation-without-effect" Error
+        "An annotation stands where nobody reads it: on the workload instead of the pod template, or as a label, both of which `generate` refuses; or on a Coordinator that it does not apply to. `pod-role` may be a label of the pod template."
         "Move it to `metadata.annotations` of the pod template, or remove it.";
 
     MESH_MALFORMED = "C031" "mesh-annotation-malformed" Error
@@ -148,7 +148,7 @@ rules! {
 
     COORDINATOR_MISSING = "C051" "coordinator-missing" Error
         "There are confidential pods and no Coordinator that could attest them. `generate` refuses it."
-        "Add a Coordinator: a workload with the annotation `pod-role: coordinator`.";
+        "Add a Coordinator: a workload with the annotation, or the label of the pod template, `pod-role: coordinator`.";
     COORDINATOR_DUPLICATED = "C052" "coordinator-duplicated" Error
         "More than one workload is the Coordinator. `generate` refuses it."
         "Keep one. For several replicas, raise its `replicas`.";

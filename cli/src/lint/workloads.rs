@@ -40,11 +40,10 @@ fn coordinators<'a>(pods: &[Pod<'a>], notes: &mut Notes<'a>) {
         ),
         (_, Some((first, others))) => {
             for other in others {
-                let (path, _) = other.annotation_path("pod-role");
-                notes.pod(
+                notes.annotation(
                     &rules::COORDINATOR_DUPLICATED,
                     other,
-                    &path,
+                    "pod-role",
                     (
                         format!("{} is the Coordinator already", first.resource.shown()),
                         "keep one of them; several replicas are one workload",

@@ -18,7 +18,7 @@ const GENERATE: [&str; 4] = [
 ];
 
 /// Web server whose data is on an encrypted disk, as a user writes it.
-const DATABASE: &str = "\
+pub(crate) const DATABASE: &str = "\
 apiVersion: apps/v1
 kind: StatefulSet
 metadata:
@@ -48,7 +48,7 @@ spec:
             storage: 10Gi
 ";
 
-fn with_coordinator(workload: &str) -> String {
+pub(crate) fn with_coordinator(workload: &str) -> String {
     let (coordinator, _) = APPLICATION.split_once("---\n").expect("two documents");
     format!("{coordinator}---\n{workload}")
 }
@@ -70,12 +70,12 @@ fn annotation(name: &str, value: &str) -> String {
     ))
 }
 
-struct Generated {
-    context: Context,
+pub(crate) struct Generated {
+    pub(crate) context: Context,
     /// What changed in the application, without the policies.
     diff: String,
     /// Warnings.
-    said: String,
+    pub(crate) said: String,
 }
 
 /// A cache in which the images of `text` are, without configuration.
@@ -92,7 +92,7 @@ fn images_of(text: &str) -> String {
 }
 
 /// Generates, and checks that doing it again says and changes nothing, unless something stays to be said.
-fn generated(yaml: &str, more: &[&str], silent: bool) -> Generated {
+pub(crate) fn generated(yaml: &str, more: &[&str], silent: bool) -> Generated {
     let context = Context::new();
     context.file("application.yml", yaml);
     context.file("image-cache.json", &images_of(yaml));
@@ -291,7 +291,7 @@ fn image_store_has_a_default_size_and_can_be_left_out() {
 }
 
 /// The web server with containers and volumes that have the names of ours.
-const OWN: &str = "\
+pub(crate) const OWN: &str = "\
 apiVersion: apps/v1
 kind: Deployment
 metadata:

@@ -18,7 +18,7 @@ fn data(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn findings(yaml: &str) -> Vec<Finding> {
+pub(crate) fn findings(yaml: &str) -> Vec<Finding> {
     let yaml = YamlFile::parse(yaml.to_owned()).expect("parses");
     let source = Source {
         path: Path::new("app.yml"),
@@ -31,7 +31,7 @@ fn findings(yaml: &str) -> Vec<Finding> {
     lint::check(&[source], known).expect("checks").findings
 }
 
-fn lines(findings: &[Finding]) -> Vec<String> {
+pub(crate) fn lines(findings: &[Finding]) -> Vec<String> {
     findings.iter().map(ToString::to_string).collect()
 }
 

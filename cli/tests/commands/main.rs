@@ -18,6 +18,7 @@ mod howto;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
 mod lint;
+mod lint_injection;
 mod measure;
 mod policy;
 mod registry;

@@ -6,7 +6,12 @@ use super::*;
 
 fn on_template(annotations: Value) -> Vec<String> {
     let object = json!({"kind": "Deployment", "metadata": {"name": "web"}});
-    problems(&object, &json!({"metadata": {"annotations": annotations}}))
+    told(&object, &json!({"metadata": {"annotations": annotations}}))
+}
+
+fn told(object: &Value, template: &Value) -> Vec<String> {
+    let problems = problems(object, template);
+    problems.iter().map(ToString::to_string).collect()
 }
 
 fn value(name: &str, value: &str) -> Option<String> {
@@ -130,7 +135,7 @@ fn keys_are_refused_where_nobody_reads_them() {
         "contrast.edgeless.systems/skip-initializer": "true",
         "app": "web",
     }}});
-    let problems = problems(&object, &template);
+    let problems = told(&object, &template);
     let [label, workload, workload_label] = problems.as_slice() else {
         panic!("{problems:#?}");
     };

@@ -1,0 +1,79 @@
+//! Tells what `generate` puts into a pod from what the user wrote, without generating. `lint` asks.
+
+use serde_json::Value;
+
+use super::{
+    image_store,
+    inject::{self, Mesh},
+    secure_volume::SecureVolume,
+};
+
+pub(crate) use super::inject::{INITIALIZER, SECRETS_VOLUME, SERVICE_MESH};
+
+/// Fields that decide what a container does and may do. The image is left out: it may be of one's own registry, and the policy binds it.
+const DECISIVE: [&str; 4] = ["command", "args", "securityContext", "volumeDevices"];
+
+/// Whether an init container is the one that `generate` writes under its name. `pod_security` is the `securityContext` of its pod.
+pub(crate) fn is_generated(
+    container: &Value,
+    pod_security: &Value,
+    secure_pv: Option<&str>,
+) -> bool {
+    let mut expected = match container["name"].as_str() {
+        Some(INITIALIZER) => inject::initializer("", ""),
+        Some(SERVICE_MESH) => inject::service_mesh("", &Mesh::default(), &[]),
+        Some(image_store::HOLDER) => image_store::holder(""),
+        _ => return false,
+    };
+    if let (true, Some(secure)) = (
+        expected["name"] == INITIALIZER,
+        secure_pv.and_then(SecureVolume::named),
+    ) {
+        secure.extend(&mut expected, pod_security);
+    }
+    DECISIVE
+        .iter()
+        .all(|field| container[*field] == expected[*field])
+}
+
+/// The emptyDir of a `secure-pv`, which is made if the pod has none.
+pub(crate) fn secure_mount(secure_pv: &str) -> Option<&str> {
+    SecureVolume::named(secure_pv).map(|secure| secure.mount)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn own_containers_are_told_from_those_that_only_have_their_names() {
+        let none = Value::Null;
+        let mut initializer = inject::initializer("registry.example/own", "shop");
+        assert!(is_generated(&initializer, &none, None));
+        assert!(is_generated(
+            &inject::service_mesh("a", &Mesh::default(), &[80]),
+            &none,
+            None
+        ));
+        assert!(is_generated(&image_store::holder("a"), &none, None));
+
+        let security = json!({"runAsNonRoot": true});
+        let secure = SecureVolume::named("data:state").expect("two names");
+        secure.extend(&mut initializer, &security);
+        assert!(is_generated(&initializer, &security, Some("data:state")));
+        // Nothing asks for the device; or for another; or the container is another one.
+        assert!(!is_generated(&initializer, &security, None));
+        assert!(!is_generated(&initializer, &security, Some("other:state")));
+        initializer["command"] = json!(["/bin/sh"]);
+        assert!(!is_generated(&initializer, &security, Some("data:state")));
+
+        let mut holder = image_store::holder("a");
+        holder["args"] = json!(["-c", "x"]);
+        assert!(!is_generated(&holder, &none, None));
+        let privileged = json!({"name": SERVICE_MESH, "command": ["/bin/service-mesh"], "securityContext": {"privileged": true}});
+        assert!(!is_generated(&privileged, &none, None));
+        assert!(!is_generated(&json!({"name": "web"}), &none, None));
+    }
+}
