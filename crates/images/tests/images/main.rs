@@ -8,6 +8,7 @@
 )]
 
 mod authentication;
+mod differences;
 mod fixture;
 mod honest;
 mod hostile;
