@@ -12,6 +12,7 @@ mod differences;
 mod fixture;
 mod honest;
 mod hostile;
+mod poisoning;
 mod registry;
 
 use contrast_images::{ImageCache, ImageName, Progress, Resolved, Resolver};
