@@ -117,7 +117,7 @@ impl ImageName {
         let (host, path) = parts(repository);
         let well_formed = host.is_none_or(host_allowed)
             && path.split('/').all(path_part_allowed)
-            && repository.len() <= REPOSITORY_MAX
+            && normalised(repository).len() <= REPOSITORY_MAX
             && tag.as_deref().is_none_or(tag_allowed);
         if !well_formed {
             return Err(ReferenceError::Repository { found: found() });
@@ -240,6 +240,9 @@ mod tests {
             shown("nginx"),
             format!("docker.io/library/nginx@{}", digest())
         );
+        // What is written out is a reference as well.
+        let long = "a".repeat(REPOSITORY_MAX);
+        assert!(ImageName::parse(&long).is_err());
         for name in ["docker.io/nginx", "index.docker.io/nginx"] {
             assert_eq!(shown(name), format!("docker.io/library/nginx@{}", digest()));
         }
