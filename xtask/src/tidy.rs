@@ -42,12 +42,13 @@ const LAYERS: [&[&str]; 6] = [
     ],
 ];
 
-/// Only these may name rustls, so that TLS is configured in one place. The client of vendors' services gives its HTTP library the
-/// provider of primitives; the end-to-end tests play outsiders.
-const MAY_USE_RUSTLS: [&str; 4] = [
+/// Only these may name rustls, so that TLS is configured in one place. The clients of vendors' services and of registries give their
+/// HTTP library the provider of primitives; the end-to-end tests play outsiders.
+const MAY_USE_RUSTLS: [&str; 5] = [
     "contrast-atls",
     "contrast-pki",
     "contrast-collateral",
+    "contrast-images",
     "contrast-e2e",
 ];
 

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs::{self, File},
     io::{self, Write},
@@ -51,6 +51,12 @@ pub struct ImageCache {
     /// Digests of names with a tag: `{"docker.io/library/nginx:1.27": "sha256:…"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     references: BTreeMap<String, String>,
+    /// Names whose digests were looked for just now: these are newer than what the file says.
+    #[serde(skip)]
+    looked_up: BTreeSet<String>,
+    /// Digests whose configurations are somebody's word. The file is for what is known.
+    #[serde(skip)]
+    unproven: BTreeSet<String>,
 }
 
 /// The cache file is unusable.
@@ -101,6 +107,8 @@ impl Default for ImageCache {
             images: BTreeMap::new(),
             layers: BTreeMap::new(),
             references: BTreeMap::new(),
+            looked_up: BTreeSet::new(),
+            unproven: BTreeSet::new(),
         }
     }
 }
@@ -138,7 +146,8 @@ impl ImageCache {
     }
 
     /// Adds what this cache knows to the file. Several processes may do so at once: each waits for the lock of `<file>.lock`, reads the
-    /// file again, adds, and replaces it by a rename. What the file says of a digest stays; tags take the newer digest.
+    /// file again, adds, and replaces it by a rename. What the file says of a digest stays; tags that were looked for take the newer
+    /// digest. Configurations of archives that have no digests are left out.
     ///
     /// # Errors
     /// When the file cannot be written, or is no cache; then it stays as it is.
@@ -150,7 +159,13 @@ impl ImageCache {
         if self.added_to(&Self::read(path)?).is_none() {
             return Ok(());
         }
-        let lock = File::create(lock_path(path)).map_err(failed)?;
+        // Not emptied: it may be a link to something that is worth more.
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(lock_path(path))
+            .map_err(failed)?;
         // Released when the file is closed, also by the end of the process.
         lock.lock().map_err(failed)?;
         let Some(after) = self.added_to(&Self::read(path)?) else {
@@ -173,7 +188,8 @@ impl ImageCache {
     /// `before` with what this cache knows; `None` if that is nothing new.
     fn added_to(&self, before: &Self) -> Option<Self> {
         let mut after = before.clone();
-        for (digest, config) in &self.images {
+        let proven = self.images.iter();
+        for (digest, config) in proven.filter(|(digest, _)| !self.unproven.contains(*digest)) {
             let known = after.images.entry(digest.clone());
             known.or_insert_with(|| config.clone());
         }
@@ -181,7 +197,17 @@ impl ImageCache {
             let known = after.layers.entry(*digest);
             known.or_insert_with(|| facts.clone());
         }
-        after.references.extend(self.references.clone());
+        for (name, digest) in &self.references {
+            let known = after.references.entry(name.clone());
+            let newer = self.looked_up.contains(name);
+            known
+                .and_modify(|known| {
+                    if newer {
+                        known.clone_from(digest);
+                    }
+                })
+                .or_insert_with(|| digest.clone());
+        }
         (after != *before).then_some(after)
     }
 
@@ -223,6 +249,7 @@ impl ImageCache {
     /// Remembers the digest of a name with a tag.
     pub fn pin(&mut self, name: &ImageName, digest: Digest) {
         self.references.insert(name.tagged(), digest.to_string());
+        self.looked_up.insert(name.tagged());
     }
 
     /// Forgets the digests of all names with tags, so that they are looked for again.
@@ -236,6 +263,12 @@ impl ImageCache {
 
     pub(crate) fn insert_layer(&mut self, digest: Digest, facts: LayerFacts) {
         self.layers.insert(digest, facts);
+    }
+
+    /// Adds a configuration of which nothing but the asker's word says that it has this digest.
+    pub(crate) fn insert_unproven(&mut self, digest: Digest, config: ImageConfig) {
+        self.insert(&digest.to_string(), config);
+        self.unproven.insert(digest.to_string());
     }
 
     /// Adds or replaces a configuration.
@@ -323,6 +356,39 @@ mod tests {
         });
         let cache = ImageCache::read(&path).expect("reads");
         assert_eq!(cache.images.len(), 80);
+    }
+
+    #[test]
+    fn tag_that_was_only_read_does_not_replace_a_newer_one() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("image-cache.json");
+        let name = ImageName::parse("nginx:1").expect("image");
+        let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+        let mut first = ImageCache::default();
+        first.pin(&name, old);
+        first.add_to(&path).expect("adds");
+        let mut slow = ImageCache::read(&path).expect("reads");
+        first.pin(&name, new);
+        first.add_to(&path).expect("adds");
+        slow.insert("sha256:aa", ImageConfig::default());
+        slow.add_to(&path).expect("adds");
+        let read = ImageCache::read(&path).expect("reads");
+        assert_eq!(read.pinned("nginx:1"), Some(format!("nginx:1@{new}")));
+        assert!(read.get("sha256:aa").is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn lock_that_is_a_link_empties_nothing() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("image-cache.json");
+        let precious = directory.path().join("precious");
+        fs::write(&precious, "content").expect("writes");
+        std::os::unix::fs::symlink(&precious, lock_path(&path)).expect("links");
+        let mut cache = ImageCache::default();
+        cache.insert("sha256:aa", ImageConfig::default());
+        cache.add_to(&path).expect("adds");
+        assert_eq!(fs::read_to_string(&precious).expect("reads"), "content");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use crate::shown::shown;
+
 const PREFIX: &str = "sha256:";
 const BYTES: usize = 32;
 
@@ -17,7 +19,7 @@ pub struct Digest([u8; BYTES]);
 
 /// A text that is no digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no digest; expected `sha256:` and 64 lower-case hex digits")]
+#[error("`{}` is no digest; expected `sha256:` and 64 lower-case hex digits", shown(&self.0))]
 pub struct DigestError(String);
 
 impl Digest {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{Digest, ImageConfig};
+use crate::{Digest, ImageConfig, shown::shown};
 
 /// The largest index or manifest: what registries accept (OCI distribution specification, "Pushing Manifests").
 pub(crate) const MANIFEST_MAX: u64 = 4 * 1024 * 1024;
@@ -15,12 +15,21 @@ pub(crate) const CONFIG_MAX: u64 = 8 * 1024 * 1024;
 const LAYER_MAX: u64 = 128 * 1024 * 1024 * 1024;
 /// Overlay file systems cannot stack more; container runtimes stop at 127.
 const LAYERS_MAX: usize = 500;
-const MANIFESTS_MAX: usize = 1000;
+pub(crate) const MANIFESTS_MAX: usize = 1000;
 const OS: &str = "linux";
 const ARCHITECTURE: &str = "amd64";
 const CONFIG_TYPES: [&str; 2] = [
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
+];
+
+const INDEX_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+const MANIFEST_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
 ];
 
 /// Media types of indexes and manifests that are understood.
@@ -41,7 +50,9 @@ pub enum DocumentError {
         source: serde_json::Error,
     },
     /// Index and manifest at once: readers would disagree on what it is (CVE-2021-41190).
-    #[error("the manifest is ambiguous: it has both `manifests` and `config` or `layers`")]
+    #[error(
+        "the manifest is ambiguous: it has both `manifests` and `config` or `layers`, or is called what it is not"
+    )]
     Ambiguous,
     /// Not of version 2.
     #[error(
@@ -52,13 +63,19 @@ pub enum DocumentError {
         found: u64,
     },
     /// Not a container image.
-    #[error("it is no container image: the type of its configuration is `{found}`")]
+    #[error(
+        "it is no container image: the type of its configuration is `{}`",
+        shown(found)
+    )]
     NoImage {
         /// Media type of the configuration.
         found: String,
     },
     /// For another platform.
-    #[error("it is for {found}; confidential pods need {OS}/{ARCHITECTURE}")]
+    #[error(
+        "it is for {}; confidential pods need {OS}/{ARCHITECTURE}",
+        shown(found)
+    )]
     Platform {
         /// Platforms that there are.
         found: String,
@@ -144,6 +161,8 @@ pub(crate) struct Manifest {
 struct Raw {
     #[serde(default)]
     schema_version: u64,
+    #[serde(default)]
+    media_type: Option<String>,
     manifests: Option<Vec<Descriptor>>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
@@ -157,7 +176,14 @@ impl Document {
                 found: raw.schema_version,
             });
         }
+        let called = raw.media_type.unwrap_or_default();
         match (raw.manifests, raw.config, raw.layers) {
+            (Some(_), None, None) if MANIFEST_TYPES.contains(&called.as_str()) => {
+                Err(DocumentError::Ambiguous)
+            }
+            (None, Some(_), Some(_)) if INDEX_TYPES.contains(&called.as_str()) => {
+                Err(DocumentError::Ambiguous)
+            }
             (Some(manifests), None, None) => {
                 within(
                     "number of manifests in the index",
@@ -175,8 +201,21 @@ impl Document {
     }
 }
 
+/// Checks that a text is an index with an image for confidential pods, a manifest, or a configuration.
+///
+/// # Errors
+/// When it is none of them.
+pub fn check_document(text: &[u8]) -> Result<(), DocumentError> {
+    match Document::parse(text) {
+        Ok(Document::Index(index)) => index.select().map(|_| ()),
+        Ok(Document::Manifest(_)) => Ok(()),
+        Err(DocumentError::Schema { found: 0 }) => Configuration::parse(text).map(|_| ()),
+        Err(error) => Err(error),
+    }
+}
+
 impl Manifest {
-    fn new(config: Descriptor, layers: Vec<Descriptor>) -> Result<Self, DocumentError> {
+    pub(crate) fn new(config: Descriptor, layers: Vec<Descriptor>) -> Result<Self, DocumentError> {
         if !CONFIG_TYPES.contains(&config.media_type.as_str()) {
             return Err(DocumentError::NoImage {
                 found: config.media_type,
@@ -314,7 +353,7 @@ pub(crate) fn json<'a, T: Deserialize<'a>>(
     serde_json::from_slice(text).map_err(|source| DocumentError::Json { what, source })
 }
 
-fn within(what: &'static str, found: usize, limit: usize) -> Result<(), DocumentError> {
+pub(crate) fn within(what: &'static str, found: usize, limit: usize) -> Result<(), DocumentError> {
     below(what, found as u64, limit as u64)
 }
 

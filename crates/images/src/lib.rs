@@ -17,12 +17,13 @@ mod origin;
 mod reference;
 mod registry;
 mod resolve;
+mod shown;
 
 pub use accounts::{AccountChanges, Accounts, FileChange, GroupAccount, UserAccount};
 pub use cache::{CacheError, ImageCache, ImageConfig};
 pub use credentials::{CredentialError, CredentialFile};
 pub use digest::{Digest, DigestError};
-pub use document::DocumentError;
+pub use document::{DocumentError, check_document};
 pub use layer::{LayerError, LayerFacts};
 pub use local::LocalError;
 pub use origin::OriginError;

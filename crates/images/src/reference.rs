@@ -3,6 +3,7 @@ use std::fmt;
 use crate::Digest;
 
 pub(crate) const DEFAULT_REGISTRY: &str = "docker.io";
+const DEFAULT_REGISTRY_OLD: &str = "index.docker.io";
 const DEFAULT_NAMESPACE: &str = "library";
 const DEFAULT_TAG: &str = "latest";
 /// OCI distribution specification, "Pulling manifests".
@@ -106,8 +107,6 @@ impl ImageName {
             Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag.to_owned())),
             _ => (name, None),
         };
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:".contains(&byte);
-        let named = |part: &str| !part.is_empty() && part.bytes().any(|byte| byte != b'.');
         let tag_allowed = |tag: &str| {
             !tag.is_empty()
                 && tag.len() <= TAG_MAX
@@ -115,9 +114,10 @@ impl ImageName {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         };
-        let well_formed = repository.split('/').all(named)
-            && repository.bytes().all(allowed)
-            && repository.len() <= REPOSITORY_MAX
+        let (host, path) = parts(repository);
+        let well_formed = host.is_none_or(host_allowed)
+            && path.split('/').all(path_part_allowed)
+            && normalised(repository).len() <= REPOSITORY_MAX
             && tag.as_deref().is_none_or(tag_allowed);
         if !well_formed {
             return Err(ReferenceError::Repository { found: found() });
@@ -180,13 +180,44 @@ impl fmt::Display for ImageReference {
     }
 }
 
-fn normalised(repository: &str) -> String {
+/// Host, if there is one, and path: what is before the first `/` is a host when it can be nothing else, or is `localhost`.
+fn parts(repository: &str) -> (Option<&str>, &str) {
+    let is_host = |first: &str| {
+        first.contains(['.', ':'])
+            || first == "localhost"
+            || first.bytes().any(|byte| byte.is_ascii_uppercase())
+    };
     match repository.split_once('/') {
-        None => format!("{DEFAULT_REGISTRY}/{DEFAULT_NAMESPACE}/{repository}"),
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => {
+        Some((first, path)) if is_host(first) => (Some(first), path),
+        _ => (None, repository),
+    }
+}
+
+fn host_allowed(host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    name.bytes().all(allowed)
+        && name.bytes().any(|byte| byte.is_ascii_alphanumeric())
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && port.parse::<u16>().is_ok()
+}
+
+/// OCI distribution specification, "Pulling manifests": no upper case.
+fn path_part_allowed(part: &str) -> bool {
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    part.bytes().all(allowed) && part.bytes().any(|byte| byte != b'.')
+}
+
+/// Docker Hub has several names, and its own images may be named without their namespace, also after its name.
+fn normalised(repository: &str) -> String {
+    let (host, path) = parts(repository);
+    match host {
+        Some(host) if host != DEFAULT_REGISTRY && host != DEFAULT_REGISTRY_OLD => {
             repository.to_owned()
         }
-        Some(_) => format!("{DEFAULT_REGISTRY}/{repository}"),
+        _ if path.contains('/') => format!("{DEFAULT_REGISTRY}/{path}"),
+        _ => format!("{DEFAULT_REGISTRY}/{DEFAULT_NAMESPACE}/{path}"),
     }
 }
 
@@ -209,6 +240,13 @@ mod tests {
             shown("nginx"),
             format!("docker.io/library/nginx@{}", digest())
         );
+        // What is written out is a reference as well.
+        let long = "a".repeat(REPOSITORY_MAX);
+        assert!(ImageName::parse(&long).is_err());
+        for name in ["docker.io/nginx", "index.docker.io/nginx"] {
+            assert_eq!(shown(name), format!("docker.io/library/nginx@{}", digest()));
+        }
+        assert_eq!(shown("Host/b"), format!("Host/b@{}", digest()));
         assert_eq!(shown("a/b:1"), format!("docker.io/a/b:1@{}", digest()));
         assert_eq!(
             shown("localhost:5000/b"),
@@ -246,7 +284,20 @@ mod tests {
                 "{text}"
             );
         }
-        for name in ["", "a//b", "a b", "a:", "a/../b", "a:b c"] {
+        for name in [
+            "",
+            "a//b",
+            "a b",
+            "a:",
+            "a/../b",
+            "a:b c",
+            "A/B",
+            "a.b:c/d",
+            "a.b:1:2/d",
+            "a.b:65536/d",
+            "a/b:c/d",
+            "Nginx",
+        ] {
             let text = format!("{name}@{}", digest());
             let parsed = ImageReference::parse(&text);
             assert!(

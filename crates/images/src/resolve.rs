@@ -256,32 +256,33 @@ impl Resolver {
         cache: &mut ImageCache,
         progress: &dyn Progress,
     ) -> BTreeMap<Digest, LayerProblem> {
-        let mut wanted: BTreeMap<Digest, (&Known<'_>, &Descriptor)> = BTreeMap::new();
+        // What one image says of a layer may be wrong, and right in another.
+        let mut wanted: BTreeMap<Digest, Vec<(&Known<'_>, &Descriptor)>> = BTreeMap::new();
         for image in images {
             for layer in &image.manifest.layers {
                 if cache.layer(layer.digest).is_none() {
-                    wanted.entry(layer.digest).or_insert((image, layer));
+                    wanted.entry(layer.digest).or_default().push((image, layer));
                 }
             }
         }
-        let mut wanted: Vec<(&Known<'_>, &Descriptor)> = wanted.into_values().collect();
+        let mut wanted: Vec<Vec<(&Known<'_>, &Descriptor)>> = wanted.into_values().collect();
+        let size =
+            |layer: &[(&Known<'_>, &Descriptor)]| layer.first().map_or(0, |(_, layer)| layer.size);
         // The largest first, so that none is left over at the end.
-        wanted.sort_by_key(|(_, layer)| std::cmp::Reverse(layer.size));
+        wanted.sort_by_key(|layer| std::cmp::Reverse(size(layer)));
         progress.begin(
             wanted.len(),
             wanted
                 .iter()
-                .fold(0, |sum, (_, layer)| sum.saturating_add(layer.size)),
+                .fold(0, |sum, layer| sum.saturating_add(size(layer))),
         );
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         let at_once = processors
             .saturating_mul(LAYERS_PER_PROCESSOR)
             .min(LAYERS_AT_ONCE_MAX);
-        let read = parallel(&wanted, at_once, |(image, layer)| {
-            (layer.digest, image.layer(layer, progress))
-        });
+        let read = parallel(&wanted, at_once, |images| first_layer(images, progress));
         let mut problems = BTreeMap::new();
-        for (digest, facts) in read {
+        for (digest, facts) in read.into_iter().flatten() {
             match facts {
                 Ok(facts) => cache.insert_layer(digest, facts),
                 Err(problem) => {
@@ -293,10 +294,31 @@ impl Resolver {
     }
 }
 
+/// Reads a layer the way that the first of its images describes it, or else the next one with another repository, place or size.
+fn first_layer(
+    images: &[(&Known<'_>, &Descriptor)],
+    progress: &dyn Progress,
+) -> Option<(Digest, Result<LayerFacts, LayerProblem>)> {
+    let mut tried = BTreeSet::new();
+    let mut outcome = None;
+    for (image, layer) in images {
+        if !tried.insert((image.name.repository(), image.origin.shown(), layer.size)) {
+            continue;
+        }
+        let facts = image.layer(layer, progress);
+        let done = facts.is_ok();
+        outcome = Some((layer.digest, facts));
+        if done {
+            break;
+        }
+    }
+    outcome
+}
+
 /// Several images may have the layer.
 #[derive(Clone)]
 enum LayerProblem {
-    Origin(Arc<OriginError>),
+    Origin(String, Arc<OriginError>),
     Layer(Arc<LayerError>),
 }
 
@@ -309,7 +331,8 @@ impl Known<'_> {
         let mut transfer = 0;
         loop {
             let source = self.origin.blob(&self.name_with_digest(), layer, transfer);
-            let source = source.map_err(|error| LayerProblem::Origin(Arc::new(error)))?;
+            let source = source
+                .map_err(|error| LayerProblem::Origin(self.origin.shown(), Arc::new(error)))?;
             match layer::read(layer, Counting { source, progress }) {
                 Ok(facts) => return Ok(facts),
                 Err(error) if error.is_of_transfer() && transfer < TRANSFERS_MAX - 1 => {
@@ -339,11 +362,12 @@ impl Known<'_> {
                     let source = Arc::clone(source);
                     return Err(ImageError::Layer { digest, source });
                 }
-                (Some(LayerProblem::Origin(source)), _) => {
-                    return Err(origin_failed(self.origin, Arc::clone(source)));
+                (Some(LayerProblem::Origin(place, source)), _) => {
+                    let (place, source) = (place.clone(), Arc::clone(source));
+                    return Err(ImageError::Origin { place, source });
                 }
                 (None, Some(facts)) if facts.diff_id == *expected => {
-                    changes.push(facts.accounts.clone());
+                    changes.push(&facts.accounts);
                 }
                 (None, facts) => {
                     let source = Arc::new(LayerError::DiffId {
@@ -355,10 +379,13 @@ impl Known<'_> {
             }
         }
         let mut config = self.configuration.config;
-        config.accounts = Accounts::of_layers(changes.iter());
+        config.accounts = Accounts::of_layers(changes.into_iter());
         let layers = self.manifest.layers.iter();
         config.layers = layers.map(|layer| layer.digest).collect();
-        cache.insert(&self.digest.to_string(), config);
+        match self.unproven {
+            true => cache.insert_unproven(self.digest, config),
+            false => cache.insert(&self.digest.to_string(), config),
+        }
         if self.name.digest().is_none() {
             cache.pin(self.name, self.digest);
         }

@@ -1,11 +1,11 @@
-use std::{collections::BTreeMap, io::Read};
+use std::{collections::BTreeMap, io::Read, sync::Arc};
 
 use serde::Deserialize;
 
 use super::{Files, LocalError};
 use crate::{
     Digest, ImageName,
-    document::{Configuration, Descriptor, Manifest, json},
+    document::{Configuration, Descriptor, MANIFESTS_MAX, Manifest, json, within},
     origin::{Found, Origin, OriginError},
 };
 
@@ -28,7 +28,7 @@ struct Image {
 pub(super) struct DockerArchive<F> {
     files: F,
     /// By name with tag.
-    images: BTreeMap<String, Manifest>,
+    images: BTreeMap<String, Arc<Manifest>>,
     /// Files of configurations and layers, by their digests.
     blobs: BTreeMap<Digest, String>,
 }
@@ -45,8 +45,11 @@ impl<F: Files> DockerArchive<F> {
             source,
         };
         let text = files.document(MANIFEST)?.ok_or_else(|| missing(MANIFEST))?;
-        let entries: Vec<Image> =
-            json("table of images", &text).map_err(|source| unusable(MANIFEST, source))?;
+        let entries = json("table of images", &text).and_then(|entries: Vec<Image>| {
+            within("number of images", entries.len(), MANIFESTS_MAX)?;
+            Ok(entries)
+        });
+        let entries = entries.map_err(|source| unusable(MANIFEST, source))?;
         let mut images = BTreeMap::new();
         let mut blobs = BTreeMap::new();
         for image in entries {
@@ -67,10 +70,13 @@ impl<F: Files> DockerArchive<F> {
                 layers.push(Descriptor::new(LAYER_TYPE, diff_id, size));
                 blobs.insert(diff_id, file);
             }
-            let manifest = Manifest { config, layers };
+            let manifest =
+                Manifest::new(config, layers).map_err(|source| unusable(MANIFEST, source))?;
+            // It may have many names.
+            let manifest = Arc::new(manifest);
             for tag in image.repo_tags.unwrap_or_default() {
                 if let Ok(name) = ImageName::parse(&tag) {
-                    images.insert(name.tagged(), manifest.clone());
+                    images.insert(name.tagged(), Arc::clone(&manifest));
                 }
             }
         }
@@ -95,7 +101,7 @@ impl<F: Files> Origin for DockerArchive<F> {
         };
         Ok(manifest.map(|manifest| Found {
             digest: None,
-            manifest: manifest.clone(),
+            manifest: manifest.as_ref().clone(),
         }))
     }
 

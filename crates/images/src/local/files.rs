@@ -1,9 +1,11 @@
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fmt::Debug,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     path::{Component, Path, PathBuf},
+    rc::Rc,
 };
 
 use tar::{Archive, EntryType};
@@ -11,11 +13,14 @@ use tar::{Archive, EntryType};
 use super::LocalError;
 use crate::{
     document::{DocumentError, MANIFEST_MAX},
-    layer::{GZIP, ZSTD},
+    layer::{GZIP, METADATA_MAX, Metered, ZSTD},
+    shown::shown,
 };
 
 /// Entries of an archive.
 const ENTRIES_MAX: usize = 100_000;
+/// Bytes of their names and targets.
+const NAMES_MAX: usize = 64 * 1024 * 1024;
 /// Links to links in an archive.
 const LINKS_MAX: usize = 8;
 
@@ -43,7 +48,7 @@ pub(super) trait Files: Debug + Send + Sync {
             .take(MANIFEST_MAX.saturating_add(1))
             .read_to_end(&mut text)
             .map_err(|source| LocalError::Read {
-                path: self.path().join(file),
+                path: self.path().join(shown(file)),
                 source,
             })?;
         let found = text.len() as u64;
@@ -87,6 +92,14 @@ impl Files for Directory {
 
     fn open(&self, file: &str) -> Result<Option<Box<dyn Read>>, LocalError> {
         let path = self.path.join(file);
+        // Opening a pipe would wait for somebody to write to it.
+        match fs::metadata(&path) {
+            Ok(metadata) if !metadata.is_file() => {
+                let source = io::Error::other("it is no regular file");
+                return Err(LocalError::Read { path, source });
+            }
+            _ => {}
+        }
         match File::open(&path) {
             Ok(content) => Ok(Some(Box::new(content))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -128,9 +141,12 @@ impl TarFile {
         }
         file.rewind().map_err(failed)?;
         let mut entries = BTreeMap::new();
-        let mut archive = Archive::new(file);
+        let left = Rc::new(Cell::new(METADATA_MAX));
+        let mut archive = Archive::new(Metered::new(file, &left));
+        let mut names = 0;
         // Content is passed over by seeking.
         for entry in archive.entries_with_seek().map_err(failed)? {
+            left.set(METADATA_MAX);
             let entry = entry.map_err(failed)?;
             let kind = entry.header().entry_type();
             let Some(name) = normal(&entry.path_bytes()) else {
@@ -155,6 +171,15 @@ impl TarFile {
                 }
                 _ => continue,
             };
+            names += match &place {
+                Place::Link(target) => name.len() + target.len(),
+                Place::Content { .. } => name.len(),
+            };
+            if names > NAMES_MAX {
+                return Err(failed(io::Error::other(format!(
+                    "the names of its entries have more than {NAMES_MAX} bytes"
+                ))));
+            }
             entries.insert(name, place);
             if entries.len() > ENTRIES_MAX {
                 return Err(failed(io::Error::other(format!(

@@ -13,7 +13,7 @@ use archive::DockerArchive;
 use files::{Directory, Files, TarFile};
 use layout::Layout;
 
-use crate::{document::DocumentError, origin::Origin};
+use crate::{document::DocumentError, origin::Origin, shown::shown};
 
 /// A layout or an archive is unusable.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum LocalError {
         path: PathBuf,
     },
     /// A document in it is malformed.
-    #[error("{} has an unusable `{file}`", path.display())]
+    #[error("{} has an unusable `{}`", path.display(), shown(file))]
     Document {
         /// The directory or archive.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum LocalError {
         source: DocumentError,
     },
     /// A file in it is missing.
-    #[error("{} has no file `{file}`, though it names it", path.display())]
+    #[error("{} has no file `{}`, though it names it", path.display(), shown(file))]
     Missing {
         /// The directory or archive.
         path: PathBuf,

@@ -15,6 +15,7 @@ use ureq::{
 };
 
 use super::{Endpoint, RegistryError, RegistryLimits, RegistryOptions, auth::Authorizations};
+use crate::shown::shown;
 
 /// Answers other than manifests and layers.
 const SMALL_MAX: u64 = 1024 * 1024;
@@ -315,10 +316,10 @@ fn message(answer: Response<Body>) -> String {
     let Some(Error { code, message }) = first else {
         return String::new();
     };
-    let shown: String = format!(": {code} {message}")
+    let text: String = format!(": {code} {message}")
         .chars()
         .filter(|char| !char.is_control())
         .take(MESSAGE_CHARS_MAX)
         .collect();
-    shown
+    shown(&text)
 }

@@ -37,6 +37,14 @@ impl Layer {
         self
     }
 
+    /// An entry after an extended header with these bytes.
+    pub(crate) fn extended(self, header: &[u8], name: &str, content: &[u8]) -> Self {
+        let mut layer = self;
+        let kind = EntryType::XHeader;
+        layer.0.push((kind, b"x".into(), header.into(), Vec::new()));
+        layer.file(name, content)
+    }
+
     pub(crate) fn tar(&self) -> Vec<u8> {
         let mut builder = Builder::new(Vec::new());
         for (kind, name, content, target) in &self.0 {

@@ -189,6 +189,10 @@ fn whiteouts_and_links_decide_over_users() {
         users(Layer::default().link(EntryType::Symlink, "etc", "usr/etc")),
         None
     );
+    // A binary value may contain line breaks.
+    let header = b"26 SCHILY.xattr.user.a=\n\n\n";
+    let capable = Layer::default().extended(header, "usr/bin/ping", b"");
+    assert_eq!(users(capable), Some(2));
     assert_eq!(
         accounts(vec![Layer::default().directory("/")]),
         Some(Accounts::default())

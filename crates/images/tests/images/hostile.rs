@@ -109,7 +109,7 @@ fn bombs_are_stopped() {
 
     let error = refusal_of_layer(&Layer::default().file("etc/passwd", &vec![b'x'; 5 << 20]));
     assert!(
-        error.contains("`etc/passwd` has more than 4 MiB"),
+        error.contains("`etc/passwd` has more than 512 KiB"),
         "{error}"
     );
 }

@@ -8,9 +8,11 @@
 )]
 
 mod authentication;
+mod differences;
 mod fixture;
 mod honest;
 mod hostile;
+mod poisoning;
 mod registry;
 
 use contrast_images::{ImageCache, ImageName, Progress, Resolved, Resolver};

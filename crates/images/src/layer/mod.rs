@@ -1,34 +1,33 @@
 //! A layer, read once from beginning to end: checked against its digests, and searched for users and groups.
 
+mod entries;
+mod records;
+
 use std::{
     cell::Cell,
-    io::{self, BufReader, Read},
+    io::{self, BufReader, Read, Seek, SeekFrom},
     rc::Rc,
 };
 
+use entries::Scan;
 use flate2::bufread::MultiGzDecoder;
+use records::{Description, Remembering};
 use serde::{Deserialize, Serialize};
-use tar::{Archive, EntryType};
+use tar::Archive;
 
 use crate::{
-    Digest,
-    accounts::{AccountChanges, FileChange, groups, users},
-    digest::HashingReader,
-    document::Descriptor,
+    Digest, accounts::AccountChanges, digest::HashingReader, document::Descriptor, shown::shown,
 };
 
 const BUFFER_BYTES: usize = 128 * 1024;
 /// Names, links and extended attributes of one entry.
-const METADATA_MAX: u64 = 1024 * 1024;
-/// `/etc/passwd` and `/etc/group`.
-const ACCOUNTS_MAX: u64 = 4 * 1024 * 1024;
+pub(crate) const METADATA_MAX: u64 = 1024 * 1024;
 /// A layer may unpack to this many times its size,
 const EXPANSION_MAX: u64 = 100;
 /// and to this many bytes more.
 const EXPANSION_FREE: u64 = 1024 * 1024 * 1024;
 pub(crate) const GZIP: [u8; 2] = [0x1f, 0x8b];
 pub(crate) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What is known of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,13 +81,24 @@ pub enum LayerError {
         size: u64,
     },
     /// An entry that would leave the image's root.
-    #[error("its entry `{entry}` {problem}")]
+    #[error("its entry `{}` {problem}", shown(entry))]
     Entry {
         /// Name of the entry.
         entry: String,
         /// What is wrong with it.
         problem: &'static str,
     },
+}
+
+impl LayerFacts {
+    /// Facts of a layer in memory, compressed with gzip or zstd, or not at all.
+    ///
+    /// # Errors
+    /// When it is no layer.
+    pub fn of(layer: &[u8]) -> Result<Self, LayerError> {
+        let descriptor = Descriptor::new("", Digest::of(layer), layer.len() as u64);
+        read(&descriptor, layer)
+    }
 }
 
 impl LayerError {
@@ -157,10 +167,23 @@ fn scan(size: u64, unpacked: impl Read) -> Result<LayerFacts, LayerError> {
     Ok(LayerFacts { diff_id, accounts })
 }
 
-/// Lets the reader of the archive have a limited number of bytes for the description of one entry.
-struct Metered<R> {
+/// Lets the reader of an archive have a limited number of bytes for the description of one entry.
+pub(crate) struct Metered<R> {
     inner: R,
     left: Rc<Cell<u64>>,
+}
+
+impl<R> Metered<R> {
+    pub(crate) fn new(inner: R, left: &Rc<Cell<u64>>) -> Self {
+        let left = Rc::clone(left);
+        Self { inner, left }
+    }
+}
+
+impl<R: Seek> Seek for Metered<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
 }
 
 impl<R: Read> Read for Metered<R> {
@@ -184,126 +207,33 @@ impl<R: Read> Read for Metered<R> {
 
 fn scan_entries(unpacked: impl Read) -> Result<AccountChanges, LayerError> {
     let left = Rc::new(Cell::new(METADATA_MAX));
-    let mut archive = Archive::new(Metered {
+    let description = Description::default();
+    let remembering = Remembering {
         inner: unpacked,
-        left: Rc::clone(&left),
-    });
+        description: &description,
+    };
+    let mut archive = Archive::new(Metered::new(remembering, &left));
     let mut scan = Scan::default();
     let mut rest = vec![0; BUFFER_BYTES];
     let mut entries = archive.entries().map_err(LayerError::Damaged)?;
+    let mut padding = 0;
     loop {
         left.set(METADATA_MAX);
+        description.begin();
         let Some(entry) = entries.next() else {
             return Ok(scan.changes());
         };
         let mut entry = entry.map_err(LayerError::Damaged)?;
         left.set(u64::MAX);
-        scan.entry(&mut entry)?;
+        description.end();
+        description.extended(padding, |extended| scan.entry(extended, &mut entry))?;
+        padding = padding_after(entry.size());
         while entry.read(&mut rest).map_err(LayerError::Damaged)? > 0 {}
     }
 }
 
-/// What a layer does to one file.
-#[derive(Default)]
-struct Change {
-    /// Of the layers below.
-    hidden: bool,
-    own: Option<FileChange<Vec<u8>>>,
-}
-
-#[derive(Default)]
-struct Scan {
-    passwd: Change,
-    group: Change,
-}
-
-impl Scan {
-    fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<(), LayerError> {
-        let kind = entry.header().entry_type();
-        let name = entry.path_bytes().into_owned();
-        let refuse = |problem| LayerError::Entry {
-            entry: String::from_utf8_lossy(&name).into_owned(),
-            problem,
-        };
-        let path = components(&name).map_err(refuse)?;
-        if kind.is_gnu_sparse() {
-            return Err(refuse("is a sparse file, which layers must not have"));
-        }
-        if kind.is_hard_link() {
-            let target = entry.link_name_bytes().unwrap_or_default();
-            components(&target)
-                .map_err(|_| refuse("is a hard link with an absolute target, or one with `..`"))?;
-        }
-        match path.as_slice() {
-            [OPAQUE] | [b".wh.etc"] | [b"etc", OPAQUE] => {
-                self.passwd.hidden = true;
-                self.group.hidden = true;
-            }
-            [b"etc", b".wh.passwd"] => self.passwd.hidden = true,
-            [b"etc", b".wh.group"] => self.group.hidden = true,
-            [b"etc"] if !kind.is_dir() => {
-                self.passwd.own = Some(FileChange::Unknown);
-                self.group.own = Some(FileChange::Unknown);
-            }
-            [b"etc", b"passwd"] => self.passwd.own = Some(content(kind, entry, &refuse)?),
-            [b"etc", b"group"] => self.group.own = Some(content(kind, entry, &refuse)?),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn changes(self) -> AccountChanges {
-        AccountChanges {
-            users: self.passwd.parsed(users),
-            groups: self.group.parsed(groups),
-        }
-    }
-}
-
-impl Change {
-    fn parsed<T>(self, parse: fn(&[u8]) -> T) -> FileChange<T> {
-        match (self.own, self.hidden) {
-            (Some(FileChange::Replaced(text)), _) => FileChange::Replaced(parse(&text)),
-            (Some(FileChange::Unknown), _) => FileChange::Unknown,
-            (Some(FileChange::Removed), _) | (_, true) => FileChange::Removed,
-            (Some(FileChange::Kept) | None, false) => FileChange::Kept,
-        }
-    }
-}
-
-fn content(
-    kind: EntryType,
-    entry: &mut impl Read,
-    refuse: &impl Fn(&'static str) -> LayerError,
-) -> Result<FileChange<Vec<u8>>, LayerError> {
-    if !kind.is_file() && !kind.is_contiguous() {
-        return Ok(match kind {
-            EntryType::Link | EntryType::Symlink => FileChange::Unknown,
-            _ => FileChange::Removed,
-        });
-    }
-    let mut text = Vec::new();
-    entry
-        .take(ACCOUNTS_MAX.saturating_add(1))
-        .read_to_end(&mut text)
-        .map_err(LayerError::Damaged)?;
-    match text.len() as u64 <= ACCOUNTS_MAX {
-        true => Ok(FileChange::Replaced(text)),
-        false => Err(refuse("has more than 4 MiB")),
-    }
-}
-
-/// Components of a path below the image's root; `/` and `./` are the root itself.
-fn components(path: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
-    if path.starts_with(b"/") && path.iter().any(|byte| *byte != b'/') {
-        return Err("has an absolute path");
-    }
-    let parts: Vec<&[u8]> = path
-        .split(|byte| *byte == b'/')
-        .filter(|part| !part.is_empty() && *part != b".")
-        .collect();
-    match parts.contains(&b"..".as_slice()) {
-        true => Err("leaves the image's root with `..`"),
-        false => Ok(parts),
-    }
+/// Content is filled up to a multiple of 512 bytes.
+fn padding_after(content: u64) -> usize {
+    let over = usize::try_from(content % 512).unwrap_or_default();
+    over.checked_sub(1).map_or(0, |less| 511 - less)
 }
