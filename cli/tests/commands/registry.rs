@@ -86,7 +86,6 @@ fn installed(program: &str) -> bool {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says why it is skipped")]
 fn images_of_a_private_registry_are_read_once_and_pinned() {
     if !installed("docker-registry") || !installed("skopeo") {
         eprintln!("skipped: install docker-registry and skopeo");

@@ -133,7 +133,7 @@ fn refresh_token_is_posted() {
 #[test]
 fn basic_authentication_works_without_a_token_server() {
     let image = Image::web();
-    let (blobs, top) = (image.blobs(), image.manifest.clone());
+    let (blobs, top) = (image.blobs(), image.manifest);
     let registry = Registry::serve(move |request| match request.authorization() {
         Some("Basic bWU6c2VjcmV0") => content(&blobs, &top, &request.path),
         _ => challenge(r#"Basic realm="private""#.into()),
@@ -276,7 +276,6 @@ fn in_child(registry: &Registry, file: &Path, path: &std::ffi::OsStr) -> String 
 /// Is run by `helper_is_asked_and_its_failure_does_not_print_what_it_said` as a process of its own.
 #[test]
 #[ignore = "is no test by itself"]
-#[expect(clippy::print_stdout, reason = "the parent reads it")]
 fn child() {
     let address = std::env::var("TEST_REGISTRY").expect("address");
     let file = std::env::var("TEST_CREDENTIALS").expect("file");

@@ -17,23 +17,43 @@ pub(crate) const GROUP: &[u8] = b"root:x:0:\nnginx:x:101:\nlogs:x:7:nginx\n";
 
 /// An unpacked layer.
 #[derive(Default)]
-pub(crate) struct Layer(Vec<(EntryType, Vec<u8>, Vec<u8>, Vec<u8>)>);
+pub(crate) struct Layer(Vec<Entry>);
+
+struct Entry {
+    kind: EntryType,
+    name: Vec<u8>,
+    content: Vec<u8>,
+    target: Vec<u8>,
+}
 
 impl Layer {
     pub(crate) fn file(mut self, name: &str, content: &[u8]) -> Self {
-        self.0
-            .push((EntryType::Regular, name.into(), content.into(), Vec::new()));
+        self.0.push(Entry {
+            kind: EntryType::Regular,
+            name: name.into(),
+            content: content.into(),
+            target: Vec::new(),
+        });
         self
     }
 
     pub(crate) fn link(mut self, kind: EntryType, name: &str, target: &str) -> Self {
-        self.0.push((kind, name.into(), Vec::new(), target.into()));
+        self.0.push(Entry {
+            kind,
+            name: name.into(),
+            content: Vec::new(),
+            target: target.into(),
+        });
         self
     }
 
     pub(crate) fn directory(mut self, name: &str) -> Self {
-        self.0
-            .push((EntryType::Directory, name.into(), Vec::new(), Vec::new()));
+        self.0.push(Entry {
+            kind: EntryType::Directory,
+            name: name.into(),
+            content: Vec::new(),
+            target: Vec::new(),
+        });
         self
     }
 
@@ -41,13 +61,24 @@ impl Layer {
     pub(crate) fn extended(self, header: &[u8], name: &str, content: &[u8]) -> Self {
         let mut layer = self;
         let kind = EntryType::XHeader;
-        layer.0.push((kind, b"x".into(), header.into(), Vec::new()));
+        layer.0.push(Entry {
+            kind,
+            name: b"x".into(),
+            content: header.into(),
+            target: Vec::new(),
+        });
         layer.file(name, content)
     }
 
     pub(crate) fn tar(&self) -> Vec<u8> {
         let mut builder = Builder::new(Vec::new());
-        for (kind, name, content, target) in &self.0 {
+        for Entry {
+            kind,
+            name,
+            content,
+            target,
+        } in &self.0
+        {
             let mut header = Header::new_gnu();
             header.set_entry_type(*kind);
             header.set_size(content.len() as u64);

@@ -66,7 +66,7 @@ fn what_is_cached_is_not_asked_for_again() {
     // Another image on the same layers costs its documents only.
     let mut config: serde_json::Value = serde_json::from_slice(&image.config).expect("config");
     config["config"]["Cmd"] = serde_json::json!(["other"]);
-    let other = Image::with_config(&config, image.layers.clone());
+    let other = Image::with_config(&config, image.layers);
     let second = Registry::of(&other, other.manifest.clone());
     let resolver = Resolver::new(&[], Some(&second.options())).expect("resolver");
     let resolved = resolver
@@ -101,7 +101,7 @@ fn layouts_and_archives_say_the_same_as_a_registry() {
         (&archive, &by_digest),
         (&docker, &both),
     ] {
-        let resolver = Resolver::new(&[place.clone()], None).expect("resolver");
+        let resolver = Resolver::new(std::slice::from_ref(place), None).expect("resolver");
         let name = ImageName::parse(name).expect("image");
         let (resolved, cache) = resolve(&resolver, &name).expect("resolves");
         assert_eq!(resolved.digest, image.digest());
@@ -323,7 +323,7 @@ fn places_that_are_none_are_refused() {
         (Path::new("/dev/null").to_owned(), "neither an OCI layout"),
         (directory.path().join("absent"), "cannot read"),
     ] {
-        let error = Resolver::new(&[path.clone()], None)
+        let error = Resolver::new(std::slice::from_ref(&path), None)
             .expect_err("unusable")
             .to_string();
         assert!(

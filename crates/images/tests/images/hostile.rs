@@ -178,7 +178,7 @@ fn registry_that_lies_is_refused() {
         ),
         (
             &image.config,
-            Reply::Whole(other.config.clone()),
+            Reply::Whole(other.config),
             "the configuration has the digest".to_owned(),
         ),
         (
