@@ -10,6 +10,7 @@ mod fake;
 mod generate;
 mod generate_injection;
 mod generate_modes;
+mod generate_vcpus;
 mod help;
 mod howto;
 #[cfg(feature = "software-tee")]

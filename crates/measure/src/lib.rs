@@ -27,7 +27,7 @@ pub use firmware::{
 };
 pub use guid::Guid;
 pub use id_block::{ID_AUTH_BYTES, ID_BLOCK_BYTES, IdAuth, IdAuthError, IdBlock};
-pub use pod::{Basis, ContainerCpu, ContainerRole, PodError, PodVcpus};
+pub use pod::{Basis, ContainerCpu, ContainerRole, Contributions, PodError, PodVcpus};
 pub use quantity::{MilliCpu, QuantityError};
 pub use snp::{GuestFeatures, KernelHashes, LaunchContext, SnpError, SnpLaunch, SnpLaunchDigests};
 pub use vcpu::{VCPUS_MAX, VcpuCount, VcpuError, VcpuType};
