@@ -266,7 +266,7 @@ async fn open_connection_is_judged_by_the_manifest_of_the_request() {
     next.policies
         .remove(&support::policy_hash(WEB_INITDATA).to_string())
         .expect("there");
-    let next = contrast_manifest::Manifest::parse(next.to_json().as_bytes()).expect("valid");
+    let next = Manifest::parse(next.to_json().as_bytes()).expect("valid");
     let mut request = deployment.request(&next, &set.transition);
     request.policies.retain(|document| document != WEB_INITDATA);
     user.set_manifest(request).await.expect("updates");

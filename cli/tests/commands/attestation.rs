@@ -399,12 +399,13 @@ pub(crate) mod software {
             snp.trusted_measurements.into_iter().collect::<Vec<_>>()
         };
         let (hash, three) = ("01".repeat(32), ("3".to_owned(), old.clone()));
+        let unchanged = vec![three.clone()];
         let twelve = ("12".to_owned(), hex::encode(guest.measurement));
-        assert_eq!(fill(&hash, Some(12)), [twelve, three.clone()]);
+        assert_eq!(fill(&hash, Some(12)), [twelve, three]);
         // What is there stays, and where the number is not known nothing is filled in.
-        assert_eq!(fill(&hash, Some(3)), [three.clone()]);
-        assert_eq!(fill(&hash, None), [three.clone()]);
-        assert_eq!(fill(&"02".repeat(32), Some(12)), [three]);
+        assert_eq!(fill(&hash, Some(3)), unchanged);
+        assert_eq!(fill(&hash, None), unchanged);
+        assert_eq!(fill(&"02".repeat(32), Some(12)), unchanged);
     }
 
     #[test]
