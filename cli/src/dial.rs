@@ -177,8 +177,9 @@ fn refusal_hints(report: &AppraisalReport) -> Vec<String> {
     }
     if failed(&["MEASUREMENT", "MRTD", "RTMR0", "RTMR1", "RTMR2", "RTMR3"]) {
         hints.push(
-            "the Coordinator booted another guest image or firmware than the manifest trusts: compare the version of the \
-             runtime on the node with the one that the manifest was generated for"
+            "the Coordinator booted another guest image or firmware, or has another number of vCPUs, than the manifest trusts: \
+             compare the version of the runtime on the node with the one that the manifest was generated for, and `VCPUs` with what \
+             `contrast measure pod` says"
                 .into(),
         );
     }

@@ -16,6 +16,7 @@ use std::sync::{
 use contrast_atls::Identity;
 use contrast_clock::{Entropy, EntropyError, SystemEntropy};
 use contrast_coordinator::state::Observer;
+use contrast_manifest::Manifest;
 use contrast_proto::mesh::{NewMeshCertRequest, mesh_api_client::MeshApiClient};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use support::{Deployment, WEB_INITDATA, channel_as, get, mesh_client, now, user_client};
@@ -181,6 +182,51 @@ async fn wrong_measurement_is_named() {
 }
 
 #[tokio::test]
+async fn measurement_for_another_number_of_vcpus_is_refused_with_both_numbers() {
+    let deployment = Deployment::new();
+    let mut document = deployment.document("web");
+    let web = support::policy_hash(WEB_INITDATA);
+    for (policy, entry) in &mut document.policies {
+        let is_web = *policy == web.to_string();
+        entry.vcpus = Some(if is_web { 3 } else { 1 });
+    }
+    let snp = document.reference_values.insecure[0]
+        .snp
+        .as_mut()
+        .expect("a software TEE for SNP");
+    let of_one = snp.trusted_measurement.take().expect("a measurement");
+    snp.trusted_measurements = [
+        ("1".to_owned(), of_one.clone()),
+        ("3".to_owned(), "33".repeat(48)),
+    ]
+    .into();
+    let manifest = Manifest::parse(document.to_json().as_bytes()).expect("valid");
+    let coordinator = deployment.start();
+    let mut user = user_client(coordinator.addresses.user_api, &manifest).await;
+    user.set_manifest(deployment.request(&manifest, &[]))
+        .await
+        .expect("sets, since the Coordinator itself has 1 vCPU");
+
+    let address = coordinator.addresses.mesh_api;
+    let error = mesh_client(address, &manifest, deployment.guest(WEB_INITDATA)).await;
+    let error = error.expect_err("the measurement for 1 vCPU");
+    let line = format!(
+        "MEASUREMENT: expected {} (for the 3 vCPUs of this policy), found {of_one} (for 1 vCPU)",
+        "33".repeat(48)
+    );
+    assert!(error.contains(&line), "{error}");
+
+    let mut guest = deployment.tee().snp_guest(web);
+    guest.measurement = [0x33; 48];
+    let mut mesh = mesh_client(address, &manifest, Arc::new(guest))
+        .await
+        .expect("the measurement for 3 vCPUs");
+    mesh.new_mesh_cert(NewMeshCertRequest {})
+        .await
+        .expect("a certificate");
+}
+
+#[tokio::test]
 async fn client_without_evidence_never_reaches_a_handler() {
     let deployment = Deployment::new();
     let manifest = deployment.manifest("web");
@@ -220,7 +266,7 @@ async fn open_connection_is_judged_by_the_manifest_of_the_request() {
     next.policies
         .remove(&support::policy_hash(WEB_INITDATA).to_string())
         .expect("there");
-    let next = contrast_manifest::Manifest::parse(next.to_json().as_bytes()).expect("valid");
+    let next = Manifest::parse(next.to_json().as_bytes()).expect("valid");
     let mut request = deployment.request(&next, &set.transition);
     request.policies.retain(|document| document != WEB_INITDATA);
     user.set_manifest(request).await.expect("updates");

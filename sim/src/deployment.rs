@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use contrast_attestation::{
     Demands, PolicyHash, ReferenceValue, Root,
-    appraisal::{SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb},
+    appraisal::{SnpDemands, SnpGuestPolicy, SnpMeasurement, SnpPlatformInfo, SnpProduct, SnpTcb},
 };
 use contrast_clock::SeededEntropy;
 use contrast_coordinator::{
@@ -163,6 +163,7 @@ fn entry(sans: &[&str], role: &str) -> PolicyDocument {
         sans: sans.iter().map(ToString::to_string).collect(),
         workload_secret_id: "secret".to_owned(),
         role: role.to_owned(),
+        vcpus: None,
     }
 }
 
@@ -174,7 +175,7 @@ fn reference_value() -> ReferenceValue {
         root: Root::Vendor,
         demands: Demands::Snp(SnpDemands {
             product: SnpProduct::Milan,
-            measurement: [7; 48],
+            measurement: SnpMeasurement::Any([7; 48]),
             minimum_tcb: SnpTcb::default(),
             guest_policy: SnpGuestPolicy {
                 smt: true,

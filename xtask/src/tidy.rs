@@ -16,16 +16,21 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-clock",
         "contrast-guest-device",
         "contrast-mesh-annotation",
+        "contrast-quantity",
         "contrast-testbed",
     ],
-    &["contrast-telemetry", "contrast-pki", "contrast-attestation"],
+    &[
+        "contrast-telemetry",
+        "contrast-pki",
+        "contrast-attestation",
+        "contrast-measure",
+    ],
     &["contrast-manifest", "contrast-collateral"],
     &[
         "contrast-atls",
         "contrast-policy",
         "contrast-resources",
         "contrast-images",
-        "contrast-measure",
     ],
     &[
         "contrast-coordinator",

@@ -53,8 +53,13 @@ impl Render for Outcome {
             };
             writeln!(
                 out,
-                "{} {}/{}{role}: policy {}{injected}",
-                workload.kind, workload.namespace, workload.name, workload.policy
+                "{} {}/{}{role}: policy {}, {} {}{injected}",
+                workload.kind,
+                workload.namespace,
+                workload.name,
+                workload.policy,
+                workload.vcpus,
+                if workload.vcpus == 1 { "vCPU" } else { "vCPUs" },
             )?;
         }
         for policy in &self.kept_coordinators {

@@ -9,14 +9,15 @@ use std::{
 use clap::{Args, Subcommand};
 use contrast_attestation::{
     Evidence, VtpmEvidence,
-    appraisal::{SnpDemands, SnpProduct},
+    appraisal::{SnpDemands, SnpMeasurement, SnpProduct},
     snp::{self, Report},
     tdx::QuoteDetails,
     vtpm::TpmQuote,
 };
 use contrast_clock::{SystemWallClock, WallClock as _};
 use contrast_manifest::{
-    ManifestDocument, ManifestError, SnpReferenceValue, TdxReferenceValue, VtpmDocument,
+    ManifestDocument, ManifestError, PolicyDocument, SnpReferenceValue, TdxReferenceValue,
+    VtpmDocument,
 };
 use serde::Serialize;
 
@@ -174,6 +175,7 @@ fn fill(
         path: path.to_owned(),
         wanted,
     };
+    let policies = &document.policies;
     let values = &mut document.reference_values;
     let (hardware, pcrs) = match evidence {
         Evidence::Vtpm(vtpm) => {
@@ -194,7 +196,8 @@ fn fill(
             let fits = |value: &SnpReferenceValue| {
                 let is_products =
                     value.product_name.is_empty() || value.product_name == observed.product_name;
-                let is_empty = value.trusted_measurement.is_empty();
+                let one = value.trusted_measurement.as_deref().unwrap_or_default();
+                let is_empty = one.is_empty() && value.trusted_measurements.is_empty();
                 is_products && is_for(value.vtpm.as_ref(), is_empty, pcrs.is_some())
             };
             let (index, value) = values
@@ -203,7 +206,8 @@ fn fill(
                 .enumerate()
                 .find(|(_, value)| fits(value))
                 .ok_or_else(|| missing(format!("SEV-SNP on {product}{through}")))?;
-            let mut filled = fill_snp(value, observed);
+            let vcpus = vcpus_of(policies, &report);
+            let mut filled = fill_snp(value, observed, vcpus);
             filled.extend(fill_pcrs(&mut value.vtpm, pcrs.as_ref()));
             Ok((format!("snp[{index}]"), filled))
         }
@@ -266,7 +270,7 @@ fn fill_pcrs(slot: &mut Option<VtpmDocument>, pcrs: Option<&Pcrs>) -> Vec<Value>
 fn observed_snp(report: &Report, product: SnpProduct) -> SnpReferenceValue {
     SnpReferenceValue::from(&SnpDemands {
         product,
-        measurement: report.measurement,
+        measurement: SnpMeasurement::Any(report.measurement),
         minimum_tcb: report.committed_tcb.components(product),
         guest_policy: report.guest_policy(),
         platform_info: report.platform_info(),
@@ -277,7 +281,17 @@ fn observed_snp(report: &Report, product: SnpProduct) -> SnpReferenceValue {
     })
 }
 
-fn fill_snp(value: &mut SnpReferenceValue, observed: SnpReferenceValue) -> Vec<Value> {
+/// How many vCPUs the pods with the report's policy have, as the manifest says.
+fn vcpus_of(policies: &BTreeMap<String, PolicyDocument>, report: &Report) -> Option<i64> {
+    policies.get(&hex::encode(report.host_data))?.vcpus
+}
+
+/// `vcpus` is the number that the report's measurement is for, if that is known.
+fn fill_snp(
+    value: &mut SnpReferenceValue,
+    observed: SnpReferenceValue,
+    vcpus: Option<i64>,
+) -> Vec<Value> {
     let mut filled = Vec::new();
     text(
         "ProductName",
@@ -285,12 +299,21 @@ fn fill_snp(value: &mut SnpReferenceValue, observed: SnpReferenceValue) -> Vec<V
         observed.product_name,
         &mut filled,
     );
-    text(
-        "TrustedMeasurement",
-        &mut value.trusted_measurement,
-        observed.trusted_measurement,
-        &mut filled,
-    );
+    let seen = observed.trusted_measurement.unwrap_or_default();
+    match (value.trusted_measurements.is_empty(), vcpus) {
+        (true, _) => {
+            let slot = value.trusted_measurement.get_or_insert_default();
+            text("TrustedMeasurement", slot, seen, &mut filled);
+        }
+        (false, Some(vcpus)) => {
+            let slots = &mut value.trusted_measurements;
+            let slot = slots.entry(vcpus.to_string()).or_default();
+            let field = format!("TrustedMeasurements.{vcpus}");
+            text(field, slot, seen, &mut filled);
+        }
+        // A digest under the wrong number would be worse than none.
+        (false, None) => {}
+    }
     let (tcb, seen) = (&mut value.minimum_tcb, observed.minimum_tcb);
     for (field, slot, seen) in [
         (
@@ -358,7 +381,7 @@ fn fill_tdx(value: &mut TdxReferenceValue, quote: &QuoteDetails) -> Vec<Value> {
     filled
 }
 
-fn text(field: &'static str, slot: &mut String, seen: String, filled: &mut Vec<Value>) {
+fn text(field: impl Into<String>, slot: &mut String, seen: String, filled: &mut Vec<Value>) {
     if slot.is_empty() {
         slot.clone_from(&seen);
         let field = field.into();

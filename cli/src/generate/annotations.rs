@@ -6,7 +6,7 @@
 use std::fmt;
 
 use contrast_mesh_annotation::{AnnotationError, Egress, Ingress};
-use contrast_resources::Quantity;
+use contrast_quantity::Quantity;
 use serde_json::Value;
 use similar::get_close_matches;
 

@@ -2,7 +2,7 @@
 //!
 //! The guest uses it when the device `/dev/image_store` is there. A sidecar that starts first holds the device; it is the only container that gets it.
 
-use contrast_resources::Quantity;
+use contrast_quantity::Quantity;
 use serde_json::{Value, json};
 
 /// The sidecar that holds the device.

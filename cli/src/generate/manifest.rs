@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fs, io};
 use contrast_attestation::{
     ReferenceValue, Root, Tee,
     appraisal::{
-        Demands, SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb, TdxDemands,
-        TdxTcbPolicy,
+        Demands, SnpDemands, SnpGuestPolicy, SnpMeasurement, SnpPlatformInfo, SnpProduct, SnpTcb,
+        TdxDemands, TdxTcbPolicy,
     },
 };
 use contrast_manifest::{Manifest, ManifestDocument, PolicyDocument, ProblemKind, Role};
@@ -76,6 +76,7 @@ pub(super) fn build(
                 sans: sans.clone(),
                 workload_secret_id: secret_id.clone(),
                 role: role.as_str().to_owned(),
+                vcpus: Some(planned.vcpus.get().into()),
             },
         );
         workloads.push(Workload {
@@ -86,6 +87,7 @@ pub(super) fn build(
             sans,
             workload_secret_id: secret_id,
             coordinator: planned.coordinator,
+            vcpus: planned.vcpus.get(),
             injected: planned.injected.clone(),
         });
     }
@@ -199,6 +201,7 @@ fn metal(platform: Platform, document: &mut ManifestDocument) {
             mr_seam: [0; 48],
             rtmrs: [[0; 48]; 4],
             rtmr0_alternatives: Vec::new(),
+            rtmr0_by_vcpus: Default::default(),
             xfam: [0xe7, 0x02, 0x06, 0, 0, 0, 0, 0],
             allowed_piids: Vec::new(),
             memory_integrity: false,
@@ -211,7 +214,7 @@ fn metal(platform: Platform, document: &mut ManifestDocument) {
         }),
         false => Demands::Snp(SnpDemands {
             product: SnpProduct::Genoa,
-            measurement: [0; 48],
+            measurement: SnpMeasurement::Any([0; 48]),
             minimum_tcb: SnpTcb::default(),
             guest_policy: SnpGuestPolicy {
                 smt: true,
@@ -236,7 +239,7 @@ fn metal(platform: Platform, document: &mut ManifestDocument) {
     document.reference_values.push(&reference, platform);
     // Zeros are no values: the validator asks for what is absent.
     if let Some(snp) = document.reference_values.snp.last_mut().filter(|_| !tdx) {
-        snp.trusted_measurement.clear();
+        snp.trusted_measurement = Some(String::new());
         snp.minimum_tcb = Default::default();
     }
     if let Some(tdx) = document.reference_values.tdx.last_mut().filter(|_| tdx) {

@@ -18,6 +18,7 @@ mod platforms;
 mod policies;
 pub(crate) mod recognize;
 mod secure_volume;
+mod vcpus;
 mod versions;
 mod write;
 
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use contrast_attestation::Tee;
 use contrast_images::{CacheError, Progress, ResolveError, ResolverError};
 use contrast_manifest::ManifestError;
+use contrast_measure::PodError;
 use contrast_policy::{BuildError, InitdataError};
 use contrast_resources::{CustomTemplate, ResourceError};
 use serde::Serialize;
@@ -139,6 +141,8 @@ pub struct Workload {
     pub workload_secret_id: String,
     /// Whether it is the Coordinator.
     pub coordinator: bool,
+    /// How many vCPUs its VMs have.
+    pub vcpus: u32,
     /// Containers that were injected.
     pub injected: Vec<String>,
 }
@@ -236,6 +240,15 @@ pub enum GenerateError {
         /// Why.
         #[source]
         source: Box<BuildError>,
+    },
+    /// The VM's vCPUs cannot be told, or there cannot be so many.
+    #[error("{workload}: the number of its vCPUs cannot be used")]
+    Vcpus {
+        /// Kind and name.
+        workload: String,
+        /// Why.
+        #[source]
+        source: PodError,
     },
     /// The policy does not fit into initdata.
     #[error(transparent)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use contrast_images::Progress;
+use contrast_measure::VcpuCount;
 use contrast_policy::{ConfigObjects, INITDATA_ANNOTATION, Initdata};
 use contrast_resources::{Document, ResourceError, Step, YamlFile, pod_template_path};
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use super::{
     platforms::{self, Platform},
     policies::{self, Identity, annotation, label},
     secure_volume::Claims,
-    versions,
+    vcpus, versions,
 };
 
 const CLASS_PREFIXES: [&str; 2] = ["contrast-cc", "contrast-insecure"];
@@ -37,6 +38,8 @@ pub(super) struct PlannedWorkload {
     pub(super) coordinator: bool,
     pub(super) secret_id: Option<String>,
     pub(super) initdata: Initdata,
+    /// How many vCPUs its VMs have.
+    pub(super) vcpus: VcpuCount,
     pub(super) injected: Vec<String>,
     /// `None` when nobody named one.
     pub(super) platform: Option<Platform>,
@@ -125,6 +128,7 @@ pub(super) fn make(
                 source,
             }
         })?;
+        let vcpus = vcpus::set(&found, file, &mut notices)?;
         // The policy is for the pod as it stands now in the text.
         let template = current(&file.yaml, &found);
         let version = env!("CARGO_PKG_VERSION");
@@ -161,6 +165,7 @@ pub(super) fn make(
             coordinator: found.coordinator,
             identity: found.identity,
             initdata,
+            vcpus,
             injected,
             platform,
         });

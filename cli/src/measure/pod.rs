@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use contrast_measure::{Basis, ContainerCpu, ContainerRole, MilliCpu, PodError, PodVcpus};
+use contrast_measure::{Basis, ContainerCpu, MilliCpu, PodError, PodVcpus};
 use contrast_resources::pod_template_path;
 use serde::Serialize;
 use serde_json::Value;
@@ -40,13 +40,15 @@ struct Pod {
     containers: Vec<Container>,
     /// How many vCPUs Kata chooses from the limits that the kubelet passes on.
     vcpus_by_kata: u64,
+    /// How many vCPUs the VM is launched with: what `contrast generate` writes into the manifest.
+    vcpus_launched: u32,
 }
 
 #[derive(Debug, Serialize)]
 struct Container {
     name: String,
     /// `container`, `sidecar` or `init container`.
-    role: &'static str,
+    role: String,
     /// What it contributes, thousandths of a CPU.
     need_millicpu: u64,
     limit_millicpu: Option<u64>,
@@ -94,10 +96,17 @@ pub(crate) fn run(args: &PodArgs, output: &Output) -> Result<(), Failure> {
         .iter()
         .filter(|pod| pod.vcpus_by_kata != u64::from(pod.vcpus))
     {
-        output.warning(&format!(
-            "Kata on its own gives {} {} vCPUs, not {}: it knows limits only, and of init containers the largest",
-            pod.pod, pod.vcpus_by_kata, pod.vcpus
-        ));
+        let (name, by_kata, vcpus) = (&pod.pod, pod.vcpus_by_kata, pod.vcpus);
+        output.warning(&match by_kata > u64::from(vcpus) {
+            true => format!(
+                "Kata gives {name} {by_kata} vCPUs, not {vcpus}, since sidecars run beside later init containers: the digest for {by_kata} \
+                 is the one that evidence will show"
+            ),
+            false => format!(
+                "Kata on its own gives {name} {by_kata} vCPUs, not {vcpus}: it knows limits only, and of init containers the largest; \
+                 `contrast generate` adds the annotation that makes it {vcpus}"
+            ),
+        });
     }
     Ok(())
 }
@@ -135,6 +144,7 @@ fn measure(object: &Value) -> Result<Option<Pod>, MeasureError> {
         gpus: pod.gpus,
         containers: pod.containers.into_iter().map(Container::from).collect(),
         vcpus_by_kata: pod.by_kata,
+        vcpus_launched: pod.launched.get(),
     }))
 }
 
@@ -145,11 +155,7 @@ impl From<ContainerCpu> for Container {
             need_millicpu: container.need().0,
             limit_millicpu: container.limit.map(thousandths),
             request_millicpu: container.request.map(thousandths),
-            role: match container.role {
-                ContainerRole::Sidecar => "sidecar",
-                ContainerRole::Init => "init container",
-                _ => "container",
-            },
+            role: container.role.to_string(),
             name: container.name,
         }
     }

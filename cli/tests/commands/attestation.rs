@@ -291,7 +291,8 @@ fn an_hcl_report_cannot_forge_or_hide_a_line() {
 pub(crate) mod software {
     use contrast_attestation::{Issuer as _, PolicyHash, ReportData, Tee, software::SoftwareTee};
     use contrast_manifest::{
-        InsecureReferenceValue, ManifestDocument, ReferenceValues, SnpReferenceValue,
+        InsecureReferenceValue, ManifestDocument, PolicyDocument, ReferenceValues,
+        SnpReferenceValue,
     };
     use std::time::SystemTime;
 
@@ -359,6 +360,55 @@ pub(crate) mod software {
     }
 
     #[test]
+    fn fill_puts_a_measurement_under_the_number_of_the_reports_policy() {
+        let context = Context::new();
+        let tee = SoftwareTee::generate(
+            SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000),
+        );
+        let guest = tee.expect("software TEE").snp_guest(PolicyHash([1; 32]));
+        let evidence = guest.issue(&ReportData([5; 64])).expect("evidence");
+        fs::write(context.path("evidence"), evidence.encode()).expect("written");
+        let old = "33".repeat(48);
+        let fill = |policy: &str, vcpus: Option<i64>| {
+            let document = ManifestDocument {
+                policies: [(
+                    policy.to_owned(),
+                    PolicyDocument {
+                        vcpus,
+                        ..PolicyDocument::default()
+                    },
+                )]
+                .into(),
+                reference_values: ReferenceValues {
+                    snp: vec![SnpReferenceValue {
+                        product_name: "Milan".into(),
+                        trusted_measurements: [("3".to_owned(), old.clone())].into(),
+                        ..SnpReferenceValue::default()
+                    }],
+                    ..ReferenceValues::default()
+                },
+                ..ManifestDocument::default()
+            };
+            context.file("manifest.json", &document.to_json());
+            let (code, stdout, stderr) = outcome(&context, &["manifest", "fill", "evidence"]);
+            assert_eq!(code, 0, "{stdout}{stderr}");
+            let bytes = fs::read(context.path("manifest.json")).expect("manifest");
+            let mut filled = ManifestDocument::from_json(&bytes).expect("manifest");
+            let snp = filled.reference_values.snp.remove(0);
+            assert_eq!(snp.trusted_measurement, None);
+            snp.trusted_measurements.into_iter().collect::<Vec<_>>()
+        };
+        let (hash, three) = ("01".repeat(32), ("3".to_owned(), old.clone()));
+        let unchanged = vec![three.clone()];
+        let twelve = ("12".to_owned(), hex::encode(guest.measurement));
+        assert_eq!(fill(&hash, Some(12)), [twelve, three]);
+        // What is there stays, and where the number is not known nothing is filled in.
+        assert_eq!(fill(&hash, Some(3)), unchanged);
+        assert_eq!(fill(&hash, None), unchanged);
+        assert_eq!(fill(&"02".repeat(32), Some(12)), unchanged);
+    }
+
+    #[test]
     fn fill_writes_only_into_gaps() {
         let context = Context::new();
         let tee = SoftwareTee::generate(
@@ -391,7 +441,10 @@ pub(crate) mod software {
             .reference_values
             .snp
             .remove(0);
-        assert_eq!(filled.trusted_measurement, hex::encode(guest.measurement));
+        assert_eq!(
+            filled.trusted_measurement,
+            Some(hex::encode(guest.measurement))
+        );
         assert_eq!(
             filled.minimum_tcb.microcode,
             Some(guest.committed_tcb.microcode.into())

@@ -13,6 +13,7 @@ mod fixture;
 mod generate;
 mod generate_injection;
 mod generate_modes;
+mod generate_vcpus;
 mod help;
 mod howto;
 #[cfg(feature = "software-tee")]

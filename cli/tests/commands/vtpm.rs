@@ -193,7 +193,7 @@ fn fill_proposes_pcrs_and_leaves_entries_for_direct_evidence_alone() {
     fs::write(context.path("evidence"), evidence.encode()).expect("written");
     let direct = SnpReferenceValue {
         product_name: "Milan".into(),
-        trusted_measurement: "11".repeat(48),
+        trusted_measurement: Some("11".repeat(48)),
         ..SnpReferenceValue::default()
     };
     let through = SnpReferenceValue {
@@ -228,7 +228,7 @@ fn fill_proposes_pcrs_and_leaves_entries_for_direct_evidence_alone() {
             (&"4".to_owned(), &hex::encode(guest.pcrs[&4])),
         ]
     );
-    assert!(!second.trusted_measurement.is_empty());
+    assert!(second.trusted_measurement.is_some());
 
     // Direct evidence does not fill an entry for virtual TPMs.
     let only = ManifestDocument {

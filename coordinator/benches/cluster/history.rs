@@ -112,6 +112,7 @@ fn sealed(transitions: usize, policies: usize, count: usize) -> Sealed {
                     sans: vec![format!("workload-{number}")],
                     workload_secret_id: format!("apps/v1/Deployment/default/workload-{number}"),
                     role: String::new(),
+                    vcpus: None,
                 };
                 document
                     .policies

@@ -98,6 +98,7 @@ impl Deployment {
             sans: sans.iter().map(ToString::to_string).collect(),
             workload_secret_id: id.to_owned(),
             role: role.to_owned(),
+            vcpus: None,
         };
         let seed_share_owner = SeedShareOwnerKey::from_pem(&SEED_SHARE_OWNER).expect("own key");
         let mut document = ManifestDocument {

@@ -168,13 +168,26 @@ pub struct SnpPlatformInfo {
     pub tio_enabled: bool,
 }
 
+/// Which launch measurements are accepted. A digest of SEV-SNP depends on how many vCPUs the VM was launched with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnpMeasurement {
+    /// This one, whatever the number of vCPUs. SHA-384.
+    Any([u8; 48]),
+    /// One for each number of vCPUs. Of a policy with a number (see [`crate::Verifier::with_vcpus`]) the one for exactly that
+    /// number is accepted, of other policies each of them.
+    ByVcpus(ByVcpus),
+}
+
+/// Measurements (SHA-384) by the number of a VM's vCPUs.
+pub type ByVcpus = BTreeMap<u32, [u8; 48]>;
+
 /// What an SEV-SNP report must show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnpDemands {
     /// Product line.
     pub product: SnpProduct,
-    /// MEASUREMENT, SHA-384.
-    pub measurement: [u8; 48],
+    /// MEASUREMENT.
+    pub measurement: SnpMeasurement,
     /// Lower bound of committed, launch and reported TCB.
     pub minimum_tcb: SnpTcb,
     /// Guest policy, compared bit by bit.
@@ -277,8 +290,10 @@ pub struct TdxDemands {
     pub mr_seam: [u8; 48],
     /// RTMR0 to RTMR3, SHA-384 each.
     pub rtmrs: [[u8; 48]; 4],
-    /// Further values of RTMR0 that are as good as `rtmrs[0]` (one for each vCPU count).
+    /// Further values of RTMR0 that are as good as `rtmrs[0]`.
     pub rtmr0_alternatives: Vec<[u8; 48]>,
+    /// RTMR0 by the number of vCPUs. Unless it is empty, it alone decides about RTMR0, and the two former values are not looked at.
+    pub rtmr0_by_vcpus: ByVcpus,
     /// XFAM, 8 bytes as in the quote.
     pub xfam: [u8; 8],
     /// Platform instance ids that may answer; empty means any.

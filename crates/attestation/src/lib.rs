@@ -31,6 +31,7 @@ pub mod snp;
 pub mod software;
 pub mod specification;
 pub mod tdx;
+mod vcpus;
 mod verifier;
 pub mod vtpm;
 

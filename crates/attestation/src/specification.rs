@@ -208,9 +208,9 @@ const RULES: &[Rule] = &[
     rule(
         "MEASUREMENT",
         REPORT,
-        "equal, 48 bytes at 0x090",
-        "`TrustedMeasurement`",
-        "another image, kernel, command line, firmware or vCPU count was launched",
+        "equal, or equal to the one for the policy's number of vCPUs, 48 bytes at 0x090",
+        "`TrustedMeasurement`, `TrustedMeasurements`, `VCPUs`",
+        "another image, kernel, command line, firmware or number of vCPUs was launched",
     ),
     rule(
         "HOSTDATA",

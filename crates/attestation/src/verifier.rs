@@ -5,6 +5,7 @@ use crate::{
     SetReport, VerifiedEvidence,
     proof::Facts,
     snp, tdx,
+    vcpus::{Reference, VcpusOfPolicies},
     vtpm::{self, HclReport},
 };
 
@@ -44,6 +45,7 @@ pub trait EvidenceVerifier: Debug + Send + Sync {
 pub struct Verifier {
     references: Vec<ReferenceValue>,
     allowed_policies: BTreeSet<PolicyHash>,
+    vcpus: VcpusOfPolicies,
     snp_chains: Arc<snp::ChainCache>,
     tdx_platforms: Arc<tdx::PlatformCache>,
 }
@@ -57,9 +59,18 @@ impl Verifier {
         Self {
             references,
             allowed_policies: allowed_policies.into_iter().collect(),
+            vcpus: VcpusOfPolicies::new(),
             snp_chains: Arc::default(),
             tdx_platforms: Arc::default(),
         }
+    }
+
+    /// Says how many vCPUs the VMs of a policy have. Evidence with that policy must show the measurement for exactly this number
+    /// where a reference value has one for each. The host chooses the number of vCPUs, but not the policy of which evidence speaks.
+    #[must_use]
+    pub fn with_vcpus(mut self, vcpus: impl IntoIterator<Item = (PolicyHash, u32)>) -> Self {
+        self.vcpus.extend(vcpus);
+        self
     }
 
     /// Shares the verified chains and platforms of `other`, so that a manifest change does not make every one cold again.
@@ -199,8 +210,7 @@ impl Verifier {
         match (evidence, &reference.demands) {
             (Evidence::Snp(evidence), Demands::Snp(demands)) => snp::appraise(
                 evidence,
-                demands,
-                reference.root,
+                &self.reference(reference, demands),
                 report_data,
                 now,
                 &self.snp_chains,
@@ -208,14 +218,21 @@ impl Verifier {
             ),
             (Evidence::Tdx(evidence), Demands::Tdx(demands)) => tdx::appraise(
                 evidence,
-                demands,
-                reference.root,
+                &self.reference(reference, demands),
                 report_data,
                 now,
                 &self.tdx_platforms,
                 checks,
             ),
             _ => None,
+        }
+    }
+
+    fn reference<'a, D>(&'a self, reference: &ReferenceValue, demands: &'a D) -> Reference<'a, D> {
+        Reference {
+            root: reference.root,
+            demands,
+            vcpus: &self.vcpus,
         }
     }
 

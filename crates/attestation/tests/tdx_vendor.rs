@@ -83,6 +83,7 @@ fn demands_of(quote: &[u8], report: usize) -> TdxDemands {
         mr_td: array(quote, report + 136),
         rtmrs: [0, 1, 2, 3].map(|index| array(quote, report + 328 + 48 * index)),
         rtmr0_alternatives: Vec::new(),
+        rtmr0_by_vcpus: Default::default(),
         allowed_piids: Vec::new(),
         memory_integrity: false,
         smt_disabled: false,

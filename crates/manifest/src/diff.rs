@@ -1,7 +1,10 @@
 //! How two manifests differ, for the person who has to decide whether that is all right.
 
+mod words;
+
 use std::{fmt, iter::zip};
 
+use contrast_attestation::printable;
 use serde_json::Value;
 
 use crate::{JsonPath, json};
@@ -195,15 +198,16 @@ impl fmt::Display for Difference {
                     .take_while(|(a, b)| a == b)
                     .count();
                 // In long hex strings the eye needs help.
-                match expected.len().min(found.len()) > 32 && at > 0 {
-                    true => write!(f, " (first difference at character {at})"),
-                    false => Ok(()),
+                if expected.len().min(found.len()) > 32 && at > 0 {
+                    write!(f, " (first difference at character {at})")?;
                 }
             }
-            (Some(expected), None) => write!(f, "expected {}, found nothing", cut(expected)),
-            (None, Some(found)) => write!(f, "expected nothing, found {}", cut(found)),
-            (None, None) => Ok(()),
+            (Some(expected), None) => write!(f, "expected {}, found nothing", cut(expected))?,
+            (None, Some(found)) => write!(f, "expected nothing, found {}", cut(found))?,
+            (None, None) => {}
         }
+        // Keys of a manifest that nobody has checked may be in it.
+        words::of(self).map_or(Ok(()), |words| write!(f, "; {}", printable(&cut(&words))))
     }
 }
 

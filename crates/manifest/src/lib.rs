@@ -12,7 +12,7 @@
 //! {
 //!   "Policies": {
 //!     "<SHA-256 of an initdata document, 64 lower-case hex digits>": {
-//!       "SANs": ["web", "*"], "WorkloadSecretID": "apps/v1/Deployment/default/web", "Role": ""
+//!       "SANs": ["web", "*"], "WorkloadSecretID": "apps/v1/Deployment/default/web", "Role": "", "VCPUs": 3
 //!     }
 //!   },
 //!   "ReferenceValues": {
@@ -33,6 +33,9 @@
 //! An entry of `snp` or `tdx` with `"VTPM": {"PCRs": {"4": "<64 hex>"}}` is for guests whose evidence comes through a virtual TPM
 //! (Azure), and for no others.
 //!
+//! The launch digest of SEV-SNP depends on how many vCPUs a VM has. `"TrustedMeasurements": {"1": "<96 hex>", "3": "<96 hex>"}` instead of
+//! `TrustedMeasurement` has one for each number, and a policy with `VCPUs` gets the one for its own number only.
+//!
 //! What this crate never does: fill in a security-relevant value that the author left out, or accept a field that it does not
 //! know (a typing error in a demand must not silently become no demand).
 
@@ -51,6 +54,7 @@ mod reference_values;
 mod roles;
 mod shape;
 mod validate;
+mod vcpus;
 mod vtpm;
 
 pub use json::JsonPath;

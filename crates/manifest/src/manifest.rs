@@ -6,6 +6,7 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use contrast_attestation::{PolicyHash, ReferenceValue, Root, Verifier};
+use contrast_measure::VcpuCount;
 
 use crate::{
     JsonPath, MAX_MANIFEST_BYTES, ManifestError, OwnerKeyDigest, Role, shape,
@@ -44,6 +45,8 @@ pub struct PolicyEntry {
     pub workload_secret_id: String,
     /// What they may do.
     pub role: Role,
+    /// How many vCPUs their VMs have, if that is known.
+    pub vcpus: Option<VcpuCount>,
 }
 
 /// A valid manifest. Cheap to clone.
@@ -151,11 +154,18 @@ impl Manifest {
     /// Verifier for the evidence of any pod of this manifest.
     pub fn verifier(&self) -> Verifier {
         Verifier::new(self.reference_values(), self.policies().keys().copied())
+            .with_vcpus(self.vcpus())
     }
 
     /// Verifier for the evidence of Coordinators alone.
     pub fn coordinator_verifier(&self) -> Verifier {
         Verifier::new(self.reference_values(), self.coordinators().iter().copied())
+            .with_vcpus(self.vcpus())
+    }
+
+    fn vcpus(&self) -> impl Iterator<Item = (PolicyHash, u32)> {
+        let policies = self.policies().iter();
+        policies.filter_map(|(hash, entry)| Some((*hash, entry.vcpus?.get())))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{ManifestError, shape};
 
@@ -68,6 +68,10 @@ pub struct PolicyDocument {
     /// `coordinator` for exactly one policy, else empty.
     #[serde(rename = "Role")]
     pub role: String,
+    /// How many vCPUs their VMs have, 1 to 220. It decides which of the measurements by number their evidence must show; absent:
+    /// any of them.
+    #[serde(rename = "VCPUs", skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<i64>,
 }
 
 /// Reference values by TEE.
@@ -94,8 +98,13 @@ pub struct SnpReferenceValue {
     pub platform: String,
     /// `Milan`, `Genoa` or `Turin`.
     pub product_name: String,
-    /// MEASUREMENT, 96 hex digits.
-    pub trusted_measurement: String,
+    /// MEASUREMENT, 96 hex digits, for any number of vCPUs. Either this or [`Self::trusted_measurements`] must be given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted_measurement: Option<String>,
+    /// MEASUREMENT by the VM's number of vCPUs. Key: `1` to `220`; value: 96 hex digits.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(serialize_with = "in_numeric_order")]
+    pub trusted_measurements: BTreeMap<String, String>,
     /// Lower bounds of the TCB.
     #[serde(rename = "MinimumTCB")]
     pub minimum_tcb: MinimumTcb,
@@ -117,6 +126,16 @@ pub struct SnpReferenceValue {
     /// Set when the guests' evidence comes through a virtual TPM; then HOSTDATA is not compared with policies, PCR 8 is.
     #[serde(rename = "VTPM", skip_serializing_if = "Option::is_none")]
     pub vtpm: Option<VtpmDocument>,
+}
+
+/// Of two numbers without leading zeros the longer one is larger.
+fn in_numeric_order<S: Serializer>(
+    map: &BTreeMap<String, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_by_key(|(key, _)| (key.len(), *key));
+    serializer.collect_map(entries)
 }
 
 /// What the virtual TPM below a paravisor must show, beside the policy in PCR 8.
@@ -226,11 +245,16 @@ pub struct TdxReferenceValue {
     pub mr_td: String,
     /// MRSEAM, 96 hex digits.
     pub mr_seam: String,
-    /// RTMR0 to RTMR3, 96 hex digits each.
+    /// RTMR0 to RTMR3, 96 hex digits each. With [`Self::rtmr0_by_vcpus`] the first one is an empty string.
     pub rtmrs: Vec<String>,
     /// Further values of RTMR0, 96 hex digits each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rtmr0_alternatives: Vec<String>,
+    /// RTMR0 by the VM's number of vCPUs. Key: `1` to `220`; value: 96 hex digits. It stands in place of the first of
+    /// [`Self::rtmrs`] and of [`Self::rtmr0_alternatives`].
+    #[serde(rename = "Rtmr0ByVCPUs", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(serialize_with = "in_numeric_order")]
+    pub rtmr0_by_vcpus: BTreeMap<String, String>,
     /// XFAM, 16 hex digits, bytes in the quote's order.
     pub xfam: String,
     /// Platform instance ids, 32 hex digits each; none means any.

@@ -5,12 +5,13 @@ mod tdx;
 
 use contrast_attestation::{
     Demands, ReferenceValue, Root,
-    appraisal::{SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb},
+    appraisal::{SnpDemands, SnpGuestPolicy, SnpMeasurement, SnpPlatformInfo, SnpProduct, SnpTcb},
 };
 
 use crate::{
     InsecureReferenceValue, JsonPath, MinimumTcb, ReferenceValues, SnpGuestPolicyDocument,
-    SnpPlatformInfoDocument, SnpReferenceValue, problem::Problems, validate::hex_array, vtpm,
+    SnpPlatformInfoDocument, SnpReferenceValue, problem::Problems, validate::hex_array, vcpus,
+    vtpm,
 };
 
 const SHA384: &str = "a SHA-384 digest";
@@ -116,11 +117,7 @@ fn snp_demands(
             None
         }
     };
-    let measurement = digest(
-        &value.trusted_measurement,
-        &path.key("TrustedMeasurement"),
-        problems,
-    );
+    let measurement = measurement(value, path, problems);
     let minimum_tcb = tcb(
         &value.minimum_tcb,
         product,
@@ -169,6 +166,48 @@ fn snp_demands(
         trusted_id_key_digests: trusted_id_key_digests?,
         trusted_author_key_digests: trusted_author_key_digests?,
     })
+}
+
+/// Exactly one of the two fields says it.
+fn measurement(
+    value: &SnpReferenceValue,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Option<SnpMeasurement> {
+    let one = value.trusted_measurement.as_deref().unwrap_or_default();
+    let one_path = path.key("TrustedMeasurement");
+    let many = &value.trusted_measurements;
+    let many_path = path.key("TrustedMeasurements");
+    match (one.is_empty(), many.is_empty()) {
+        (true, true) => {
+            problems.fill_in(
+                &one_path,
+                "missing; fill in 96 hex digits, or in its place `TrustedMeasurements` with such a digest for each number of vCPUs",
+            );
+            None
+        }
+        (false, true) => hex_array(one, SHA384, &one_path, problems).map(SnpMeasurement::Any),
+        (true, false) => {
+            let accepted = vcpus::measurements(many, &many_path, problems);
+            if value.vtpm.is_some() {
+                problems.malformed(
+                    &many_path,
+                    "expected `TrustedMeasurement` beside `VTPM`; the hardware's report does not name the policy of such guests, so it \
+                     does not say how many vCPUs they should have",
+                );
+                return None;
+            }
+            accepted.map(SnpMeasurement::ByVcpus)
+        }
+        (false, false) => {
+            problems.malformed(
+                &many_path,
+                "expected exactly one of `TrustedMeasurement` and `TrustedMeasurements`, found both; keep the first when all VMs have the same \
+                 number of vCPUs, else the second",
+            );
+            None
+        }
+    }
 }
 
 fn tcb(

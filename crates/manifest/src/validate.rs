@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contrast_attestation::{PolicyHash, ReferenceValue};
+use contrast_measure::{VCPUS_MAX, VcpuCount};
 
 use crate::{
     JsonPath, ManifestDocument, ManifestError, OwnerKeyDigest, PolicyDocument, PolicyEntry, Role,
-    owners, problem::Problems, reference_values,
+    owners, problem::Problems, reference_values, vcpus,
 };
 
 /// Longest subject alternative name, in bytes.
@@ -40,6 +41,7 @@ pub(crate) fn check(
         &root.key("ReferenceValues"),
         &mut problems,
     );
+    vcpus::check_coverage(document, &root, &mut problems);
     let workload_owners = check_workload_owners(document, &root, &mut problems);
     let listed = document
         .workload_owner_key_digests
@@ -119,7 +121,19 @@ fn check_entry(policy: &PolicyDocument, path: &JsonPath, problems: &mut Problems
         sans: policy.sans.clone(),
         workload_secret_id: id.clone(),
         role,
+        vcpus: policy
+            .vcpus
+            .and_then(|number| check_vcpus(number, &path.key("VCPUs"), problems)),
     }
+}
+
+fn check_vcpus(number: i64, path: &JsonPath, problems: &mut Problems) -> Option<VcpuCount> {
+    let vcpus = vcpus::count(number);
+    if vcpus.is_none() {
+        let message = format!("expected a number from 1 to {VCPUS_MAX}, found {number}");
+        problems.malformed(path, message);
+    }
+    vcpus
 }
 
 fn fault_of_san(san: &str) -> Option<String> {

@@ -20,7 +20,7 @@ mod snp;
 pub mod tdx;
 mod vcpu;
 
-pub use contrast_resources::QuantityError;
+pub use contrast_quantity::QuantityError;
 pub use digest::{SHA384_BYTES, Sha384Digest};
 pub use firmware::{
     Firmware, FirmwareError, PAGE_BYTES, SevMetadata, SevSection, SevSectionKind, TdxMetadata,
@@ -28,7 +28,7 @@ pub use firmware::{
 };
 pub use guid::Guid;
 pub use id_block::{ID_AUTH_BYTES, ID_BLOCK_BYTES, IdAuth, IdAuthError, IdBlock};
-pub use pod::{Basis, ContainerCpu, ContainerRole, PodError, PodVcpus};
+pub use pod::{Basis, ContainerCpu, ContainerRole, Contributions, PodError, PodVcpus};
 pub use quantity::MilliCpu;
 pub use snp::{GuestFeatures, KernelHashes, LaunchContext, SnpError, SnpLaunch, SnpLaunchDigests};
 pub use vcpu::{VCPUS_MAX, VcpuCount, VcpuError, VcpuType};

@@ -4,6 +4,8 @@
 //! sums: all containers and sidecars together, all init containers together, and what the pod itself states. Its VM has as
 //! many vCPUs as that, rounded up, and one more for the guest itself; a pod without any CPU resources has one.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::{MilliCpu, QuantityError, VcpuCount, VcpuError};
@@ -40,24 +42,59 @@ pub enum PodError {
         found: String,
     },
     /// More vCPUs than a VM can have.
-    #[error("the pod's CPU resources, {need} in all, need too many vCPUs")]
+    #[error("the pod's CPU resources, {need} in all, need too many vCPUs{contributions}")]
     Vcpus {
         /// What it needs.
         need: MilliCpu,
+        /// What each container contributes.
+        contributions: Contributions,
         /// Why that is too much.
         #[source]
         source: VcpuError,
     },
     /// More GPUs than vCPUs.
     #[error(
-        "expected at least as many vCPUs as GPUs, found {vcpus} vCPUs and {gpus} GPUs; raise a CPU limit"
+        "expected at least as many vCPUs as GPUs, found {vcpus} vCPUs and {gpus} GPUs; raise a CPU limit{contributions}"
     )]
     Gpus {
         /// vCPUs.
         vcpus: VcpuCount,
         /// GPUs.
         gpus: u64,
+        /// What each container contributes.
+        contributions: Contributions,
     },
+}
+
+/// What the parts of a pod contribute, in words: ` (container ...: 2000m and 1 GPU; ...)`, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contributions {
+    containers: Vec<ContainerCpu>,
+    pod: Option<MilliCpu>,
+}
+
+impl fmt::Display for Contributions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        for container in &self.containers {
+            let (need, gpus) = (container.need(), container.gpus);
+            let amounts = match (need > MilliCpu(0), gpus) {
+                (false, 0) => continue,
+                (true, 0) => need.to_string(),
+                (false, 1) => "1 GPU".to_owned(),
+                (true, 1) => format!("{need} and 1 GPU"),
+                (false, gpus) => format!("{gpus} GPUs"),
+                (true, gpus) => format!("{need} and {gpus} GPUs"),
+            };
+            let (role, name) = (container.role, &container.name);
+            parts.push(format!("{role} `{name}`: {amounts}"));
+        }
+        parts.extend(self.pod.map(|need| format!("`spec.resources`: {need}")));
+        match parts.is_empty() {
+            true => Ok(()),
+            false => write!(f, " ({})", parts.join("; ")),
+        }
+    }
 }
 
 /// When a container runs.
@@ -72,6 +109,16 @@ pub enum ContainerRole {
     Init,
 }
 
+impl fmt::Display for ContainerRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Regular => "container",
+            Self::Sidecar => "sidecar",
+            Self::Init => "init container",
+        })
+    }
+}
+
 /// CPU of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerCpu {
@@ -83,6 +130,8 @@ pub struct ContainerCpu {
     pub limit: Option<MilliCpu>,
     /// `resources.requests.cpu`.
     pub request: Option<MilliCpu>,
+    /// GPUs.
+    pub gpus: u64,
 }
 
 impl ContainerCpu {
@@ -126,11 +175,21 @@ pub struct PodVcpus {
     /// GPUs.
     pub gpus: u64,
     /// How many vCPUs Kata gives the VM by itself, from what the kubelet tells it: it knows limits only, and of init
-    /// containers the largest. Where this differs from [`Self::vcpus`], the pod needs an annotation that says how many.
+    /// containers the largest, beside the sidecars before it.
     pub by_kata: u64,
+    /// How many vCPUs the VM is launched with, if Kata's `default_vcpus` is [`Self::default_vcpus`]: the larger of [`Self::vcpus`] and
+    /// [`Self::by_kata`].
+    pub launched: VcpuCount,
 }
 
 impl PodVcpus {
+    /// What Kata's setting `default_vcpus` has to be, so that the VM gets at least [`Self::vcpus`]. Kata adds the limits that it knows to
+    /// this number (static sandbox sizing), so it makes up for what Kata does not know; it cannot make up for what Kata counts twice.
+    pub fn default_vcpus(&self) -> u64 {
+        let missing = u64::from(self.vcpus.get()).saturating_sub(self.by_kata);
+        missing.saturating_add(1)
+    }
+
     /// Computes the vCPUs from a pod's `spec`, or a pod template's.
     ///
     /// # Errors
@@ -151,7 +210,8 @@ impl PodVcpus {
                 };
                 let name = container["name"].as_str().unwrap_or("?").to_owned();
                 let place = format!("container `{name}`");
-                gpus = gpus.saturating_add(gpus_of(&place, container)?);
+                let own_gpus = gpus_of(&place, container)?;
+                gpus = gpus.saturating_add(own_gpus);
                 containers.push(ContainerCpu {
                     limit: quantity(
                         &place,
@@ -165,6 +225,7 @@ impl PodVcpus {
                     )?,
                     name,
                     role,
+                    gpus: own_gpus,
                 });
             }
         }
@@ -190,14 +251,32 @@ impl PodVcpus {
         .max_by_key(|(need, _)| *need)
         .filter(|(need, _)| *need > MilliCpu(0))
         .unwrap_or((MilliCpu(0), Basis::Nothing));
-        let vcpus = u32::try_from(vcpus(need)).unwrap_or(u32::MAX);
-        let vcpus = VcpuCount::new(vcpus).map_err(|source| PodError::Vcpus { need, source })?;
+        let contributions = || Contributions {
+            containers: containers.clone(),
+            pod,
+        };
+        let count = |need: MilliCpu| {
+            let vcpus = u32::try_from(vcpus(need)).unwrap_or(u32::MAX);
+            VcpuCount::new(vcpus).map_err(|source| PodError::Vcpus {
+                need,
+                contributions: contributions(),
+                source,
+            })
+        };
+        let known_to_kata = limit.unwrap_or_else(|| kubelet_limit(&containers));
+        let vcpus = count(need)?;
+        let launched = count(need.max(known_to_kata))?;
         if gpus > u64::from(vcpus.get()) {
-            return Err(PodError::Gpus { vcpus, gpus });
+            return Err(PodError::Gpus {
+                vcpus,
+                gpus,
+                contributions: contributions(),
+            });
         }
-        let by_kata = self::vcpus(limit.unwrap_or_else(|| kubelet_limit(&containers)));
+        let by_kata = self::vcpus(known_to_kata);
         Ok(Self {
             vcpus,
+            launched,
             basis,
             need,
             containers,

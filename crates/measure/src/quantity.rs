@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use contrast_resources::{Quantity, QuantityError};
+use contrast_quantity::{Quantity, QuantityError};
 
 /// CPU in thousandths, as Kubernetes counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use contrast_attestation::{
     Demands, ReferenceValue, Root,
-    appraisal::{SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb},
+    appraisal::{SnpDemands, SnpGuestPolicy, SnpMeasurement, SnpPlatformInfo, SnpProduct, SnpTcb},
 };
 use contrast_clock::{FixedWallClock, SeededEntropy};
 use contrast_manifest::{ManifestDocument, ManifestHash, PolicyDocument};
@@ -44,6 +44,7 @@ pub(crate) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocu
         sans: sans.iter().map(ToString::to_string).collect(),
         workload_secret_id: "secret".to_owned(),
         role: role.to_owned(),
+        vcpus: None,
     };
     let mut document = ManifestDocument {
         policies: BTreeMap::from([
@@ -65,7 +66,7 @@ pub(crate) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocu
     };
     let demands = Demands::Snp(SnpDemands {
         product: SnpProduct::Milan,
-        measurement: [7; 48],
+        measurement: SnpMeasurement::Any([7; 48]),
         minimum_tcb: SnpTcb::default(),
         guest_policy: SnpGuestPolicy {
             smt: true,

@@ -36,6 +36,7 @@ use crate::{
     CheckList, PolicyHash, ReportData, Root, SnpEvidence, Tee,
     appraisal::{SnpDemands, SnpProduct, SnpTcb},
     proof::Facts,
+    vcpus::Reference,
 };
 
 pub use abi::{
@@ -54,16 +55,21 @@ pub use tcb::TcbVersion;
 /// returned when the report's signature holds under the key in the evidence, mean nothing unless every check passed.
 pub(crate) fn appraise(
     evidence: &SnpEvidence,
-    demands: &SnpDemands,
-    root: Root,
+    reference: &Reference<'_, SnpDemands>,
     report_data: &ReportData,
     now: SystemTime,
     chains: &ChainCache,
     checks: &mut CheckList,
 ) -> Option<Facts> {
+    let Reference {
+        root,
+        demands,
+        vcpus,
+    } = *reference;
     let Opened { report, chain } = open(evidence, root, demands.product, now, chains, checks)?;
     let endorsement = chain.as_deref().map(|chain| &chain.endorsement);
-    validate::validate(&report, endorsement, demands, report_data, checks);
+    let vcpus = vcpus.get(&PolicyHash(report.host_data)).copied();
+    validate::validate(&report, endorsement, demands, vcpus, report_data, checks);
     signed_facts(evidence, &report, endorsement?, checks)
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::{
     CheckList, ReportData,
-    appraisal::{SnpDemands, SnpProduct, SnpTcb},
+    appraisal::{SnpDemands, SnpMeasurement, SnpProduct, SnpTcb},
+    vcpus,
 };
 
 use super::{
@@ -15,17 +16,26 @@ use super::{
     tcb,
 };
 
-/// Compares `report` with `demands` and, when its chain was verified, with the certificate of the key that signed it.
+/// Compares `report` with `demands` and, when its chain was verified, with the certificate of the key that signed it. `vcpus` is how
+/// many vCPUs the VMs of the report's policy have, if the policy says so.
 pub(super) fn validate(
     report: &Report,
     endorsement: Option<&EndorsementKey>,
     demands: &SnpDemands,
+    vcpus: Option<u32>,
     report_data: &ReportData,
     checks: &mut CheckList,
 ) {
     let product = check_product(report, endorsement, demands.product, checks);
     checks.equal_bytes("REPORT_DATA", &report_data.0, &report.report_data);
-    checks.equal_bytes("MEASUREMENT", &demands.measurement, &report.measurement);
+    const MEASUREMENT: &str = "MEASUREMENT";
+    let found = &report.measurement;
+    match &demands.measurement {
+        SnpMeasurement::Any(expected) => checks.equal_bytes(MEASUREMENT, expected, found),
+        SnpMeasurement::ByVcpus(accepted) => {
+            vcpus::check(MEASUREMENT, accepted, vcpus, found, checks);
+        }
+    }
     checks.equal("VMPL", &0, &report.vmpl);
     check_guest_policy(report, demands, checks);
     check_platform_info(report, demands, checks);

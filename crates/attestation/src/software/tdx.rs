@@ -118,6 +118,7 @@ impl TdxPlatform {
                 [0; 48],
             ],
             rtmr0_alternatives: Vec::new(),
+            rtmr0_by_vcpus: Default::default(),
             xfam: XFAM,
             allowed_piids: Vec::new(),
             memory_integrity: true,

@@ -215,9 +215,9 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "RTMR0",
         TD_REPORT,
-        "equal to one of the values",
-        "`Rtmrs`, `Rtmr0Alternatives`",
-        "another virtual hardware configuration, for example another vCPU count",
+        "equal to one of the values, or to the one for the policy's number of vCPUs",
+        "`Rtmrs`, `Rtmr0Alternatives`, `Rtmr0ByVCPUs`, `VCPUs`",
+        "another virtual hardware configuration, for example another number of vCPUs",
     ),
     rule(
         "RTMR*",

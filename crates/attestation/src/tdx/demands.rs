@@ -1,6 +1,6 @@
 use dcap_qvl::{PckCertFlag, QuoteClaims, quote::TDReport10};
 
-use crate::{CheckList, ReportData, appraisal::TdxDemands};
+use crate::{CheckList, ReportData, appraisal::TdxDemands, vcpus};
 
 use super::quote::TdQuote;
 
@@ -50,10 +50,12 @@ pub(super) fn check_attributes(quote: &TdQuote, checks: &mut CheckList) {
     }
 }
 
-/// Checks the TD report: measurements, attributes, report data.
+/// Checks the TD report: measurements, attributes, report data. `vcpus` is how many vCPUs the VMs of its policy have, if the policy
+/// says so.
 pub(super) fn check_report(
     report: &TDReport10,
     demands: &TdxDemands,
+    vcpus: Option<u32>,
     report_data: &ReportData,
     checks: &mut CheckList,
 ) {
@@ -71,6 +73,10 @@ pub(super) fn check_report(
     checks.equal_bytes("MRSEAM", &demands.mr_seam, &report.mr_seam);
     let [rtmr0, rtmr1, rtmr2, rtmr3] = &demands.rtmrs;
     match demands.rtmr0_alternatives.as_slice() {
+        _ if !demands.rtmr0_by_vcpus.is_empty() => {
+            let by_vcpus = &demands.rtmr0_by_vcpus;
+            vcpus::check("RTMR0", by_vcpus, vcpus, &report.rt_mr0, checks);
+        }
         [] => checks.equal_bytes("RTMR0", rtmr0, &report.rt_mr0),
         alternatives => {
             let mut accepted = std::iter::once(rtmr0).chain(alternatives);

@@ -34,6 +34,7 @@ use crate::{
     CheckList, Claim, ClaimValue, PolicyHash, ReportData, Root, TdxEvidence, Tee,
     appraisal::{TdxDemands, TdxTcbPolicy},
     proof::Facts,
+    vcpus::Reference,
 };
 use dcap_qvl::QuoteClaims;
 
@@ -51,17 +52,23 @@ pub const INTEL_TCB_SIGNING_CHAIN_2018: &str = include_str!("vendor/intel_tcb_si
 /// other checks failed.
 pub(crate) fn appraise(
     evidence: &TdxEvidence,
-    demands: &TdxDemands,
-    root: Root,
+    reference: &Reference<'_, TdxDemands>,
     report_data: &ReportData,
     now: SystemTime,
     platforms: &PlatformCache,
     checks: &mut CheckList,
 ) -> Option<Facts> {
+    let Reference {
+        root,
+        demands,
+        vcpus,
+    } = *reference;
     let quote = quote::parse(&evidence.quote, checks)?;
     let claims = verify::verify(evidence, &quote, root, now, platforms, checks);
     demands::check_attributes(&quote, checks);
-    demands::check_report(quote.td_report(), demands, report_data, checks);
+    let policy = quote.td_report().mr_config_id.first_chunk::<32>();
+    let vcpus = policy.and_then(|policy| vcpus.get(&PolicyHash(*policy)).copied());
+    demands::check_report(quote.td_report(), demands, vcpus, report_data, checks);
     let claims = claims?;
     tcb::check(&claims, &demands.tcb_policy, now, checks);
     demands::check_platform(&claims, demands, checks);

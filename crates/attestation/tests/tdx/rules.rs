@@ -75,6 +75,37 @@ fn rejects_each_wrong_measurement_alone() {
 }
 
 #[test]
+fn rtmr0_must_be_the_one_for_the_number_of_vcpus_of_the_policy() {
+    let found = guest().rtmrs[0];
+    let verify = |of_three: [u8; 48], of_one: [u8; 48]| {
+        let mut reference = tee().reference_value(Tee::Tdx);
+        let Demands::Tdx(demands) = &mut reference.demands else {
+            panic!("TDX demands")
+        };
+        // Not looked at beside values by number.
+        demands.rtmrs[0] = found;
+        demands.rtmr0_by_vcpus = [(1, of_one), (3, of_three)].into();
+        let evidence = guest().issue(&REPORT_DATA).expect("issues");
+        let verifier = Verifier::new(vec![reference], [POLICY]);
+        let any = verifier.verify(&evidence, &REPORT_DATA, now());
+        let three = verifier.with_vcpus([(POLICY, 3)]);
+        (any, three.verify(&evidence, &REPORT_DATA, now()))
+    };
+    let (any, three) = verify(found, [1; 48]);
+    any.expect("one of the two");
+    three.expect("the right one");
+
+    let (any, three) = verify([3; 48], found);
+    any.expect("one of the two");
+    let shown = format!("{} (for 1 vCPU)", hex::encode(found));
+    assert_only(three, "RTMR0", &shown);
+
+    let (any, _) = verify([3; 48], [1; 48]);
+    let shown = format!("{} (for no listed number of vCPUs)", hex::encode(found));
+    assert_only(any, "RTMR0", &shown);
+}
+
+#[test]
 fn accepts_an_alternative_of_rtmr0_and_nothing_else() {
     let found = guest().rtmrs[0];
     verify_demanding(|demands| {

@@ -1,13 +1,17 @@
 //! The file's form of a verifier's demands.
 
+use std::{collections::BTreeMap, iter};
+
 use contrast_attestation::{
     Demands, ReferenceValue, Root,
-    appraisal::{SnpDemands, SnpGuestPolicy, SnpPlatformInfo, TdxDemands, TdxTcbStatus},
+    appraisal::{
+        SnpDemands, SnpGuestPolicy, SnpMeasurement, SnpPlatformInfo, TdxDemands, TdxTcbStatus,
+    },
 };
 
 use crate::{
     InsecureReferenceValue, MinimumTcb, ReferenceValues, SnpGuestPolicyDocument,
-    SnpPlatformInfoDocument, SnpReferenceValue, TdxReferenceValue,
+    SnpPlatformInfoDocument, SnpReferenceValue, TdxReferenceValue, vcpus,
 };
 
 impl From<&SnpPlatformInfo> for SnpPlatformInfoDocument {
@@ -49,7 +53,14 @@ impl From<&SnpDemands> for SnpReferenceValue {
         Self {
             platform: String::new(),
             product_name: demands.product.to_string(),
-            trusted_measurement: hex::encode(demands.measurement),
+            trusted_measurement: match &demands.measurement {
+                SnpMeasurement::Any(measurement) => Some(hex::encode(measurement)),
+                SnpMeasurement::ByVcpus(_) => None,
+            },
+            trusted_measurements: match &demands.measurement {
+                SnpMeasurement::Any(_) => BTreeMap::new(),
+                SnpMeasurement::ByVcpus(accepted) => vcpus::document(accepted),
+            },
             minimum_tcb: MinimumTcb {
                 bootloader: Some(tcb.bootloader.into()),
                 tee: Some(tcb.tee.into()),
@@ -75,8 +86,16 @@ impl From<&TdxDemands> for TdxReferenceValue {
             platform: String::new(),
             mr_td: hex::encode(demands.mr_td),
             mr_seam: hex::encode(demands.mr_seam),
-            rtmrs: demands.rtmrs.iter().map(hex::encode).collect(),
-            rtmr0_alternatives: demands.rtmr0_alternatives.iter().map(hex::encode).collect(),
+            rtmrs: match demands.rtmr0_by_vcpus.is_empty() {
+                true => hex_all(&demands.rtmrs),
+                false => {
+                    let [_, others @ ..] = &demands.rtmrs;
+                    let others = others.iter().map(hex::encode);
+                    iter::once(String::new()).chain(others).collect()
+                }
+            },
+            rtmr0_alternatives: hex_all(&demands.rtmr0_alternatives),
+            rtmr0_by_vcpus: vcpus::document(&demands.rtmr0_by_vcpus),
             xfam: hex::encode(demands.xfam),
             allowed_piids: demands.allowed_piids.iter().map(hex::encode).collect(),
             memory_integrity: demands.memory_integrity,

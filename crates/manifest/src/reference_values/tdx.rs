@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use contrast_attestation::appraisal::{TdxDemands, TdxTcbPolicy, TdxTcbStatus};
 
-use crate::{JsonPath, TdxReferenceValue, problem::Problems, validate::hex_array};
+use crate::{JsonPath, TdxReferenceValue, problem::Problems, validate::hex_array, vcpus};
 
 use super::{SHA384, digest, list};
 
@@ -19,7 +19,10 @@ pub(super) fn demands(
     let mr_td = digest(&value.mr_td, &path.key("MrTd"), problems);
     let mr_seam = digest(&value.mr_seam, &path.key("MrSeam"), problems);
     let rtmrs_path = path.key("Rtmrs");
-    let rtmrs = if value.rtmrs.len() == 4 {
+    let by_vcpus = !value.rtmr0_by_vcpus.is_empty();
+    let rtmrs = if value.rtmrs.len() == 4 && by_vcpus {
+        rtmrs_but_the_first(value, path, problems)
+    } else if value.rtmrs.len() == 4 {
         list(&value.rtmrs, SHA384, &rtmrs_path, problems).and_then(|list| list.try_into().ok())
     } else if value.rtmrs.is_empty() {
         problems.fill_in(
@@ -41,6 +44,8 @@ pub(super) fn demands(
         &path.key("Rtmr0Alternatives"),
         problems,
     );
+    let rtmr0_by_vcpus =
+        vcpus::measurements(&value.rtmr0_by_vcpus, &path.key("Rtmr0ByVCPUs"), problems);
     let xfam = hex_array(&value.xfam, "XFAM", &path.key("Xfam"), problems);
     let allowed_piids = list(
         &value.allowed_piids,
@@ -71,6 +76,7 @@ pub(super) fn demands(
         mr_seam: mr_seam?,
         rtmrs: rtmrs?,
         rtmr0_alternatives: rtmr0_alternatives?,
+        rtmr0_by_vcpus: rtmr0_by_vcpus?,
         xfam: xfam?,
         allowed_piids: allowed_piids?,
         memory_integrity: value.memory_integrity,
@@ -81,6 +87,48 @@ pub(super) fn demands(
         mr_owner_config: mr_owner_config?,
         tcb_policy: tcb_policy?,
     })
+}
+
+/// The registers where `Rtmr0ByVCPUs` says what RTMR0 is; nothing else may say it.
+fn rtmrs_but_the_first(
+    value: &TdxReferenceValue,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> Option<[[u8; 48]; 4]> {
+    let rtmrs_path = path.key("Rtmrs");
+    let mut registers = [[0; 48]; 4];
+    let mut valid = true;
+    for (index, (text, register)) in value.rtmrs.iter().zip(&mut registers).enumerate() {
+        let at = rtmrs_path.index(index);
+        if index > 0 {
+            match hex_array(text, SHA384, &at, problems) {
+                Some(read) => *register = read,
+                None => valid = false,
+            }
+        } else if !text.is_empty() {
+            problems.malformed(
+                &at,
+                "expected an empty string, because `Rtmr0ByVCPUs` says what RTMR0 is; remove one of the two",
+            );
+            valid = false;
+        }
+    }
+    if !value.rtmr0_alternatives.is_empty() {
+        problems.malformed(
+            &path.key("Rtmr0Alternatives"),
+            "expected none, because `Rtmr0ByVCPUs` says what RTMR0 is; remove one of the two",
+        );
+        valid = false;
+    }
+    if value.vtpm.is_some() {
+        problems.malformed(
+            &path.key("Rtmr0ByVCPUs"),
+            "expected `Rtmrs` alone beside `VTPM`; the hardware's quote does not name the policy of such guests, so it does not say how \
+             many vCPUs they should have",
+        );
+        valid = false;
+    }
+    valid.then_some(registers)
 }
 
 fn tcb_policy(

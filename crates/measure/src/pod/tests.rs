@@ -40,7 +40,9 @@ fn documented_examples() {
 #[test]
 fn requests_count_where_they_are_larger_but_kata_does_not_know_them() {
     let spec = json!({"containers": [container(json!("500m"), json!(2)), container(Value::Null, json!("1100m"))]});
-    assert_eq!(summary(spec), (5, Basis::Containers, 2));
+    assert_eq!(summary(spec.clone()), (5, Basis::Containers, 2));
+    let pod = of(spec);
+    assert_eq!((pod.launched.get(), pod.default_vcpus()), (5, 4));
 }
 
 #[test]
@@ -69,6 +71,9 @@ fn sidecars_run_beside_containers_and_later_init_containers() {
     let regular = container(json!(2), none);
     let spec = json!({"containers": [regular], "initContainers": [sidecar(json!(1)), init]});
     assert_eq!(summary(spec.clone()), (4, Basis::Containers, 5));
+    // Kata cannot be given a base below one.
+    let pod = of(spec.clone());
+    assert_eq!((pod.launched.get(), pod.default_vcpus()), (5, 1));
     assert_eq!(of(spec).containers[0].role, ContainerRole::Sidecar);
     let after = json!({"containers": [regular], "initContainers": [init, sidecar(json!(1))]});
     assert_eq!(summary(after), (4, Basis::Containers, 4));
@@ -98,6 +103,35 @@ fn a_vm_has_at_most_220_vcpus_and_no_fewer_than_gpus() {
         gpus(json!(1), json!(1.5)).unwrap_err(),
         PodError::GpuCount { .. }
     ));
+}
+
+#[test]
+fn refusals_name_what_each_container_contributes() {
+    let none = Value::Null;
+    let mut app = container(json!(200), none.clone());
+    app["resources"]["limits"]["nvidia.com/pgpu"] = json!(250);
+    let mut log = container(none.clone(), json!("19500m"));
+    log["name"] = json!("log");
+    let mut idle = container(none.clone(), none);
+    idle["name"] = json!("idle");
+    let mut spec =
+        json!({"containers": [app, log, idle], "initContainers": [sidecar(json!("500m"))]});
+    let refused = PodVcpus::of(&spec).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "the pod's CPU resources, 220000m in all, need too many vCPUs (sidecar `c`: 500m; container `c`: 200000m and 250 GPUs; \
+         container `log`: 19500m)"
+    );
+    spec["containers"][1]["resources"]["requests"]["cpu"] = json!(18);
+    let refused = PodVcpus::of(&spec).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("expected at least as many vCPUs as GPUs, found 220 vCPUs and 250 GPUs; raise a CPU limit (sidecar `c`: 500m; "),
+        "{refused}"
+    );
+    // What Kata would add up is too much, too.
+    let init = container(json!(200), Value::Null);
+    let spec = json!({"containers": [container(json!(1), Value::Null)], "initContainers": [sidecar(json!(50)), init]});
+    assert!(matches!(PodVcpus::of(&spec), Err(PodError::Vcpus { .. })));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `resourceFieldRef`: what a container asks for, as a variable.
 
-use contrast_resources::Quantity;
+use contrast_quantity::Quantity;
 use serde_json::Value;
 
 /// The value that the kubelet gives (`ExtractContainerResourceValue`): the quantity over the divisor, rounded up. `None` when the node decides, because the pod names no

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     CheckList,
     snp::{ChainCache, appraise},
+    vcpus::{Reference, VcpusOfPolicies},
 };
 
 #[test]
@@ -35,8 +36,11 @@ fn a_chain_under_another_root_is_refused_at_the_root_and_never_verified_or_cache
         let evidence = evidence(&guest());
         let facts = appraise(
             &evidence,
-            &demands(),
-            root,
+            &Reference {
+                root,
+                demands: &demands(),
+                vcpus: &VcpusOfPolicies::new(),
+            },
             &REPORT_DATA,
             now(),
             &chains,

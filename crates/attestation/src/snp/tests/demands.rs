@@ -14,7 +14,7 @@ fn accepts_an_unchanged_guest_and_says_what_it_is() {
         .expect("accepted");
     assert_eq!(verified.tee(), Tee::Snp);
     assert_eq!(verified.policy_hash(), POLICY);
-    assert_eq!(verified.measurement(), &demands().measurement);
+    assert_eq!(verified.measurement(), &guest().measurement);
     assert_eq!(verified.hardware_id(), guest().chip_id);
     assert_eq!(verified.reference(), "snp[0]");
     assert!(verified.is_insecure());

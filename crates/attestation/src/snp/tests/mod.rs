@@ -4,6 +4,7 @@
 
 mod chains;
 mod demands;
+mod vcpus;
 mod vendor;
 
 use std::time::{Duration, SystemTime};

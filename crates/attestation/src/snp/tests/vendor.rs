@@ -3,7 +3,10 @@
 use std::{env, fs, path::PathBuf};
 
 use super::*;
-use crate::{appraisal::SnpProduct, snp::Report};
+use crate::{
+    appraisal::{SnpMeasurement, SnpProduct},
+    snp::Report,
+};
 
 /// AMD's own evidence, or nothing when it is not on this machine.
 fn real_evidence() -> Option<SnpEvidence> {
@@ -40,7 +43,7 @@ fn reference_for(report: &Report, product: SnpProduct) -> ReferenceValue {
         root: Root::Vendor,
         demands: Demands::Snp(SnpDemands {
             product,
-            measurement: report.measurement,
+            measurement: SnpMeasurement::Any(report.measurement),
             minimum_tcb: report.committed_tcb.components(product),
             guest_policy: report.guest_policy(),
             platform_info: report.platform_info(),

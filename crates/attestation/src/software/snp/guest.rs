@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{SHA256, SHA384, digest};
 
 use crate::{
     Evidence, IssueError, Issuer, PolicyHash, ReportData, SnpEvidence,
-    appraisal::{SnpDemands, SnpGuestPolicy, SnpPlatformInfo, SnpProduct, SnpTcb},
+    appraisal::{SnpDemands, SnpGuestPolicy, SnpMeasurement, SnpPlatformInfo, SnpProduct, SnpTcb},
     snp::{
         Cpuid, FirmwareVersion, MitigationVectors, Report, TcbVersion,
         abi::{self, encode_guest_policy, encode_platform_info},
@@ -205,7 +205,7 @@ impl Issuer for SnpGuest {
 pub(super) fn demands() -> SnpDemands {
     SnpDemands {
         product: PRODUCT,
-        measurement: default_measurement(),
+        measurement: SnpMeasurement::Any(default_measurement()),
         minimum_tcb: DEFAULT_TCB,
         guest_policy: DEFAULT_POLICY,
         platform_info: DEFAULT_PLATFORM_INFO,

@@ -1,3 +1,5 @@
+//! Quantities of Kubernetes: CPU, memory, storage.
+
 use std::{fmt, str::FromStr};
 
 /// Most digits that a quantity may have.

@@ -1,0 +1,74 @@
+//! What a difference means, for values whose effect is not seen from their name.
+
+use serde_json::Value;
+
+use super::Difference;
+use crate::json::Segment;
+
+/// A half sentence, or nothing.
+pub(super) fn of(difference: &Difference) -> Option<String> {
+    let Difference {
+        path,
+        expected,
+        found,
+    } = difference;
+    let key = |segment: &Segment| match segment {
+        Segment::Key(key) => Some(key.clone()),
+        Segment::Index(_) => None,
+    };
+    let keys: Vec<String> = path.segments().iter().filter_map(key).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    match keys.as_slice() {
+        ["Policies", _, "VCPUs"] => Some(format!(
+            "evidence of these pods shows the measurement for {} in the expected manifest, for {} in the found one",
+            vcpus(expected.as_deref()),
+            vcpus(found.as_deref()),
+        )),
+        ["ReferenceValues", .., map, count] if what(map).is_some() => {
+            let verb = match (expected, found) {
+                (None, _) => "also accepts the",
+                (_, None) => "lacks the",
+                _ => "has another",
+            };
+            Some(format!(
+                "the found manifest {verb} {} of VMs with {}",
+                what(map)?,
+                vcpus(Some(count))
+            ))
+        }
+        ["ReferenceValues", .., map] => Some(whole(what(map)?, found.as_deref())),
+        _ => None,
+    }
+}
+
+/// What the values of a map by number of vCPUs are.
+fn what(map: &str) -> Option<&'static str> {
+    match map {
+        "TrustedMeasurements" => Some("launch digest"),
+        "Rtmr0ByVCPUs" => Some("RTMR0"),
+        _ => None,
+    }
+}
+
+fn whole(what: &str, found: Option<&str>) -> String {
+    let numbers = found.and_then(|text| match serde_json::from_str(text).ok()? {
+        Value::Object(map) => Some(map.keys().cloned().collect::<Vec<_>>().join(", ")),
+        _ => None,
+    });
+    match numbers {
+        Some(numbers) => {
+            format!(
+                "the found manifest has the {what} for each of these numbers of vCPUs: {numbers}"
+            )
+        }
+        None => format!("the found manifest does not say the {what} for each number of vCPUs"),
+    }
+}
+
+fn vcpus(number: Option<&str>) -> String {
+    match number {
+        None => "any listed number of vCPUs".to_owned(),
+        Some("1") => "1 vCPU".to_owned(),
+        Some(number) => format!("{number} vCPUs"),
+    }
+}
