@@ -146,8 +146,18 @@ impl TarFile {
         let mut names = 0;
         // Content is passed over by seeking.
         for entry in archive.entries_with_seek().map_err(failed)? {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // Not even the beginning is an archive's.
+                Err(_) if entries.is_empty() && left.get() > 0 => {
+                    return Err(LocalError::Format {
+                        path: path.to_owned(),
+                    });
+                }
+                Err(source) => return Err(failed(source)),
+            };
+            // For the description of the next one.
             left.set(METADATA_MAX);
-            let entry = entry.map_err(failed)?;
             let kind = entry.header().entry_type();
             let Some(name) = normal(&entry.path_bytes()) else {
                 continue;

@@ -318,7 +318,7 @@ fn places_that_are_none_are_refused() {
     for (path, expected) in [
         (empty, "neither an OCI layout"),
         (compressed, "is compressed; unpack it first"),
-        (file("text", b"hello"), "a.tar"),
+        (file("text", b"hello"), "neither an OCI layout"),
         (file("layer.tar", &web.layers[0].1), "neither an OCI layout"),
         (Path::new("/dev/null").to_owned(), "neither an OCI layout"),
         (directory.path().join("absent"), "cannot read"),
@@ -326,10 +326,6 @@ fn places_that_are_none_are_refused() {
         let error = Resolver::new(std::slice::from_ref(&path), None)
             .expect_err("unusable")
             .to_string();
-        assert!(
-            error.contains(expected) || expected == "a.tar",
-            "{}: {error}",
-            path.display()
-        );
+        assert!(error.contains(expected), "{}: {error}", path.display());
     }
 }
