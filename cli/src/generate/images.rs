@@ -76,7 +76,7 @@ pub(super) fn resolve<'a>(
     let resolved = match outcome {
         Ok(resolved) => resolved,
         Err(mut error) => {
-            // Without registries a gap is the user's decision. The guest refuses a pod for which it is wrong.
+            // Without registries a gap is the user's decision.
             let offline = options.images.registries.is_none();
             let (gaps, failed): (Vec<_>, Vec<_>) = error
                 .images
@@ -86,13 +86,13 @@ pub(super) fn resolve<'a>(
             let gaps: Vec<String> = gaps.map(|(name, _)| format!("`{name}`")).collect();
             if !gaps.is_empty() {
                 notices.push(format!(
-                    "taken to have no configuration, because no registry is asked and neither the image cache nor an image source has them: {}",
+                    "taken to run as root without variables of their own, because no registry is asked and neither the image cache nor an image source has them: {}",
                     gaps.join(", ")
                 ));
             }
             error.images = failed;
             match error.images.is_empty() {
-                true => Vec::new(),
+                true => error.resolved,
                 false => return Err(GenerateError::Images(Box::new(error))),
             }
         }

@@ -86,7 +86,7 @@ impl Place<'_> {
                 let mounts = items(container, "volumeMounts");
                 let is_taken = mounts
                     .iter()
-                    .any(|mount| mount["mountPath"] == SECRETS_PATH);
+                    .any(|mount| is_secrets_path(&mount["mountPath"]));
                 // It is ours, and has no use for them.
                 if !is_taken && container["name"] != image_store::HOLDER {
                     let mut path = self.path(&["spec", list]);
@@ -185,4 +185,10 @@ pub(super) fn container_ports(spec: &Value) -> Vec<u64> {
 
 pub(super) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Kubernetes takes paths that end with `/` for the same.
+pub(super) fn is_secrets_path(path: &Value) -> bool {
+    let path = path.as_str().map(|path| path.trim_end_matches('/'));
+    path == Some(SECRETS_PATH)
 }

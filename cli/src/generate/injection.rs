@@ -198,7 +198,7 @@ impl<'a> Injection<'a> {
                 let name = container["name"].as_str().unwrap_or_default();
                 let mounts = items(container, "volumeMounts");
                 let other = mounts.iter().find(|mount| {
-                    mount["mountPath"] == inject::SECRETS_PATH && mount["name"] != SECRETS_VOLUME
+                    inject::is_secrets_path(&mount["mountPath"]) && mount["name"] != SECRETS_VOLUME
                 });
                 if let (Some(other), false) = (other, inject::is_injected(name)) {
                     self.notice(&format!(

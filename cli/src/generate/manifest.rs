@@ -52,24 +52,39 @@ pub(super) fn build(
     let mut workloads = Vec::new();
     for planned in &plan.workloads {
         let hash = hex::encode(planned.initdata.hash());
-        let secret_id = planned
-            .secret_id
-            .clone()
-            .unwrap_or_else(|| planned.identity.default_secret_id());
-        // Names that somebody edited stay, also when the policy changed.
+        let secret_id = planned.id();
+        let role = match planned.coordinator {
+            true => Role::Coordinator,
+            false => Role::Workload,
+        };
+        // Names that somebody edited stay, also when the policy changed. Who shares a secret with others inherits no names: they could be theirs.
         let old = before.get(&hash).or_else(|| {
-            before
+            let mut same = before
                 .values()
-                .find(|old| old.workload_secret_id == secret_id)
+                .filter(|old| old.workload_secret_id == secret_id && old.role == role.as_str());
+            let sharers = plan
+                .workloads
+                .iter()
+                .filter(|other| other.id() == secret_id);
+            let is_alone = !secret_id.is_empty() && sharers.count() == 1;
+            same.next().filter(|_| is_alone && same.next().is_none())
         });
         let sans = old.map_or_else(
             || vec![planned.identity.name.clone(), "*".to_owned()],
             |old| old.sans.clone(),
         );
-        let role = match planned.coordinator {
-            true => Role::Coordinator,
-            false => Role::Workload,
-        };
+        if let Some(first) = workloads
+            .iter()
+            .find(|first: &&Workload| first.policy == hash)
+        {
+            return Err(GenerateError::SamePolicy {
+                workload: planned.identity.shown(),
+                other: format!(
+                    "{} `{}` in namespace `{}`",
+                    first.kind, first.name, first.namespace
+                ),
+            });
+        }
         document.policies.insert(
             hash.clone(),
             PolicyDocument {
@@ -102,6 +117,7 @@ pub(super) fn build(
         true => {
             document.workload_owner_pub_keys.clear();
             document.workload_owner_key_digests.clear();
+            document.workload_owner_threshold = None;
         }
         false => merge(&mut document.workload_owner_pub_keys, &keys.workload),
     }
@@ -138,11 +154,10 @@ fn without_reference_value(plan: &Plan, document: &ManifestDocument) -> Vec<Stri
     let values = &document.reference_values;
     let known: Vec<&str> = (values.snp.iter().map(|value| value.platform.as_str()))
         .chain(values.tdx.iter().map(|value| value.platform.as_str()))
+        .chain((!values.insecure.is_empty()).then_some(Platform::SoftwareTee.display()))
         .collect();
     let missing = |planned: &PlannedWorkload| {
-        let platform = planned
-            .platform
-            .filter(|platform| platform.tee().is_some())?;
+        let platform = planned.platform?;
         let display = platform.display();
         let is_known = known
             .iter()

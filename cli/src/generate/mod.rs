@@ -224,6 +224,16 @@ pub enum GenerateError {
         /// Kind, namespace and name.
         workload: String,
     },
+    /// The Coordinator could not tell two workloads apart.
+    #[error(
+        "{workload} has the same policy as {other}, so their evidence is the same; give them different names or namespaces, or make them one workload"
+    )]
+    SamePolicy {
+        /// Kind, namespace and name.
+        workload: String,
+        /// The other one.
+        other: String,
+    },
     /// A field that cannot be used.
     #[error("{workload}: {reason}")]
     Workload {

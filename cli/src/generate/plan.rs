@@ -45,6 +45,14 @@ pub(super) struct PlannedWorkload {
     pub(super) platform: Option<Platform>,
 }
 
+impl PlannedWorkload {
+    /// Id of its workload secret.
+    pub(super) fn id(&self) -> String {
+        let chosen = self.secret_id.clone();
+        chosen.unwrap_or_else(|| self.identity.default_secret_id())
+    }
+}
+
 /// Where a workload stands.
 pub(super) struct Found {
     file: usize,

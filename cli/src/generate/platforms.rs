@@ -1,7 +1,7 @@
 //! Platforms, and the runtime classes that stand for them.
 
 use contrast_attestation::Tee;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ReferenceValuesChoice, inject::items};
 
@@ -161,14 +161,15 @@ fn has_gpus(spec: &Value) -> bool {
     let mut containers = lists.flat_map(|list| items(spec, list));
     containers.any(|container| {
         let limits = container["resources"]["limits"].as_object();
-        limits.is_some_and(|limits| limits.keys().any(|name| name.starts_with(GPU_VENDOR)))
+        let some = |(name, amount): (&String, &Value)| {
+            name.starts_with(GPU_VENDOR) && *amount != json!(0) && *amount != json!("0")
+        };
+        limits.is_some_and(|limits| limits.iter().any(some))
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     const SNP: ReferenceValuesChoice = ReferenceValuesChoice::Metal(Platform::MetalQemuSnp);

@@ -220,3 +220,63 @@ fn tag_is_pinned_to_the_digest_of_the_image_cache_or_refused() {
     let policy = context.run(&["policy", "show", "web", "application.yml"]);
     assert!(policy.contains("user        1000:0"), "{policy}");
 }
+
+#[test]
+fn names_are_not_inherited_through_a_shared_secret() {
+    let context = Context::new();
+    let shared = "    metadata:\n      annotations:\n        contrast.edgeless.systems/workload-secret-id: shared\n";
+    let (coordinator, web) = APPLICATION.split_once("---\n").expect("two objects");
+    let web = web.replace("  template:\n", &format!("  template:\n{shared}"));
+    let other = web
+        .replace("name: web", "name: db")
+        .replace("/web]", "/db]");
+    context.file("application.yml", &format!("{coordinator}---\n{web}"));
+    let arguments = [
+        "generate",
+        "--reference-values",
+        "metal-qemu-snp",
+        "application.yml",
+    ];
+    assert!(context.output(&arguments).status.success());
+    let manifest = || fs::read_to_string(context.path("manifest.json")).expect("reads");
+    let edited = manifest().replace("\"web\"", "\"shop.example\"");
+    context.file("manifest.json", &edited);
+    // The names of `web` stay when it changes, as long as it alone has the secret.
+    context.file(
+        "application.yml",
+        &format!("{coordinator}---\n{}", web.replace("/web]", "/web, serve]")),
+    );
+    assert!(context.output(&arguments).status.success());
+    assert!(manifest().contains("shop.example"));
+    context.file(
+        "application.yml",
+        &format!("{coordinator}---\n{web}---\n{other}"),
+    );
+    assert!(context.output(&arguments).status.success());
+    assert!(!manifest().contains("shop.example"), "{}", manifest());
+}
+
+#[test]
+fn workloads_with_the_same_policy_are_refused() {
+    let context = Context::new();
+    let (coordinator, web) = APPLICATION.split_once("---\n").expect("two objects");
+    let daemons = web.replace("Deployment", "DaemonSet");
+    let replicas = web.replace("Deployment", "ReplicaSet");
+    context.file(
+        "application.yml",
+        &format!("{coordinator}---\n{daemons}---\n{replicas}"),
+    );
+    let shown = context.run(&[
+        "generate",
+        "--reference-values",
+        "metal-qemu-snp",
+        "application.yml",
+    ]);
+    assert!(shown.contains("exit code: 2"), "{shown}");
+    assert!(
+        shown.contains(
+            "ReplicaSet `web` in namespace `default` has the same policy as DaemonSet `web`"
+        ),
+        "{shown}"
+    );
+}

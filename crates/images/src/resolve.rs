@@ -117,6 +117,8 @@ pub enum ImageError {
 pub struct ResolveError {
     /// By name.
     pub images: Vec<(ImageName, ImageError)>,
+    /// Those that were found all the same.
+    pub resolved: Vec<Resolved>,
 }
 
 impl fmt::Display for ResolveError {
@@ -207,7 +209,10 @@ impl Resolver {
         }
         match failed.is_empty() {
             true => Ok(resolved),
-            false => Err(ResolveError { images: failed }),
+            false => Err(ResolveError {
+                images: failed,
+                resolved,
+            }),
         }
     }
 

@@ -13,6 +13,17 @@ use super::{
 };
 use crate::{EnvFact, Part, Template};
 
+/// Labels and annotations that controllers put on pods.
+const ADDED_LABELS: [&str; 8] = [
+    "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-name",
+    "controller-revision-hash",
+    "controller-uid",
+    "job-name",
+    "pod-template-generation",
+    "pod-template-hash",
+    "kubernetes.io/config.hash",
+];
 /// What containerd gives a process whose image sets no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const IP: &str = r"\[?[0-9a-f.:]{2,45}\]?";
@@ -242,6 +253,8 @@ impl PodSource<'_> {
                         None,
                         "apps.kubernetes.io/pod-index" | "batch.kubernetes.io/job-completion-index",
                     ) => EnvValue::Kind("pod-index"),
+                    // Kubernetes adds these, with values that only it knows.
+                    (None, key) if ADDED_LABELS.contains(&key) => return None,
                     // Kubernetes gives an empty value for what a pod does not have.
                     (None, _) => EnvValue::Fixed(String::new()),
                 }

@@ -13,6 +13,15 @@ pub enum BuildError {
         #[source]
         source: ReferenceError,
     },
+    /// Copies that could be taken for each other.
+    #[error(
+        "several different volumes or files are mounted at paths that end in `{name}`, and the guest can tell copies apart by that alone (`hosts`, `hostname`, \
+         `resolv.conf`, `serviceaccount` and the termination log count as well); mount them at paths with different last parts"
+    )]
+    SameName {
+        /// The last part of their paths.
+        name: String,
+    },
     /// The program is unknown.
     #[error(
         "container `{container}` leaves its {missing} to the image, whose configuration is not in the image cache; write \

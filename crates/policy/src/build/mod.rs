@@ -83,6 +83,7 @@ impl PodSource<'_> {
                 place: self.name.text().to_owned(),
             });
         }
+        volumes::distinct(&copies)?;
         let security = &spec["securityContext"];
         Ok(PodPolicy {
             name: self.name.pattern(self.kind),

@@ -19,7 +19,14 @@ pub(super) fn value(spec: &Value, own: &str, reference: &Value) -> Option<u64> {
         "limits" => resources["limits"].get(resource),
         _ => None,
     };
-    let asked = quantity(written?).filter(|asked| *asked != Quantity::default())?;
+    let asked = match (kind, written) {
+        ("requests", None) => Quantity::default(),
+        (_, written) => quantity(written?)?,
+    };
+    // The node fills limits in that are not there, but no requests.
+    if kind == "limits" && asked == Quantity::default() {
+        return None;
+    }
     let divisor = match reference.get("divisor") {
         None | Some(Value::Null) => None,
         Some(divisor) => Some(quantity(divisor)?),
@@ -98,6 +105,8 @@ mod tests {
             ),
             ("bare", json!({"resource": "limits.cpu"}), None),
             ("zero", json!({"resource": "limits.cpu"}), None),
+            ("bare", json!({"resource": "requests.memory"}), Some(0)),
+            ("zero", json!({"resource": "requests.cpu"}), Some(0)),
             ("app", json!({"resource": "limits.ephemeral-storage"}), None),
             ("app", json!({"resource": "cpu"}), None),
             (

@@ -362,3 +362,39 @@ fn names_of_pods_follow_their_kind_and_are_bounded() {
         &format!("{almost}-7b4c5d6x2x4z")
     ));
 }
+
+#[test]
+fn copies_that_could_be_taken_for_each_other_are_refused() {
+    let image = format!("registry.example/app@sha256:{}", "0".repeat(64));
+    let with = |mounts: Value| {
+        let spec = json!({
+            "volumes": [
+                {"name": "settings", "configMap": {"name": "settings"}},
+                {"name": "login", "secret": {"secretName": "login"}},
+                {"name": "again", "configMap": {"name": "settings"}},
+            ],
+            "containers": [{"name": "app", "image": image, "command": ["/app"], "volumeMounts": mounts}],
+        });
+        spec_with(&spec, &settings())
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    let same = with(json!([
+        {"name": "settings", "mountPath": "/a/config"}, {"name": "login", "mountPath": "/b/config"},
+    ]));
+    assert!(
+        same.expect_err("refused")
+            .contains("paths that end in `config`")
+    );
+    let kubelet =
+        with(json!([{"name": "settings", "mountPath": "/app/hosts", "subPath": "COLOR"}]));
+    assert!(
+        kubelet
+            .expect_err("refused")
+            .contains("paths that end in `hosts`")
+    );
+    let alike = json!([
+        {"name": "settings", "mountPath": "/a/config"}, {"name": "again", "mountPath": "/b/config"},
+    ]);
+    assert_eq!(with(alike), Ok(()));
+}

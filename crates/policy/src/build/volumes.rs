@@ -406,6 +406,23 @@ fn add(copies: &mut Copies, name: &str, copy: CopyPolicy) {
     }
 }
 
+/// The host names a copy `<container>-<random>-<last part of the mount's path>`, so two that differ must not end alike: one's content would pass for the other's.
+pub(super) fn distinct(copies: &Copies) -> Result<(), BuildError> {
+    let is_bound = |copy: &CopyPolicy| {
+        !matches!(
+            copy,
+            CopyPolicy::File { content: None } | CopyPolicy::Directory { files: None }
+        )
+    };
+    let mut mixed = copies
+        .iter()
+        .filter(|(_, same_name)| same_name.len() > 1 && same_name.iter().any(is_bound));
+    match mixed.next() {
+        None => Ok(()),
+        Some((name, _)) => Err(BuildError::SameName { name: name.clone() }),
+    }
+}
+
 fn last_part(path: &str) -> String {
     Path::new(path)
         .file_name()
