@@ -9,7 +9,9 @@ use contrast_attestation::{
         TdxDemands, TdxTcbPolicy,
     },
 };
-use contrast_manifest::{Manifest, ManifestDocument, PolicyDocument, ProblemKind, Role};
+use contrast_manifest::{
+    Manifest, ManifestDocument, OwnerKeyDigest, PolicyDocument, ProblemKind, Role,
+};
 
 use super::{
     GenerateError, Options, Platform, ReferenceValuesChoice, Workload,
@@ -119,9 +121,20 @@ pub(super) fn build(
             document.workload_owner_key_digests.clear();
             document.workload_owner_threshold = None;
         }
-        false => merge(&mut document.workload_owner_pub_keys, &keys.workload),
+        false => {
+            let digests = &document.workload_owner_key_digests;
+            let by_digest = |key: &&String| {
+                let digest = hex::decode(key).map(|spki| OwnerKeyDigest::of(&spki).to_string());
+                digest.is_ok_and(|digest| contains(digests, &digest))
+            };
+            let new = keys.workload.iter().filter(|key| !by_digest(key));
+            merge(&mut document.workload_owner_pub_keys, new);
+        }
     }
-    merge(&mut document.seedshare_owner_pub_keys, &keys.seedshare);
+    merge(
+        &mut document.seedshare_owner_pub_keys,
+        keys.seedshare.iter(),
+    );
 
     let notices = without_reference_value(plan, &document);
     let text = document.to_json();
@@ -172,10 +185,19 @@ fn without_reference_value(plan: &Plan, document: &ManifestDocument) -> Vec<Stri
     plan.workloads.iter().filter_map(missing).collect()
 }
 
-fn merge(keys: &mut Vec<String>, added: &[String]) {
-    keys.extend(added.iter().cloned());
+/// Adds the keys, hex, that are not there; people may have written theirs in upper case.
+fn merge<'a>(keys: &mut Vec<String>, added: impl Iterator<Item = &'a String>) {
+    for key in added {
+        if !contains(keys, key) {
+            keys.push(key.clone());
+        }
+    }
     keys.sort();
     keys.dedup();
+}
+
+fn contains(all: &[String], hex: &str) -> bool {
+    all.iter().any(|one| one.eq_ignore_ascii_case(hex))
 }
 
 /// With reference values for the platforms that were named, and for those of the pods.

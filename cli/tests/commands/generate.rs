@@ -280,3 +280,49 @@ fn workloads_with_the_same_policy_are_refused() {
         "{shown}"
     );
 }
+
+#[test]
+fn owner_that_the_manifest_lists_by_digest_is_not_added_again() {
+    let context = Context::new();
+    context.file("application.yml", APPLICATION);
+    let arguments = [
+        "generate",
+        "--reference-values",
+        "metal-qemu-snp",
+        "application.yml",
+    ];
+    assert!(context.output(&arguments).status.success());
+    let text = fs::read_to_string(context.path("manifest.json")).expect("reads");
+    let mut manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let key = manifest["WorkloadOwnerPubKeys"][0]
+        .as_str()
+        .expect("a key")
+        .to_owned();
+    let spki = hex::decode(&key).expect("hex");
+    let digest = contrast_images::Digest::of(&spki).hex();
+    manifest["WorkloadOwnerPubKeys"] = serde_json::json!([]);
+    manifest["WorkloadOwnerKeyDigests"] = serde_json::json!([digest]);
+    for (field, value) in [
+        ("WorkloadOwnerKeyDigests", digest.as_str()),
+        ("WorkloadOwnerPubKeys", key.as_str()),
+    ] {
+        let mut listed = manifest.clone();
+        listed["WorkloadOwnerKeyDigests"] = serde_json::json!([]);
+        listed[field] = serde_json::json!([value.to_uppercase()]);
+        context.file("manifest.json", &listed.to_string());
+        let output = context.output(&arguments);
+        assert!(
+            output.status.success(),
+            "{field}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let text = fs::read_to_string(context.path("manifest.json")).expect("reads");
+        let again: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let count = |field: &str| again[field].as_array().map_or(0, Vec::len);
+        assert_eq!(
+            count("WorkloadOwnerPubKeys") + count("WorkloadOwnerKeyDigests"),
+            1,
+            "{text}"
+        );
+    }
+}
