@@ -10,7 +10,7 @@ use contrast_images::{
 };
 use serde_json::Value;
 
-use super::{GenerateError, Mode, Options, inject::items};
+use super::{GenerateError, Mode, Options, inject::containers};
 
 /// Registry of images that are not published.
 const PLACEHOLDER: &str = "registry.example.com/";
@@ -54,15 +54,12 @@ pub(super) fn resolve<'a>(
 ) -> Result<Images, GenerateError> {
     let mut names = BTreeSet::new();
     for template in templates {
-        for list in ["initContainers", "containers"] {
-            for container in items(&template["spec"], list) {
-                let image = container["image"].as_str().unwrap_or_default();
-                // What is no reference, or has no digest where it must, is refused when the policy is made: the message names the container.
-                let name = ImageName::parse(image).ok();
-                let allowed =
-                    |name: &ImageName| !options.require_digests || name.digest().is_some();
-                names.extend(name.filter(allowed));
-            }
+        for (_, _, container) in containers(&template["spec"]) {
+            let image = container["image"].as_str().unwrap_or_default();
+            // What is no reference, or has no digest where it must, is refused when the policy is made: the message names the container.
+            let name = ImageName::parse(image).ok();
+            let allowed = |name: &ImageName| !options.require_digests || name.digest().is_some();
+            names.extend(name.filter(allowed));
         }
     }
     let names: Vec<ImageName> = names.into_iter().collect();

@@ -81,19 +81,17 @@ impl Place<'_> {
 
     /// Mounts the memory volume into every container that has nothing at its path. `spec` is that of the pod as it stands in the file.
     pub(super) fn mount_secrets(&mut self, spec: &Value) -> Result<(), ResourceError> {
-        for list in ["initContainers", "containers"] {
-            for (position, container) in items(spec, list).iter().enumerate() {
-                let mounts = items(container, "volumeMounts");
-                let is_taken = mounts
-                    .iter()
-                    .any(|mount| is_secrets_path(&mount["mountPath"]));
-                // It is ours, and has no use for them.
-                if !is_taken && container["name"] != image_store::HOLDER {
-                    let mut path = self.path(&["spec", list]);
-                    path.extend([Step::Index(position), Step::key("volumeMounts")]);
-                    self.file
-                        .insert(self.document, &path, usize::MAX, &secrets_mount())?;
-                }
+        for (list, position, container) in containers(spec) {
+            let mounts = items(container, "volumeMounts");
+            let is_taken = mounts
+                .iter()
+                .any(|mount| is_secrets_path(&mount["mountPath"]));
+            // It is ours, and has no use for them.
+            if !is_taken && container["name"] != image_store::HOLDER {
+                let mut path = self.path(&["spec", list]);
+                path.extend([Step::Index(position), Step::key("volumeMounts")]);
+                self.file
+                    .insert(self.document, &path, usize::MAX, &secrets_mount())?;
             }
         }
         Ok(())
@@ -183,7 +181,17 @@ pub(super) fn container_ports(spec: &Value) -> Vec<u64> {
     ports
 }
 
-pub(super) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+/// All containers of a pod, each with its list and its place in it.
+pub(crate) fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
+    ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(move |list| {
+            let containers = items(spec, list).iter().enumerate();
+            containers.map(move |(position, container)| (list, position, container))
+        })
+}
+
+pub(crate) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     GenerateError, Options, image_store,
-    inject::{self, Mesh, Place, SECRETS_VOLUME, items},
+    inject::{self, Mesh, Place, SECRETS_VOLUME, containers, items},
     inputs::InputFile,
     overwritten,
     plan::{Found, place},
@@ -193,20 +193,18 @@ impl<'a> Injection<'a> {
         volume["emptyDir"]["medium"] = json!("Memory");
         self.overwritten(&["spec", "volumes"], at, SECRETS_VOLUME, present, &volume);
         self.change(|place| place.put_volume(&volume))?;
-        for list in ["initContainers", "containers"] {
-            for container in items(self.spec(), list) {
-                let name = container["name"].as_str().unwrap_or_default();
-                let mounts = items(container, "volumeMounts");
-                let other = mounts.iter().find(|mount| {
-                    inject::is_secrets_path(&mount["mountPath"]) && mount["name"] != SECRETS_VOLUME
-                });
-                if let (Some(other), false) = (other, inject::is_injected(name)) {
-                    self.notice(&format!(
-                        "container `{name}` has the volume {} at {}, so it does not see certificate and secret",
-                        other["name"],
-                        inject::SECRETS_PATH
-                    ));
-                }
+        for (_, _, container) in containers(self.spec()) {
+            let name = container["name"].as_str().unwrap_or_default();
+            let mounts = items(container, "volumeMounts");
+            let other = mounts.iter().find(|mount| {
+                inject::is_secrets_path(&mount["mountPath"]) && mount["name"] != SECRETS_VOLUME
+            });
+            if let (Some(other), false) = (other, inject::is_injected(name)) {
+                self.notice(&format!(
+                    "container `{name}` has the volume {} at {}, so it does not see certificate and secret",
+                    other["name"],
+                    inject::SECRETS_PATH
+                ));
             }
         }
         let spec = self.current()["spec"].clone();

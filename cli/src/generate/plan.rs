@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     GenerateError, Options, annotations,
     images::{self, Images},
-    inject::{Place, items},
+    inject::{Place, containers},
     injection::{self, Surroundings},
     inputs::{InputFile, read_failed},
     platforms::{self, Platform},
@@ -22,8 +22,6 @@ use super::{
     secure_volume::Claims,
     vcpus, versions,
 };
-
-const CLASS_PREFIXES: [&str; 2] = ["contrast-cc", "contrast-insecure"];
 
 /// What will be.
 pub(super) struct Plan {
@@ -222,10 +220,7 @@ fn find(options: &Options, files: &[InputFile]) -> Result<Vec<Found>, GenerateEr
             let class = template["spec"]["runtimeClassName"]
                 .as_str()
                 .unwrap_or_default();
-            if !CLASS_PREFIXES
-                .iter()
-                .any(|prefix| class.starts_with(prefix))
-            {
+            if !platforms::is_confidential(class) {
                 continue;
             }
             let identity = Identity::of(&document.object)?;
@@ -259,19 +254,7 @@ fn replace_images(
     yaml: &mut YamlFile,
     replacements: &BTreeMap<String, String>,
 ) -> Result<(), ResourceError> {
-    let template = current(yaml, found);
-    for list in ["initContainers", "containers"] {
-        for (position, container) in items(&template["spec"], list).iter().enumerate() {
-            let image = container["image"].as_str().unwrap_or_default();
-            if let Some(replacement) = replacements.get(image) {
-                let place = place(yaml, found);
-                let mut path = place.path(&["spec", list]);
-                path.extend([Step::Index(position), Step::key("image")]);
-                place.file.set(place.document, &path, &json!(replacement))?;
-            }
-        }
-    }
-    Ok(())
+    rewrite_images(found, yaml, |image| replacements.get(image).cloned())
 }
 
 /// Gives tags their digests. The policy is for these digests, whatever the tag means tomorrow.
@@ -285,21 +268,30 @@ fn pin_images(
     if options.require_digests {
         return Ok(());
     }
+    rewrite_images(found, yaml, |image| {
+        let (pinned, says) = images.pinned(image)?;
+        notices.push(format!(
+            "{}: pinned `{image}` to `{pinned}`, {says}",
+            found.identity.shown()
+        ));
+        Some(pinned)
+    })
+}
+
+/// Gives each container the image that `other` names instead of its own, if it names one.
+fn rewrite_images(
+    found: &Found,
+    yaml: &mut YamlFile,
+    mut other: impl FnMut(&str) -> Option<String>,
+) -> Result<(), ResourceError> {
     let template = current(yaml, found);
-    for list in ["initContainers", "containers"] {
-        for (position, container) in items(&template["spec"], list).iter().enumerate() {
-            let image = container["image"].as_str().unwrap_or_default();
-            let Some((pinned, says)) = images.pinned(image) else {
-                continue;
-            };
+    for (list, position, container) in containers(&template["spec"]) {
+        let image = container["image"].as_str().unwrap_or_default();
+        if let Some(other) = other(image) {
             let place = place(yaml, found);
             let mut path = place.path(&["spec", list]);
             path.extend([Step::Index(position), Step::key("image")]);
-            place.file.set(place.document, &path, &json!(pinned))?;
-            notices.push(format!(
-                "{}: pinned `{image}` to `{pinned}`, {says}",
-                found.identity.shown()
-            ));
+            place.file.set(place.document, &path, &json!(other))?;
         }
     }
     Ok(())

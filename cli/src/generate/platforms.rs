@@ -3,7 +3,7 @@
 use contrast_attestation::Tee;
 use serde_json::{Value, json};
 
-use super::{ReferenceValuesChoice, inject::items};
+use super::{ReferenceValuesChoice, inject::containers};
 
 /// Any platform; what `--reference-values` names first takes its place.
 const GENERIC: &str = "contrast-cc";
@@ -12,6 +12,11 @@ const GENERIC_INSECURE: &str = "contrast-insecure";
 const VERSION_DIGITS: usize = 8;
 /// Resources of GPUs.
 const GPU_VENDOR: &str = "nvidia.com/";
+
+/// Whether pods of this runtime class are confidential, or pretend to be.
+pub(crate) fn is_confidential(class: &str) -> bool {
+    class.starts_with(GENERIC) || class.starts_with(GENERIC_INSECURE)
+}
 
 /// A platform: what a confidential VM is launched with, and on what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,9 +162,7 @@ fn of_class(class: &str) -> Result<Platform, String> {
 }
 
 fn has_gpus(spec: &Value) -> bool {
-    let lists = ["initContainers", "containers"].into_iter();
-    let mut containers = lists.flat_map(|list| items(spec, list));
-    containers.any(|container| {
+    containers(spec).any(|(_, _, container)| {
         let limits = container["resources"]["limits"].as_object();
         let some = |(name, amount): (&String, &Value)| {
             name.starts_with(GPU_VENDOR) && *amount != json!(0) && *amount != json!("0")

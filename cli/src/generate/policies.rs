@@ -65,7 +65,7 @@ impl Identity {
 }
 
 /// Annotation of the pod template, or else of the workload itself.
-pub(super) fn annotation<'a>(
+pub(crate) fn annotation<'a>(
     object: &'a Value,
     template: &'a Value,
     name: &str,
@@ -76,7 +76,7 @@ pub(super) fn annotation<'a>(
 }
 
 /// Label of the pod template.
-pub(super) fn label<'a>(template: &'a Value, name: &str) -> Option<&'a str> {
+pub(crate) fn label<'a>(template: &'a Value, name: &str) -> Option<&'a str> {
     let key = format!("{PREFIX}{name}");
     template["metadata"]["labels"].get(&key)?.as_str()
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     image_store,
-    inject::{INITIALIZER, SERVICE_MESH, items},
+    inject::{INITIALIZER, SERVICE_MESH, containers},
 };
 
 /// The Coordinator's container.
@@ -16,9 +16,7 @@ pub(super) fn mismatch(version: &str, spec: &Value, coordinator: bool) -> Option
     if version.contains('-') {
         return None;
     }
-    let containers = ["initContainers", "containers"].into_iter();
-    let mut containers = containers.flat_map(|list| items(spec, list));
-    containers.find_map(|container| {
+    containers(spec).find_map(|(_, _, container)| {
         let name = container["name"].as_str()?;
         let is_ours = [INITIALIZER, SERVICE_MESH, image_store::HOLDER].contains(&name)
             || (coordinator && name == COORDINATOR);

@@ -3,17 +3,8 @@
 use contrast_resources::{CustomTemplate, Document, Step, pod_template_path};
 use serde_json::Value;
 
-use crate::generate::{annotations::PREFIX, recognize};
-
-const CLASS_PREFIXES: [&str; 2] = ["contrast-cc", "contrast-insecure"];
-const LISTS: [&str; 2] = ["initContainers", "containers"];
-
-/// Whether pods of this runtime class are confidential.
-pub(super) fn is_class(class: &str) -> bool {
-    CLASS_PREFIXES
-        .iter()
-        .any(|prefix| class.starts_with(prefix))
-}
+pub(super) use crate::generate::inject::items;
+use crate::generate::{annotations::PREFIX, inject, platforms, policies, recognize};
 
 /// One object.
 pub(super) struct Resource {
@@ -83,11 +74,11 @@ impl<'a> Pod<'a> {
     }
 
     pub(super) fn is_confidential(&self) -> bool {
-        is_class(text(&self.spec()["runtimeClassName"]))
+        platforms::is_confidential(text(&self.spec()["runtimeClassName"]))
     }
 
     pub(super) fn is_coordinator(&self) -> bool {
-        let label = || self.label("pod-role")?.as_str();
+        let label = || policies::label(self.template, "pod-role");
         self.annotation("pod-role").or_else(label) == Some("coordinator")
     }
 
@@ -101,14 +92,7 @@ impl<'a> Pod<'a> {
 
     /// Annotation of the template, or else of the workload, as `generate` reads it.
     pub(super) fn annotation(&self, name: &str) -> Option<&'a str> {
-        let key = format!("{PREFIX}{name}");
-        let on = |value: &'a Value| value["metadata"]["annotations"].get(&key)?.as_str();
-        on(self.template).or_else(|| on(self.resource.object()))
-    }
-
-    /// Label of the template. `generate` reads a few where there is no annotation.
-    fn label(&self, name: &str) -> Option<&'a Value> {
-        self.template["metadata"]["labels"].get(format!("{PREFIX}{name}"))
+        policies::annotation(self.resource.object(), self.template, name)
     }
 
     /// Where that annotation, or the label in its place, stands, from the template on; from the object on if it stands there.
@@ -158,14 +142,11 @@ impl<'a> Pod<'a> {
     }
 
     pub(super) fn containers(&self) -> impl Iterator<Item = Container<'_, 'a>> {
-        LISTS.into_iter().flat_map(move |list| {
-            let containers = items(self.spec(), list).iter().enumerate();
-            containers.map(move |(index, value)| Container {
-                pod: self,
-                value,
-                list,
-                index,
-            })
+        inject::containers(self.spec()).map(move |(list, index, value)| Container {
+            pod: self,
+            value,
+            list,
+            index,
         })
     }
 }
@@ -210,10 +191,6 @@ impl<'a> Container<'_, 'a> {
 
 pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
-}
-
-pub(super) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value[key].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// Entries of the mapping `value` with keys that are text.

@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::{
     Notes,
-    model::{Pod, Resource, is_class, keys, text},
+    model::{Pod, Resource, keys, text},
     rules,
 };
+use crate::generate::platforms;
 
 pub(super) fn check<'a>(
     resources: &'a [Resource],
@@ -136,7 +137,8 @@ fn find_class(value: &Value, path: &mut Vec<Step>) -> bool {
         _ => return false,
     };
     for (step, child) in children {
-        let is_it = step == Step::key("runtimeClassName") && is_class(text(child));
+        let is_it =
+            step == Step::key("runtimeClassName") && platforms::is_confidential(text(child));
         path.push(step);
         if is_it || find_class(child, path) {
             return true;

@@ -86,38 +86,28 @@ pub(crate) fn find(
     by: By<'_>,
     mut get: impl FnMut(By<'_>) -> Result<Option<Vec<u8>>, OriginError>,
 ) -> Result<Option<Found>, OriginError> {
-    let Some(text) = get(by)? else {
-        return Ok(None);
-    };
-    let digest = Digest::of(&text);
-    if let By::Digest(expected) = by {
-        check("manifest", digest, expected)?;
-    }
-    let mut document = Document::parse(&text)?;
-    for _ in 0..INDEX_DEPTH_MAX {
-        let index = match document {
+    let mut top = None;
+    let mut by = by;
+    for _ in 0..=INDEX_DEPTH_MAX {
+        let Some(text) = get(by)? else {
+            return Ok(None);
+        };
+        let digest = Digest::of(&text);
+        if let By::Digest(expected) = by {
+            check("manifest", digest, expected)?;
+        }
+        let top = *top.get_or_insert(digest);
+        match Document::parse(&text)? {
             Document::Manifest(manifest) => {
                 return Ok(Some(Found {
-                    digest: Some(digest),
+                    digest: Some(top),
                     manifest,
                 }));
             }
-            Document::Index(index) => index,
-        };
-        let selected = index.select()?.digest;
-        let Some(text) = get(By::Digest(selected))? else {
-            return Ok(None);
-        };
-        check("manifest", Digest::of(&text), selected)?;
-        document = Document::parse(&text)?;
+            Document::Index(index) => by = By::Digest(index.select()?.digest),
+        }
     }
-    match document {
-        Document::Manifest(manifest) => Ok(Some(Found {
-            digest: Some(digest),
-            manifest,
-        })),
-        Document::Index(_) => Err(OriginError::Nested),
-    }
+    Err(OriginError::Nested)
 }
 
 pub(crate) fn check(
