@@ -94,6 +94,7 @@ pub(super) fn build(
                 workload_secret_id: secret_id.clone(),
                 role: role.as_str().to_owned(),
                 vcpus: Some(planned.vcpus.get().into()),
+                spiffe_path: String::new(),
             },
         );
         workloads.push(Workload {

@@ -28,6 +28,15 @@ pub struct ManifestDocument {
     /// How many seed share owners it takes to recover; absent means 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seedshare_threshold: Option<i64>,
+    /// Trust domain of all SPIFFE IDs; absent: SHA-256 of the root CA's SubjectPublicKeyInfo, 64 lower-case hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<String>,
+    /// How long mesh certificates are valid, a duration such as `168h`; absent: 7 days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mesh_cert_lifetime: Option<String>,
+    /// How long the mesh CA of the manifest before stays trusted beside the new one, a duration such as `10m`; absent: not at all.
+    #[serde(rename = "MeshCAOverlap", skip_serializing_if = "Option::is_none")]
+    pub mesh_ca_overlap: Option<String>,
 }
 
 impl ManifestDocument {
@@ -72,6 +81,9 @@ pub struct PolicyDocument {
     /// any of them.
     #[serde(rename = "VCPUs", skip_serializing_if = "Option::is_none")]
     pub vcpus: Option<i64>,
+    /// Path of their SPIFFE ID, `ns/<namespace>/<kind>/<name>`; empty: their certificates have none.
+    #[serde(rename = "SPIFFEPath", skip_serializing_if = "String::is_empty")]
+    pub spiffe_path: String,
 }
 
 /// Reference values by TEE.
