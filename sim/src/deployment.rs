@@ -164,6 +164,7 @@ fn entry(sans: &[&str], role: &str) -> PolicyDocument {
         workload_secret_id: "secret".to_owned(),
         role: role.to_owned(),
         vcpus: None,
+        spiffe_path: String::new(),
     }
 }
 

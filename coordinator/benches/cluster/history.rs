@@ -113,6 +113,7 @@ fn sealed(transitions: usize, policies: usize, count: usize) -> Sealed {
                     workload_secret_id: format!("apps/v1/Deployment/default/workload-{number}"),
                     role: String::new(),
                     vcpus: None,
+                    spiffe_path: String::new(),
                 };
                 document
                     .policies

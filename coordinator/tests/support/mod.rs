@@ -99,6 +99,7 @@ impl Deployment {
             workload_secret_id: id.to_owned(),
             role: role.to_owned(),
             vcpus: None,
+            spiffe_path: String::new(),
         };
         let seed_share_owner = SeedShareOwnerKey::from_pem(&SEED_SHARE_OWNER).expect("own key");
         let mut document = ManifestDocument {

@@ -45,6 +45,7 @@ pub(crate) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocu
         workload_secret_id: "secret".to_owned(),
         role: role.to_owned(),
         vcpus: None,
+        spiffe_path: String::new(),
     };
     let mut document = ManifestDocument {
         policies: BTreeMap::from([
