@@ -22,7 +22,7 @@ struct Field<'a> {
 
 impl<'a> Field<'a> {
     /// Option name, and the value behind `=` if there is one.
-    fn option(self) -> (&'a str, Option<Field<'a>>) {
+    fn option(self) -> (&'a str, Option<Self>) {
         match self.text.split_once('=') {
             None => (self.text, None),
             Some((name, text)) => {

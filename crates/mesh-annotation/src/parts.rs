@@ -183,7 +183,7 @@ fn workload(text: &str) -> Result<Workload, Misplaced> {
         return Err(wrong(0));
     }
     if let Some(kind) = kind
-        && !(is_label(kind) && !kind.contains('-'))
+        && (!is_label(kind) || kind.contains('-'))
     {
         return Err(wrong(namespace.map_or(0, |namespace| namespace.len() + 1)));
     }
