@@ -1,40 +1,80 @@
 //! What the sidecar shall do, checked as a whole: the only input of everything that produces configuration.
 
 use std::{
-    collections::BTreeSet,
-    fmt,
-    net::{IpAddr, SocketAddr},
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use crate::annotation::{Egress, Ingress, IngressService, Listen, Name, Remote};
+use contrast_firewall::{
+    Capture, EGRESS_FIRST_PORT, INGRESS_MTLS_PORT, INGRESS_TLS_PORT, Redirection,
+};
+
+use crate::{
+    annotation::{Egress, EgressEntry, Ingress, IngressService, Listen, Name, Protocol, Remote},
+    peer::{Peer, WorkloadPattern},
+};
+pub use crate::contradiction::{Contradiction, ModelError};
+
+/// Ports for transparent egress: [`EGRESS_FIRST_PORT`] and the following.
+const TRANSPARENT_MAX: u16 = 1000;
 
 /// The mesh as one workload sees it. Its listeners do not overlap and do not lead back into themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mesh {
+    mode: Mode,
     ingress: Vec<IngressPort>,
+    /// Whether TCP ports that no entry names are served, with a client certificate.
+    serves_other_ports: bool,
+    udp: BTreeSet<u16>,
+    /// Whether anything comes in at all.
+    is_server: bool,
     egress: Vec<EgressRoute>,
     admin: Option<SocketAddr>,
+    metrics: Option<u16>,
     dns_resolver: Option<SocketAddr>,
+    connection_log: bool,
 }
 
-/// A port on which Envoy serves for the application.
+/// How connections reach Envoy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Envoy listens on the pod's address; the application on the same ports of a loopback address.
+    Explicit {
+        /// The pod's address; there is one when there is an ingress port.
+        pod: Option<IpAddr>,
+        /// The application's address.
+        application: IpAddr,
+    },
+    /// Rules of the kernel give Envoy every connection.
+    Transparent {
+        /// Whether Envoy listens on IPv6 too.
+        ipv6: bool,
+    },
+}
+
+/// A TCP port on which Envoy serves for the application, or lets through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IngressPort {
     /// Name of the entry.
     pub name: Name,
-    /// Where Envoy listens: the pod's address.
-    pub listen: SocketAddr,
-    /// Where the application listens: a loopback address, same port.
-    pub application: SocketAddr,
+    /// The port, of Envoy and of the application.
+    pub port: u16,
     /// What a client must do.
     pub protection: Protection,
+    /// What is spoken inside TLS.
+    pub protocol: Protocol,
+    /// The application listens on the pod's own address only.
+    pub pod_address: bool,
 }
 
 /// What a client of an ingress port must do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protection {
     /// Speak TLS 1.3 and present a certificate of the mesh CA.
-    MutualTls,
+    MutualTls {
+        /// Workloads that may connect; empty: all.
+        allow: Vec<WorkloadPattern>,
+    },
     /// Speak TLS 1.3; a certificate that is presented must be of the mesh CA.
     Tls,
     /// Nothing: bytes pass as they are.
@@ -46,144 +86,206 @@ pub enum Protection {
 pub struct EgressRoute {
     /// Name of the entry.
     pub name: Name,
-    /// Where Envoy listens for the application: in 127.0.0.0/8.
-    pub listen: SocketAddr,
+    /// Where Envoy listens for the application; never empty.
+    pub listens: Vec<SocketAddr>,
+    /// Connections that the kernel leads there.
+    pub capture: Option<Capture>,
     /// Where Envoy connects to, with mutual TLS 1.3.
     pub remote: Remote,
+    /// Who must answer.
+    pub peer: Peer,
+    /// What is spoken inside TLS.
+    pub protocol: Protocol,
 }
 
-/// Addresses that the sidecar is told by its environment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Addresses {
-    /// The pod's address; needed as soon as there is an ingress port.
-    pub pod: Option<IpAddr>,
-    /// Loopback address on which the application serves.
-    pub application: IpAddr,
+/// What the sidecar is told by its environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// How connections reach Envoy.
+    pub mode: Mode,
+    /// Namespace of the pod, for workloads that are named without one.
+    pub namespace: Option<String>,
+    /// TCP ports that the application declares; only the explicit mode needs them.
+    pub ports: Vec<u16>,
     /// Envoy's admin interface; none unless asked for.
     pub admin: Option<SocketAddr>,
+    /// Port of the sidecar's metrics, without TLS; none unless asked for.
+    pub metrics: Option<u16>,
     /// DNS server for egress names, instead of those in `/etc/resolv.conf`.
     pub dns_resolver: Option<SocketAddr>,
+    /// Whether Envoy writes a line for each connection.
+    pub connection_log: bool,
 }
 
 impl Mesh {
-    /// The mesh of ingress mode *explicit*.
+    /// The mesh that the annotations ask for.
     ///
-    /// Each of `ports` is served and demands a client certificate, unless an ingress entry names it: with TLS (`false`) the
-    /// client certificate becomes optional, without TLS (`true`) bytes pass through. A port in neither is not served.
+    /// An ingress port that an entry names is served as the entry says: with TLS (`false`) the client certificate is optional, unless
+    /// the entry says who is allowed; without TLS (`true`) bytes pass through. Other ports demand a client certificate: in transparent mode
+    /// all of them, in explicit mode those that the application declares.
     ///
     /// # Errors
-    /// All contradictions between the entries and the addresses.
-    pub fn explicit(
+    /// All contradictions between the entries and the surroundings.
+    pub fn new(
         ingress: &Ingress,
         egress: &Egress,
-        ports: &[u16],
-        addresses: Addresses,
+        surroundings: &Surroundings,
     ) -> Result<Self, ModelError> {
         let mut contradictions = Vec::new();
-        let entries = served(ingress, ports);
-        if !addresses.application.is_loopback() {
-            contradictions.push(Contradiction::ApplicationAddress(addresses.application));
+        let own = surroundings.namespace.as_deref();
+        let mut mesh = Self {
+            mode: surroundings.mode,
+            ingress: Vec::new(),
+            serves_other_ports: matches!(surroundings.mode, Mode::Transparent { .. }),
+            udp: BTreeSet::new(),
+            is_server: true,
+            egress: Vec::new(),
+            admin: surroundings.admin,
+            metrics: surroundings.metrics,
+            dns_resolver: surroundings.dns_resolver,
+            connection_log: surroundings.connection_log,
+        };
+        match ingress {
+            Ingress::Disabled => {
+                mesh.is_server = false;
+                mesh.serves_other_ports = false;
+            }
+            Ingress::Ports(entries) => {
+                for entry in entries {
+                    mesh.add_ingress(&entry.name, entry.port, &entry.service, own, &mut contradictions);
+                }
+                mesh.add_declared(&surroundings.ports);
+            }
         }
-        let pod = match addresses.pod {
-            _ if entries.is_empty() => None,
-            None => {
-                contradictions.push(Contradiction::NoPodAddress);
-                None
-            }
-            Some(pod)
-                if pod.is_unspecified() || pod.is_multicast() || pod == addresses.application =>
-            {
-                contradictions.push(Contradiction::PodAddress(pod));
-                None
-            }
-            pod => pod,
-        };
-        let ingress: Vec<_> = pod
-            .iter()
-            .flat_map(|&pod| entries.iter().map(move |entry| (pod, entry)))
-            .map(|(pod, (name, port, protection))| IngressPort {
-                name: name.clone(),
-                listen: SocketAddr::new(pod, *port),
-                application: SocketAddr::new(addresses.application, *port),
-                protection: *protection,
-            })
-            .collect();
-        let egress: Vec<_> = egress
-            .0
-            .iter()
-            .filter_map(|entry| match entry.listen {
-                Listen::Transparent => None,
-                Listen::Address(listen) => Some(EgressRoute {
-                    name: entry.name.clone(),
-                    listen,
-                    remote: entry.remote.clone(),
-                }),
-            })
-            .collect();
-        let mesh = Self {
-            ingress,
-            egress,
-            admin: addresses.admin,
-            dns_resolver: addresses.dns_resolver,
-        };
-        mesh.find_overlaps(&mut contradictions);
-        mesh.find_loops(&mut contradictions);
+        for entry in &egress.0 {
+            mesh.add_egress(entry, own, &mut contradictions);
+        }
+        mesh.check(&mut contradictions);
         match contradictions.is_empty() {
             true => Ok(mesh),
             false => Err(ModelError { contradictions }),
         }
     }
 
-    fn find_overlaps(&self, contradictions: &mut Vec<Contradiction>) {
-        let mut listeners: Vec<(String, SocketAddr)> = Vec::new();
-        listeners.extend(
-            self.ingress
-                .iter()
-                .map(|port| (format!("ingress {}", port.name), port.listen)),
-        );
-        listeners.extend(
-            self.egress
-                .iter()
-                .map(|route| (format!("egress {}", route.name), route.listen)),
-        );
-        listeners.extend(
-            self.admin
-                .iter()
-                .map(|&admin| ("the admin interface".to_owned(), admin)),
-        );
-        let mut rest = listeners.as_slice();
-        while let Some(((first, address), others)) = rest.split_first() {
-            for (second, other) in others.iter().filter(|(_, other)| overlap(*address, *other)) {
-                contradictions.push(Contradiction::Overlap {
-                    first: first.clone(),
-                    address: *address,
-                    second: second.clone(),
-                    other: *other,
+    fn add_ingress(
+        &mut self,
+        name: &Name,
+        port: u16,
+        service: &IngressService,
+        own: Option<&str>,
+        contradictions: &mut Vec<Contradiction>,
+    ) {
+        let IngressService::Tcp {
+            tls,
+            allow,
+            protocol,
+            pod_address,
+        } = service
+        else {
+            // In explicit mode nothing holds UDP back.
+            self.udp.insert(port);
+            return;
+        };
+        let protection = match (tls, allow.as_slice()) {
+            (false, _) => Protection::Plain,
+            (true, []) => Protection::Tls,
+            (true, allow) => {
+                let resolve = |workload| WorkloadPattern::resolve(workload, own);
+                match allow.iter().map(resolve).collect() {
+                    Ok(allow) => Protection::MutualTls { allow },
+                    Err(unknown) => {
+                        contradictions.push(unknown.into());
+                        return;
+                    }
+                }
+            }
+        };
+        self.ingress.push(IngressPort {
+            name: name.clone(),
+            port,
+            protection,
+            protocol: *protocol,
+            pod_address: *pod_address,
+        });
+    }
+
+    /// Declared ports that no entry names, in explicit mode; in transparent mode they are among the other ones.
+    fn add_declared(&mut self, ports: &[u16]) {
+        if let Mode::Transparent { .. } = self.mode {
+            return;
+        }
+        // A port may be declared more than once, by several containers or for several protocols.
+        let ports: BTreeSet<u16> = ports.iter().copied().collect();
+        for port in ports {
+            if self.ingress.iter().all(|entry| entry.port != port) {
+                self.ingress.push(IngressPort {
+                    name: Name::of_port(port),
+                    port,
+                    protection: Protection::MutualTls { allow: vec![] },
+                    protocol: Protocol::Tcp,
+                    pod_address: false,
                 });
             }
-            rest = others;
         }
     }
 
-    /// An egress listener in the application's place would send whoever reaches the ingress port on to the remote, with
-    /// this workload's certificate.
-    fn find_loops(&self, contradictions: &mut Vec<Contradiction>) {
-        for port in &self.ingress {
-            let taken = self
-                .egress
-                .iter()
-                .find(|route| route.listen == port.application);
-            contradictions.extend(taken.map(|route| Contradiction::Loop {
-                ingress: port.name.clone(),
-                egress: route.name.clone(),
-                address: port.application,
-            }));
-        }
+    fn add_egress(
+        &mut self,
+        entry: &EgressEntry,
+        own: Option<&str>,
+        contradictions: &mut Vec<Contradiction>,
+    ) {
+        let peer = match Peer::of(&entry.identity, &entry.remote.host, own) {
+            Ok(peer) => peer,
+            Err(unknown) => return contradictions.push(unknown.into()),
+        };
+        let (listens, capture) = match (entry.listen, self.mode) {
+            (Listen::Address(address), _) => (vec![address], None),
+            (Listen::Transparent, Mode::Explicit { .. }) => {
+                return contradictions.push(Contradiction::NeedsRedirection {
+                    entry: format!("egress {}", entry.name),
+                    instead: "give the entry a loopback address, like 127.137.0.1:8081",
+                });
+            }
+            (Listen::Transparent, Mode::Transparent { ipv6 }) => {
+                let before = self.captures().count();
+                // The number of entries is checked for all of them together.
+                let offset = u16::try_from(before).unwrap_or(TRANSPARENT_MAX).min(TRANSPARENT_MAX);
+                let listener = EGRESS_FIRST_PORT + offset;
+                let capture = Capture {
+                    port: entry.remote.port,
+                    listener,
+                };
+                (on_loopback(listener, ipv6), Some(capture))
+            }
+        };
+        self.egress.push(EgressRoute {
+            name: entry.name.clone(),
+            listens,
+            capture,
+            remote: entry.remote.clone(),
+            peer,
+            protocol: entry.protocol,
+        });
     }
 
-    /// Ports on which Envoy serves for the application.
+    fn captures(&self) -> impl Iterator<Item = Capture> {
+        self.egress.iter().filter_map(|route| route.capture)
+    }
+
+    /// How connections reach Envoy.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// TCP ports that are served as their entries say.
     pub fn ingress(&self) -> &[IngressPort] {
         &self.ingress
+    }
+
+    /// Whether Envoy serves TCP ports that [`ingress`](Self::ingress) does not name, with a client certificate.
+    pub fn serves_other_ports(&self) -> bool {
+        self.serves_other_ports
     }
 
     /// Remotes that the application reaches through Envoy.
@@ -196,271 +298,211 @@ impl Mesh {
         self.admin
     }
 
+    /// Port of the sidecar's metrics when they were asked for.
+    pub fn metrics(&self) -> Option<u16> {
+        self.metrics
+    }
+
     /// DNS server for egress names when one was given.
     pub fn dns_resolver(&self) -> Option<SocketAddr> {
         self.dns_resolver
     }
 
+    /// Whether Envoy writes a line for each connection.
+    pub fn connection_log(&self) -> bool {
+        self.connection_log
+    }
+
+    /// Rules that the kernel needs; none in explicit mode.
+    pub fn redirection(&self) -> Option<Redirection> {
+        let Mode::Transparent { ipv6 } = self.mode else {
+            return None;
+        };
+        let with = |wanted: fn(&Protection) -> bool| {
+            let ports = self.ingress.iter();
+            ports
+                .filter(move |port| wanted(&port.protection))
+                .map(|port| port.port)
+        };
+        let ingress = contrast_firewall::Ingress {
+            tls: with(|protection| *protection == Protection::Tls).collect(),
+            plain: with(|protection| *protection == Protection::Plain)
+                .chain(self.metrics)
+                .collect(),
+            udp: self.udp.clone(),
+        };
+        let opens_metrics = self.metrics.is_some();
+        Some(Redirection {
+            // Metrics are asked for from outside, also when the application serves nobody.
+            ingress: (self.is_server || opens_metrics).then_some(ingress),
+            egress: self.captures().collect(),
+            ipv6,
+        })
+    }
+
     /// Whether any listener or cluster needs the mesh certificate.
     pub fn needs_certificates(&self) -> bool {
-        !self.egress.is_empty()
-            || self
-                .ingress
-                .iter()
-                .any(|port| port.protection != Protection::Plain)
+        let with_tls = |port: &IngressPort| port.protection != Protection::Plain;
+        self.serves_other_ports || !self.egress.is_empty() || self.ingress.iter().any(with_tls)
     }
 
     /// Ingress entries whose application is Envoy's admin interface: a deliberate but dangerous exposure.
     pub fn exposed_admin(&self) -> impl Iterator<Item = &IngressPort> {
         self.ingress.iter().filter(|port| {
+            let application = self.application(port.port);
             self.admin
-                .is_some_and(|admin| overlap(admin, port.application))
+                .is_some_and(|admin| overlap(admin, application))
         })
+    }
+
+    /// Where the application serves a port in explicit mode. In transparent mode Envoy reaches what listens on all addresses.
+    fn application(&self, port: u16) -> SocketAddr {
+        match self.mode {
+            Mode::Explicit { application, .. } => SocketAddr::new(application, port),
+            Mode::Transparent { .. } => (contrast_firewall::APPLICATION_V4, port).into(),
+        }
+    }
+
+    fn check(&self, contradictions: &mut Vec<Contradiction>) {
+        match self.mode {
+            Mode::Explicit { pod, application } => {
+                self.check_addresses(pod, application, contradictions)
+            }
+            Mode::Transparent { .. } => self.check_reserved_ports(contradictions),
+        }
+        self.find_overlaps(contradictions);
+        self.find_loops(contradictions);
+    }
+
+    fn check_addresses(
+        &self,
+        pod: Option<IpAddr>,
+        application: IpAddr,
+        contradictions: &mut Vec<Contradiction>,
+    ) {
+        if !application.is_loopback() {
+            contradictions.push(Contradiction::ApplicationAddress(application));
+        }
+        match pod {
+            _ if self.ingress.is_empty() => {}
+            None => contradictions.push(Contradiction::NoPodAddress),
+            Some(pod) if pod.is_unspecified() || pod.is_multicast() || pod == application => {
+                contradictions.push(Contradiction::PodAddress(pod));
+            }
+            Some(_) => {}
+        }
+        for port in self.ingress.iter().filter(|port| port.pod_address) {
+            contradictions.push(Contradiction::NeedsRedirection {
+                entry: format!("the option `pod-address` of ingress {}", port.name),
+                instead: "remove the option and let the application listen on loopback",
+            });
+        }
+    }
+
+    fn check_reserved_ports(&self, contradictions: &mut Vec<Contradiction>) {
+        let count = self.captures().count();
+        if count > TRANSPARENT_MAX.into() {
+            contradictions.push(Contradiction::TransparentEntries {
+                found: count,
+                max: TRANSPARENT_MAX.into(),
+            });
+        }
+        let listeners: BTreeSet<u16> = self.captures().map(|capture| capture.listener).collect();
+        let mut taken: Vec<(String, u16)> = Vec::new();
+        let named = |port: &IngressPort| (format!("ingress {}", port.name), port.port);
+        taken.extend(self.ingress.iter().map(named));
+        taken.extend(self.metrics.map(|port| ("the metrics".to_owned(), port)));
+        let admin = self.admin.map(|admin| admin.port());
+        taken.extend(admin.map(|port| ("the admin interface".to_owned(), port)));
+        let own = self.egress.iter().filter(|route| route.capture.is_none());
+        taken.extend(own.flat_map(|route| {
+            let name = format!("egress {}", route.name);
+            route.listens.iter().map(move |listen| (name.clone(), listen.port()))
+        }));
+        for (what, port) in taken {
+            if [INGRESS_MTLS_PORT, INGRESS_TLS_PORT].contains(&port) || listeners.contains(&port) {
+                let last = listeners.last().map(|last| format!(", {EGRESS_FIRST_PORT} to {last}"));
+                contradictions.push(Contradiction::ReservedPort {
+                    what,
+                    port,
+                    reserved: format!(
+                        "{INGRESS_MTLS_PORT}, {INGRESS_TLS_PORT}{}",
+                        last.unwrap_or_default()
+                    ),
+                });
+            }
+        }
+    }
+
+    fn find_overlaps(&self, contradictions: &mut Vec<Contradiction>) {
+        let mut listeners: Vec<(String, SocketAddr)> = Vec::new();
+        if let Mode::Explicit { pod: Some(pod), .. } = self.mode {
+            let named = |port: &IngressPort| {
+                let address = SocketAddr::new(pod, port.port);
+                (format!("ingress {}", port.name), address)
+            };
+            listeners.extend(self.ingress.iter().map(named));
+        }
+        for route in self.egress.iter().filter(|route| route.capture.is_none()) {
+            let name = format!("egress {}", route.name);
+            listeners.extend(route.listens.iter().map(|listen| (name.clone(), *listen)));
+        }
+        listeners.extend(
+            self.admin
+                .iter()
+                .map(|&admin| ("the admin interface".to_owned(), admin)),
+        );
+        listeners.extend(self.metrics.map(|port| {
+            let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+            ("the metrics".to_owned(), everywhere)
+        }));
+        let mut by_port: BTreeMap<u16, Vec<(String, SocketAddr)>> =
+            BTreeMap::new();
+        for (name, address) in listeners {
+            let earlier = by_port.entry(address.port()).or_default();
+            for (first, other) in earlier.iter().filter(|(_, other)| overlap(*other, address)) {
+                contradictions.push(Contradiction::Overlap {
+                    first: first.clone(),
+                    address: *other,
+                    second: name.clone(),
+                    other: address,
+                });
+            }
+            earlier.push((name, address));
+        }
+    }
+
+    /// An egress listener in the application's place would send whoever reaches the ingress port on to the remote, with
+    /// this workload's certificate.
+    fn find_loops(&self, contradictions: &mut Vec<Contradiction>) {
+        let taken: BTreeMap<SocketAddr, &Name> = self
+            .egress
+            .iter()
+            .flat_map(|route| route.listens.iter().map(|listen| (*listen, &route.name)))
+            .collect();
+        for port in &self.ingress {
+            let application = self.application(port.port);
+            contradictions.extend(taken.get(&application).map(|egress| Contradiction::Loop {
+                ingress: port.name.clone(),
+                egress: (*egress).clone(),
+                address: application,
+            }));
+        }
     }
 }
 
-/// Ports to serve: those of the entries, then the declared ones that no entry names.
-fn served(ingress: &Ingress, ports: &[u16]) -> Vec<(Name, u16, Protection)> {
-    let entries = match ingress {
-        Ingress::Disabled => return Vec::new(),
-        Ingress::Ports(entries) => entries,
-    };
-    let named = entries.iter().filter_map(|entry| {
-        let protection = match entry.service {
-            IngressService::Tcp { tls: true, .. } => Protection::Tls,
-            IngressService::Tcp { tls: false, .. } => Protection::Plain,
-            IngressService::Udp => return None,
-        };
-        Some((entry.name.clone(), entry.port, protection))
-    });
-    // A port may be declared more than once, by several containers or for several protocols.
-    let ports: BTreeSet<_> = ports.iter().collect();
-    let others = ports
-        .into_iter()
-        .filter(|port| entries.iter().all(|entry| entry.port != **port))
-        .map(|port| (Name::of_port(*port), *port, Protection::MutualTls));
-    named.chain(others).collect()
+/// `port` on loopback, of both families where there are two.
+pub(crate) fn on_loopback(port: u16, ipv6: bool) -> Vec<SocketAddr> {
+    let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let v6 = ipv6.then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let addresses = [Some(v4), v6].into_iter().flatten();
+    addresses.map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
-}
-
-/// The entries and addresses contradict each other.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the service mesh cannot be configured:{}", Lines(.contradictions))]
-pub struct ModelError {
-    /// Every contradiction; never empty.
-    pub contradictions: Vec<Contradiction>,
-}
-
-struct Lines<'a>(&'a [Contradiction]);
-
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|contradiction| write!(f, "\n  {contradiction}"))
-    }
-}
-
-/// One contradiction.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Contradiction {
-    /// Ingress ports without an address to listen on.
-    #[error(
-        "ingress ports are declared, but the pod's address is not known; set CONTRAST_POD_IP from the pod's status.podIP"
-    )]
-    NoPodAddress,
-    /// The pod's address cannot be told apart from the application's.
-    #[error(
-        "expected the pod's own address, found {0}; it must be neither a wildcard nor the address on which the application listens"
-    )]
-    PodAddress(IpAddr),
-    /// The application would be reachable around the mesh.
-    #[error(
-        "expected a loopback address for the application, found {0}; on any other it could be reached around the mesh"
-    )]
-    ApplicationAddress(IpAddr),
-    /// Two listeners on one address.
-    #[error(
-        "{first} ({address}) and {second} ({other}) listen on the same place; change one of the ports or addresses"
-    )]
-    Overlap {
-        /// What listens.
-        first: String,
-        /// Where.
-        address: SocketAddr,
-        /// What else listens.
-        second: String,
-        /// Where.
-        other: SocketAddr,
-    },
-    /// Ingress traffic would leave through an egress listener.
-    #[error(
-        "ingress {ingress} forwards to {address}, where egress {egress} listens; change the egress listen address"
-    )]
-    Loop {
-        /// The ingress entry.
-        ingress: Name,
-        /// The egress entry.
-        egress: Name,
-        /// The address of both.
-        address: SocketAddr,
-    },
+    let meets = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && meets
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ADDRESSES: Addresses = Addresses {
-        pod: Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7))),
-        application: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-        admin: None,
-        dns_resolver: None,
-    };
-
-    fn mesh(ingress: &str, egress: &str, addresses: Addresses) -> Result<Mesh, Vec<Contradiction>> {
-        let (ingress, egress) = (
-            ingress.parse().expect("ingress"),
-            egress.parse().expect("egress"),
-        );
-        Mesh::explicit(&ingress, &egress, &[], addresses).map_err(|error| error.contradictions)
-    }
-
-    fn address(text: &str) -> SocketAddr {
-        text.parse().expect("address")
-    }
-
-    #[test]
-    fn ingress_listens_on_the_pod_and_forwards_to_loopback_on_the_same_port() {
-        let mesh = mesh("web#8080#false##health#8081#true", "", ADDRESSES).expect("mesh");
-        let [web, health] = mesh.ingress() else {
-            panic!("two ports expected")
-        };
-        assert_eq!(
-            (web.listen, web.application),
-            (address("10.0.0.7:8080"), address("127.0.0.1:8080"))
-        );
-        assert_eq!(
-            (web.protection, health.protection),
-            (Protection::Tls, Protection::Plain)
-        );
-        assert!(mesh.needs_certificates());
-    }
-
-    #[test]
-    fn declared_port_demands_a_client_certificate_unless_an_entry_names_it() {
-        let ingress = "web#8080#false".parse().expect("ingress");
-        let mesh = Mesh::explicit(&ingress, &Egress::default(), &[8080, 8081, 8081], ADDRESSES);
-        let mesh = mesh.expect("mesh");
-        let found: Vec<_> = mesh
-            .ingress()
-            .iter()
-            .map(|port| (port.listen.port(), port.protection))
-            .collect();
-        assert_eq!(
-            found,
-            [(8080, Protection::Tls), (8081, Protection::MutualTls)]
-        );
-        let none = Mesh::explicit(&Ingress::Disabled, &Egress::default(), &[8080], ADDRESSES);
-        assert!(none.expect("mesh").ingress().is_empty());
-    }
-
-    #[test]
-    fn certificates_are_not_awaited_when_nothing_needs_them() {
-        let without_pod = Addresses {
-            pod: None,
-            ..ADDRESSES
-        };
-        for ingress in ["", "DISABLED"] {
-            let mesh = mesh(ingress, "", without_pod).expect("mesh");
-            assert!(mesh.ingress().is_empty() && !mesh.needs_certificates());
-        }
-        assert!(
-            !mesh("health#8081#true", "", ADDRESSES)
-                .expect("mesh")
-                .needs_certificates()
-        );
-    }
-
-    #[test]
-    fn refuses_ingress_without_a_usable_pod_address() {
-        let with_pod = |pod: Option<&str>| {
-            let pod = pod.map(|text| text.parse().expect("address"));
-            mesh("web#8080#false", "", Addresses { pod, ..ADDRESSES })
-        };
-        assert_eq!(with_pod(None), Err(vec![Contradiction::NoPodAddress]));
-        for pod in ["0.0.0.0", "::", "224.0.0.1", "127.0.0.1"] {
-            let found = pod.parse().expect("address");
-            assert_eq!(
-                with_pod(Some(pod)),
-                Err(vec![Contradiction::PodAddress(found)])
-            );
-        }
-    }
-
-    #[test]
-    fn refuses_an_application_address_that_others_can_reach() {
-        let application = "10.0.0.7".parse().expect("address");
-        let found = mesh(
-            "",
-            "",
-            Addresses {
-                application,
-                ..ADDRESSES
-            },
-        );
-        assert_eq!(
-            found,
-            Err(vec![Contradiction::ApplicationAddress(application)])
-        );
-    }
-
-    #[test]
-    fn refuses_ingress_that_would_leave_through_egress() {
-        let found =
-            mesh("web#8080#false", "api#127.0.0.1:8080#api:80", ADDRESSES).expect_err("a loop");
-        assert!(
-            matches!(found.as_slice(), [Contradiction::Loop { .. }]),
-            "{found:?}"
-        );
-    }
-
-    #[test]
-    fn refuses_listeners_in_one_place_and_names_each_pair() {
-        let admin = Some(address("0.0.0.0:8080"));
-        let found = mesh(
-            "web#8080#false",
-            "api#127.0.0.9:8080#api:80",
-            Addresses { admin, ..ADDRESSES },
-        )
-        .expect_err("overlaps");
-        let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            lines,
-            [
-                "ingress web (10.0.0.7:8080) and the admin interface (0.0.0.0:8080) listen on the same place; change one of the ports or addresses",
-                "egress api (127.0.0.9:8080) and the admin interface (0.0.0.0:8080) listen on the same place; change one of the ports or addresses",
-            ]
-        );
-    }
-
-    #[test]
-    fn tells_which_ingress_entry_exposes_the_admin_interface() {
-        let admin = Some(address("127.0.0.1:9901"));
-        let mesh = mesh(
-            "web#8080#false##admin#9901#false",
-            "",
-            Addresses { admin, ..ADDRESSES },
-        )
-        .expect("mesh");
-        let exposed: Vec<_> = mesh
-            .exposed_admin()
-            .map(|port| port.name.as_str())
-            .collect();
-        assert_eq!(exposed, ["admin"]);
-    }
-}
+mod tests;
