@@ -18,6 +18,7 @@ use contrast_proto::mesh::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use support::{Coordinator, Deployment, WEB_INITDATA, mesh_client, now, user_client};
+use tokio::runtime::Handle;
 use tonic::{Code, transport::Channel};
 
 /// A deployment whose workload has a SPIFFE ID.
@@ -183,7 +184,7 @@ async fn whoever_waits_for_a_transition_keeps_nobody_from_a_certificate() {
         for _ in 0..16 {
             let mut mesh = mesh.clone();
             let known = transition.clone().into();
-            waiting.push(tokio::spawn(async move {
+            waiting.push(Handle::current().spawn(async move {
                 mesh.wait_for_transition(WaitForTransitionRequest { known })
                     .await
             }));
@@ -219,7 +220,7 @@ async fn a_coordinator_that_stops_lets_nobody_wait() {
     let mut mesh = connect(&deployment, &coordinator, &first).await;
     let mut other = mesh.clone();
     let known = transition.into();
-    let waiting = tokio::spawn(async move {
+    let waiting = Handle::current().spawn(async move {
         mesh.wait_for_transition(WaitForTransitionRequest { known })
             .await
     });

@@ -134,14 +134,13 @@ fn several_policies_may_be_of_one_workload() {
 
 #[test]
 fn trust_domains_that_are_none_are_refused() {
-    let longest = "d".repeat(255);
-    parse(&with("TrustDomain", &longest)).expect("valid");
+    parse(&with("TrustDomain", &"d".repeat(255))).expect("valid");
     for (name, words) in [
         ("", "found an empty string"),
         ("Example.org", "found 'E'"),
         ("example.org/x", "found '/'"),
         ("example:1", "found ':'"),
-        (&(longest.clone() + "d"), "at most 255 bytes, found 256"),
+        (&"d".repeat(256), "at most 255 bytes, found 256"),
     ] {
         let found = problems(&with("TrustDomain", name));
         assert!(

@@ -7,6 +7,7 @@ use std::{
 
 use contrast_clock::{SystemWallClock, WallClock};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use tokio::runtime::Handle;
 
 use super::{
     hub::{Hub, Running, timing},
@@ -41,7 +42,7 @@ async fn who_waits_at_any_replica_is_woken_by_a_change() {
         .iter()
         .map(|running| {
             let replica = Arc::clone(&running.replica);
-            tokio::spawn(async move { replica.next_transition(Some(first), LONG).await })
+            Handle::current().spawn(async move { replica.next_transition(Some(first), LONG).await })
         })
         .collect();
     for running in &replicas {
