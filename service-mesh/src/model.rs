@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::annotation::{Egress, Ingress, Name, Remote};
+use crate::annotation::{Egress, Ingress, IngressService, Listen, Name, Remote};
 
 /// The mesh as one workload sees it. Its listeners do not overlap and do not lead back into themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,10 +111,13 @@ impl Mesh {
         let egress: Vec<_> = egress
             .0
             .iter()
-            .map(|entry| EgressRoute {
-                name: entry.name.clone(),
-                listen: entry.listen.into(),
-                remote: entry.remote.clone(),
+            .filter_map(|entry| match entry.listen {
+                Listen::Transparent => None,
+                Listen::Address(listen) => Some(EgressRoute {
+                    name: entry.name.clone(),
+                    listen,
+                    remote: entry.remote.clone(),
+                }),
             })
             .collect();
         let mesh = Self {
@@ -222,13 +225,13 @@ fn served(ingress: &Ingress, ports: &[u16]) -> Vec<(Name, u16, Protection)> {
         Ingress::Disabled => return Vec::new(),
         Ingress::Ports(entries) => entries,
     };
-    let named = entries.iter().map(|entry| {
-        let protection = if entry.disable_tls {
-            Protection::Plain
-        } else {
-            Protection::Tls
+    let named = entries.iter().filter_map(|entry| {
+        let protection = match entry.service {
+            IngressService::Tcp { tls: true, .. } => Protection::Tls,
+            IngressService::Tcp { tls: false, .. } => Protection::Plain,
+            IngressService::Udp => return None,
         };
-        (entry.name.clone(), entry.port, protection)
+        Some((entry.name.clone(), entry.port, protection))
     });
     // A port may be declared more than once, by several containers or for several protocols.
     let ports: BTreeSet<_> = ports.iter().collect();
