@@ -1,19 +1,27 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use contrast_atls::Peer;
 use contrast_collateral::Collateral;
-use contrast_proto::mesh::{NewMeshCertRequest, NewMeshCertResponse, mesh_api_server::MeshApi};
-use tokio::task::spawn_blocking;
+use contrast_proto::mesh::{
+    NewMeshCertRequest, NewMeshCertResponse, WaitForTransitionRequest, WaitForTransitionResponse,
+    mesh_api_server::MeshApi,
+};
+use contrast_telemetry::drain::Watcher;
+use futures::future::BoxFuture;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use tonic::{Request, Response, Status};
 
 use super::{handler::answer, status::ApiError, wire};
 use crate::{
-    issue::{admit, issue, workload_secret},
+    issue::{Authority, admit, issue, workload_secret},
     ops::Metrics,
     replica::Hosted,
-    state::{Active, KeysError},
+    state::{Active, KeysError, StateError},
 };
+
+/// Longest time for which a caller waits for a transition: below the time that any request may take.
+const TRANSITION_WAIT: Duration = Duration::from_secs(30);
 
 /// The mesh API: see `proto/contrast/v1/mesh.proto`.
 #[derive(Debug, Clone)]
@@ -21,6 +29,11 @@ pub(crate) struct MeshService {
     pub(crate) replica: Hosted,
     pub(crate) collateral: Arc<Collateral>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Certificates that are issued at the same time. Those who wait for a transition hold none of its permits: there may be one of
+    /// them for each pod.
+    pub(crate) issuing: Arc<Semaphore>,
+    /// Ends the wait for transitions.
+    pub(crate) drain: Watcher,
 }
 
 #[tonic::async_trait]
@@ -33,6 +46,8 @@ impl MeshApi for MeshService {
         let service = self.clone();
         let work = async move {
             let peer = peer.ok_or(ApiError::NotAttested)?;
+            // Nobody closes the semaphore.
+            let _permit = Arc::clone(&service.issuing).acquire_owned().await;
             // Before anything is computed: a state that no quorum confirms must cost nothing.
             let active = service.replica.confirmed_for_issuing().await?;
             let issue = move || service.issue(&active, &peer);
@@ -41,6 +56,27 @@ impl MeshApi for MeshService {
                 .map_err(|_| ApiError::Panicked)?
         };
         answer(&self.metrics, "NewMeshCert", work).await
+    }
+
+    async fn wait_for_transition(
+        &self,
+        request: Request<WaitForTransitionRequest>,
+    ) -> Result<Response<WaitForTransitionResponse>, Status> {
+        let work = async {
+            let known = wire::known_transition(request.get_ref())?;
+            let next: BoxFuture<'_, _> =
+                Box::pin(self.replica.next_transition(known, TRANSITION_WAIT));
+            let transition = tokio::select! {
+                next = next => next?,
+                () = self.drain.draining() => {
+                    return Err(StateError::Stopped("it is told to stop".to_owned()).into());
+                }
+            };
+            Ok(WaitForTransitionResponse {
+                transition: wire::transition_bytes(transition),
+            })
+        };
+        answer(&self.metrics, "WaitForTransition", work).await
     }
 }
 
@@ -65,14 +101,12 @@ impl MeshService {
         let admission = admit(active.manifest(), &verified)?;
         let peer_ip = peer.address.map(|address| address.ip().to_canonical());
         let entropy = guard.entropy();
-        let leaf = issue(
-            active.mesh_ca(),
-            admission,
-            &peer.spki,
-            peer_ip,
-            entropy,
-            now,
-        )?;
+        let authority = Authority {
+            mesh_ca: active.mesh_ca(),
+            trust_domain: active.trust_domain(),
+            lifetime: active.manifest().mesh_cert_lifetime(),
+        };
+        let leaf = issue(authority, admission, &peer.spki, peer_ip, entropy, now)?;
         let secret =
             workload_secret(active.keys().derivation(), admission).map_err(KeysError::Derive)?;
         let policy = verified.policy_hash();
@@ -83,6 +117,8 @@ impl MeshService {
         } else {
             tracing::info!(%policy, name, reference = verified.reference(), "issued a certificate");
         }
+        let previous = active.previous_mesh_ca(now);
+        let (previous_mesh_ca, trusted_for) = previous.unwrap_or_default();
         Ok(NewMeshCertResponse {
             mesh_ca: active.mesh_ca().self_signed_pem(),
             certificate_chain: leaf.chain_pem,
@@ -91,6 +127,8 @@ impl MeshService {
                 .map(|secret| Bytes::copy_from_slice(secret.expose()))
                 .unwrap_or_default(),
             transition: wire::transition_bytes(active.transition()),
+            previous_mesh_ca: previous_mesh_ca.to_owned(),
+            previous_mesh_ca_trusted_ms: wire::millis(trusted_for),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use contrast_manifest::MAX_MANIFEST_BYTES;
 use contrast_pki::{Salt, Seed, shares::SeedSharesDocument};
-use contrast_proto::user as wire;
+use contrast_proto::{mesh, user as wire};
 
 use crate::{
     replica::{
@@ -109,6 +109,12 @@ pub(crate) fn recovery_request(
     })
 }
 
+pub(crate) fn known_transition(
+    request: &mesh::WaitForTransitionRequest,
+) -> Result<Option<TransitionHash>, RequestError> {
+    transition("known", &request.known)
+}
+
 pub(crate) fn set_manifest_response(
     receipt: SetReceipt,
 ) -> Result<wire::SetManifestResponse, StateError> {
@@ -160,7 +166,7 @@ pub(crate) fn transition_bytes(transition: TransitionHash) -> Bytes {
     Bytes::copy_from_slice(&transition.0)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -2,4 +2,5 @@
 
 mod attacks;
 mod hub;
+mod news;
 mod stories;

@@ -13,7 +13,7 @@ use contrast_attestation::{
     Demands, ReferenceValue, Root,
     appraisal::{SnpDemands, SnpGuestPolicy, SnpMeasurement, SnpPlatformInfo, SnpProduct, SnpTcb},
 };
-use contrast_clock::{FixedWallClock, SeededEntropy};
+use contrast_clock::{FixedWallClock, SeededEntropy, WallClock};
 use contrast_manifest::{ManifestDocument, ManifestHash, PolicyDocument};
 use contrast_pki::{
     Salt, Seed, WorkloadOwnerKey,
@@ -203,12 +203,20 @@ pub(crate) fn open_with(
     log: Box<dyn LogMedium>,
 ) -> Result<Lone, StateError> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    open_at(history, log, Arc::new(FixedWallClock::new(now)))
+}
+
+pub(crate) fn open_at(
+    history: Box<dyn Medium>,
+    log: Box<dyn LogMedium>,
+    clock: Arc<dyn WallClock>,
+) -> Result<Lone, StateError> {
     let replica = Replica::open(Parts {
         may_join: false,
         peers: Arc::new(Alone(Place::new("alone:7778"))),
         history,
         log,
-        clock: Arc::new(FixedWallClock::new(now)),
+        clock,
         entropy: Arc::new(contrast_clock::SystemEntropy),
         observer: Observer::default(),
         timing: Timing::default(),

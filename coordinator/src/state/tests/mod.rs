@@ -2,5 +2,6 @@ mod damage;
 mod disk;
 pub(crate) mod fixture;
 mod follow;
+mod overlap;
 mod rules;
 mod verify;
