@@ -8,14 +8,15 @@ use std::{
 };
 
 use contrast_telemetry::drain::termination_signal;
-use serde::Serialize;
+use prost::Message;
 use tempfile::TempDir;
 
 use crate::{
     certificates::{self, CertificatesError},
     config::{Config, ConfigError},
-    envoy::{Paths, admin::AdminInterface, bootstrap::Bootstrap, tls::SecretFile, to_json},
-    model::{Mesh, Protection},
+    envoy::{Paths, admin::AdminInterface, bootstrap, certificate_file, peer_ca_file},
+    model::{IngressPort, Mesh, Mode, Protection},
+    peer::WorkloadPattern,
     supervise::{Envoy, Options, SuperviseError, exit_code},
 };
 
@@ -126,33 +127,49 @@ fn stopped_early(signal: io::Result<&'static str>) -> Result<u8, AppError> {
 
 /// Says what will be served, and what a reader should worry about.
 fn describe(mesh: &Mesh) {
-    for port in mesh.ingress() {
-        let (name, listen, application) = (&port.name, port.listen, port.application);
-        match port.protection {
-            Protection::MutualTls => {
-                tracing::info!(%name, %listen, %application, "ingress with mutual TLS");
+    if let Mode::Explicit { .. } = mesh.mode() {
+        tracing::warn!(
+            "explicit ingress mode: nothing redirects traffic, so a port that the application opens itself is outside the mesh"
+        );
+    }
+    for IngressPort {
+        name,
+        port,
+        protection,
+        protocol,
+        ..
+    } in mesh.ingress()
+    {
+        match protection {
+            Protection::MutualTls { allow } if allow.is_empty() => {
+                tracing::info!(%name, port, %protocol, "ingress with mutual TLS");
+            }
+            Protection::MutualTls { allow } => {
+                let allow: Vec<_> = allow.iter().map(WorkloadPattern::spiffe_regex).collect();
+                tracing::info!(%name, port, %protocol, ?allow, "ingress with mutual TLS for the allowed workloads");
             }
             Protection::Tls => {
-                tracing::info!(%name, %listen, %application, "ingress with TLS, client certificate optional, as its entry demands");
+                tracing::info!(%name, port, %protocol, "ingress with TLS, client certificate optional, as its entry demands");
             }
             Protection::Plain => {
-                tracing::warn!(%name, %listen, %application, "ingress WITHOUT TLS, as its entry demands");
+                tracing::warn!(%name, port, "ingress WITHOUT TLS, as its entry demands");
             }
         }
     }
+    if mesh.serves_other_ports() {
+        tracing::info!("ingress with mutual TLS on every other TCP port");
+    }
     for route in mesh.egress() {
-        tracing::info!(name = %route.name, listen = %route.listen, remote = %route.remote, "egress with mutual TLS");
+        tracing::info!(name = %route.name, listens = ?route.listens, capture = ?route.capture, remote = %route.remote, peer = ?route.peer, "egress with mutual TLS");
     }
     for port in mesh.exposed_admin() {
-        tracing::warn!(name = %port.name, listen = %port.listen, "ingress exposes Envoy's admin interface, which allows destructive calls");
+        tracing::warn!(name = %port.name, port = port.port, "ingress exposes Envoy's admin interface, which allows destructive calls");
     }
     if mesh.admin().is_some_and(|admin| !admin.ip().is_loopback()) {
         tracing::warn!(admin = ?mesh.admin(), "Envoy's admin interface is reachable without TLS from outside the pod");
     }
-    if mesh.ingress().is_empty() {
-        tracing::info!(
-            "no ingress port is declared, so Envoy serves none; a port that the application opens itself is outside the mesh"
-        );
+    if mesh.ingress().is_empty() && !mesh.serves_other_ports() {
+        tracing::info!("no ingress port is served");
     }
 }
 
@@ -173,20 +190,19 @@ fn runtime_directory(parent: Option<&Path>) -> Result<TempDir, AppError> {
 /// # Errors
 /// When a file cannot be written.
 pub fn write_configuration(mesh: &Mesh, paths: &Paths) -> Result<(), AppError> {
-    write_json(paths.bootstrap(), &Bootstrap::new(mesh, paths))?;
-    write_json(paths.certificate_secret(), &SecretFile::certificate(paths))?;
-    write_json(paths.peer_ca_secret(), &SecretFile::peer_ca(paths))
+    write(paths.bootstrap(), &bootstrap(mesh, paths))?;
+    write(paths.certificate_secret(), &certificate_file(paths))?;
+    write(paths.peer_ca_secret(), &peer_ca_file(paths))
 }
 
-fn write_json(path: PathBuf, document: &impl Serialize) -> Result<(), AppError> {
+fn write(path: PathBuf, message: &impl Message) -> Result<(), AppError> {
     let write = || {
-        let text = to_json(document)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&path)?;
-        file.write_all(text.as_bytes())
+        file.write_all(&message.encode_to_vec())
     };
     write().map_err(|source| AppError::Write {
         path: path.clone(),

@@ -1,7 +1,7 @@
 //! Configuration from flags and environment. Every variable, its default and its unit is here.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use contrast_telemetry::logging;
 use crate::{
     annotation::{AnnotationError, Egress, Ingress},
     envoy::log,
-    model::{Addresses, Mesh, ModelError},
+    model::{Mesh, Mode, ModelError, Surroundings},
 };
 
 /// Levels of Envoy's log.
@@ -39,12 +39,12 @@ pub struct Config {
     #[arg(
         long,
         env = "CONTRAST_INGRESS_MODE",
-        default_value = "explicit",
+        default_value = "transparent",
         value_enum
     )]
     pub ingress_mode: IngressMode,
 
-    /// Ingress entries `name#port#disable-tls`, separated by `##`; or `DISABLED`.
+    /// Ingress entries `name#port#disable-tls`, options behind a further `#`, separated by `##`; or `DISABLED`.
     #[arg(
         long,
         env = "CONTRAST_INGRESS_PROXY_CONFIG",
@@ -53,7 +53,7 @@ pub struct Config {
     )]
     pub ingress: String,
 
-    /// TCP ports that the application declares. Each demands a mesh certificate of its clients unless an ingress entry names it.
+    /// TCP ports that the application declares, for explicit mode. Each demands a mesh certificate of its clients unless an ingress entry names it.
     #[arg(
         long,
         env = "CONTRAST_INGRESS_PORTS",
@@ -63,7 +63,7 @@ pub struct Config {
     )]
     pub ingress_ports: Vec<u16>,
 
-    /// Egress entries `name#127.x.y.z:port#host:port`, separated by `##`.
+    /// Egress entries `name#127.x.y.z:port#host:port` or `name#transparent#host:port`, options behind a further `#`, separated by `##`.
     #[arg(
         long,
         env = "CONTRAST_EGRESS_PROXY_CONFIG",
@@ -72,11 +72,11 @@ pub struct Config {
     )]
     pub egress: String,
 
-    /// The pod's IP address, on which Envoy serves ingress ports; needed when there are any.
+    /// The pod's IP address, on which Envoy serves ingress ports in explicit mode; needed there when there are any.
     #[arg(long, env = "CONTRAST_POD_IP", value_name = "IP")]
     pub pod_ip: Option<IpAddr>,
 
-    /// Loopback address on which the application serves its ports.
+    /// Loopback address on which the application serves its ports in explicit mode.
     #[arg(
         long,
         env = "CONTRAST_APPLICATION_IP",
@@ -97,6 +97,23 @@ pub struct Config {
         value_name = "IP"
     )]
     pub admin_address: IpAddr,
+
+    /// Namespace of the pod, for workloads that entries name without one.
+    #[arg(long, env = "CONTRAST_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// TCP port on which the sidecar serves metrics for Prometheus, without TLS, on all addresses. Without it, there are none.
+    #[arg(long, env = "CONTRAST_METRICS_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub metrics_port: Option<u16>,
+
+    /// Whether Envoy writes a line for each connection and HTTP request to standard output.
+    #[arg(
+        long,
+        env = "CONTRAST_CONNECTION_LOG",
+        default_value = "json",
+        value_enum
+    )]
+    pub connection_log: ConnectionLog,
 
     /// DNS server that resolves egress names, instead of those in /etc/resolv.conf.
     #[arg(long, env = "CONTRAST_DNS_RESOLVER", value_name = "IP:PORT")]
@@ -190,8 +207,24 @@ pub struct Config {
 /// How traffic reaches Envoy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum IngressMode {
+    /// Rules of the kernel give Envoy every connection; the application listens as it always does. Needs the capability NET_ADMIN.
+    Transparent,
     /// Envoy listens on the pod's address on every declared port; the application listens on loopback only.
     Explicit,
+}
+
+/// Whether Envoy writes a line for each connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConnectionLog {
+    /// JSON on standard output.
+    Json,
+    /// None.
+    Off,
+}
+
+/// Whether Envoy can listen on `::1`.
+fn has_ipv6_loopback() -> bool {
+    std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// The configuration cannot be used.
@@ -236,21 +269,27 @@ impl Config {
                 ));
             }
         };
-        let addresses = Addresses {
-            pod: self.pod_ip,
-            application: self.application_ip,
+        let mode = match self.ingress_mode {
+            IngressMode::Explicit => Mode::Explicit {
+                pod: self.pod_ip,
+                application: self.application_ip,
+            },
+            IngressMode::Transparent => Mode::Transparent {
+                ipv6: has_ipv6_loopback(),
+            },
+        };
+        let surroundings = Surroundings {
+            mode,
+            namespace: self.namespace.clone(),
+            ports: self.ingress_ports.clone(),
             admin: self
                 .admin_port
                 .map(|port| SocketAddr::new(self.admin_address, port)),
+            metrics: self.metrics_port,
             dns_resolver: self.dns_resolver,
+            connection_log: self.connection_log == ConnectionLog::Json,
         };
-        let IngressMode::Explicit = self.ingress_mode;
-        Ok(Mesh::explicit(
-            &ingress,
-            &egress,
-            &self.ingress_ports,
-            addresses,
-        )?)
+        Ok(Mesh::new(&ingress, &egress, &surroundings)?)
     }
 
     /// Options for the logs: as configured, with Envoy's events at Envoy's own level unless directives name them.

@@ -81,7 +81,9 @@ pub enum Contradiction {
         reserved: String,
     },
     /// More transparent entries than there are ports for them.
-    #[error("expected at most {max} transparent egress entries, found {found}; give the others loopback addresses")]
+    #[error(
+        "expected at most {max} transparent egress entries, found {found}; give the others loopback addresses"
+    )]
     TransparentEntries {
         /// How many are there.
         found: usize,

@@ -4,19 +4,19 @@
 //! which becomes Envoy's configuration ([`envoy`]), which a child process runs ([`supervise`]). [`app`] is the order of
 //! these steps.
 //!
-//! This version has one ingress mode, *explicit*: Envoy listens on the pod's address on every declared port, and the
-//! application binds loopback only. A declared port demands a mesh certificate of its clients unless an ingress entry says
-//! otherwise. Nothing redirects traffic, so a port that the application binds on the pod's address
-//! itself is outside the mesh; the sidecar neither sees nor protects it.
+//! In *transparent* mode rules of the kernel lead every connection to Envoy, on IPv4 and IPv6, and nothing reaches the application around
+//! it. In *explicit* mode, which needs no privileges, Envoy listens on the pod's address on every declared port, and the application binds
+//! loopback only; a port that it binds on the pod's address itself is outside the mesh.
 //!
-//! The identity behind a connection is "a workload of this manifest generation": peers are verified against the mesh CA
-//! and their names are not compared. The sidecar never holds a private key itself: Envoy reads the files.
+//! Peers are verified against the mesh CA, and their names as the entries demand ([`peer`]). The sidecar never holds a private key itself: Envoy reads the files.
 
 pub mod app;
 pub mod certificates;
 pub mod config;
+mod contradiction;
 pub mod envoy;
 pub mod model;
+pub mod peer;
 pub mod supervise;
 
 pub use contrast_mesh_annotation as annotation;

@@ -9,11 +9,11 @@ use contrast_firewall::{
     Capture, EGRESS_FIRST_PORT, INGRESS_MTLS_PORT, INGRESS_TLS_PORT, Redirection,
 };
 
+pub use crate::contradiction::{Contradiction, ModelError};
 use crate::{
     annotation::{Egress, EgressEntry, Ingress, IngressService, Listen, Name, Protocol, Remote},
     peer::{Peer, WorkloadPattern},
 };
-pub use crate::contradiction::{Contradiction, ModelError};
 
 /// Ports for transparent egress: [`EGRESS_FIRST_PORT`] and the following.
 const TRANSPARENT_MAX: u16 = 1000;
@@ -152,7 +152,13 @@ impl Mesh {
             }
             Ingress::Ports(entries) => {
                 for entry in entries {
-                    mesh.add_ingress(&entry.name, entry.port, &entry.service, own, &mut contradictions);
+                    mesh.add_ingress(
+                        &entry.name,
+                        entry.port,
+                        &entry.service,
+                        own,
+                        &mut contradictions,
+                    );
                 }
                 mesh.add_declared(&surroundings.ports);
             }
@@ -250,7 +256,9 @@ impl Mesh {
             (Listen::Transparent, Mode::Transparent { ipv6 }) => {
                 let before = self.captures().count();
                 // The number of entries is checked for all of them together.
-                let offset = u16::try_from(before).unwrap_or(TRANSPARENT_MAX).min(TRANSPARENT_MAX);
+                let offset = u16::try_from(before)
+                    .unwrap_or(TRANSPARENT_MAX)
+                    .min(TRANSPARENT_MAX);
                 let listener = EGRESS_FIRST_PORT + offset;
                 let capture = Capture {
                     port: entry.remote.port,
@@ -350,8 +358,7 @@ impl Mesh {
     pub fn exposed_admin(&self) -> impl Iterator<Item = &IngressPort> {
         self.ingress.iter().filter(|port| {
             let application = self.application(port.port);
-            self.admin
-                .is_some_and(|admin| overlap(admin, application))
+            self.admin.is_some_and(|admin| overlap(admin, application))
         })
     }
 
@@ -417,11 +424,16 @@ impl Mesh {
         let own = self.egress.iter().filter(|route| route.capture.is_none());
         taken.extend(own.flat_map(|route| {
             let name = format!("egress {}", route.name);
-            route.listens.iter().map(move |listen| (name.clone(), listen.port()))
+            route
+                .listens
+                .iter()
+                .map(move |listen| (name.clone(), listen.port()))
         }));
         for (what, port) in taken {
             if [INGRESS_MTLS_PORT, INGRESS_TLS_PORT].contains(&port) || listeners.contains(&port) {
-                let last = listeners.last().map(|last| format!(", {EGRESS_FIRST_PORT} to {last}"));
+                let last = listeners
+                    .last()
+                    .map(|last| format!(", {EGRESS_FIRST_PORT} to {last}"));
                 contradictions.push(Contradiction::ReservedPort {
                     what,
                     port,
@@ -456,8 +468,7 @@ impl Mesh {
             let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
             ("the metrics".to_owned(), everywhere)
         }));
-        let mut by_port: BTreeMap<u16, Vec<(String, SocketAddr)>> =
-            BTreeMap::new();
+        let mut by_port: BTreeMap<u16, Vec<(String, SocketAddr)>> = BTreeMap::new();
         for (name, address) in listeners {
             let earlier = by_port.entry(address.port()).or_default();
             for (first, other) in earlier.iter().filter(|(_, other)| overlap(*other, address)) {

@@ -85,7 +85,11 @@ impl Peer {
     ///
     /// # Errors
     /// When a workload is named without a namespace and `own` does not say it.
-    pub fn of(identity: &Identity, host: &Host, own: Option<&str>) -> Result<Self, NamespaceUnknown> {
+    pub fn of(
+        identity: &Identity,
+        host: &Host,
+        own: Option<&str>,
+    ) -> Result<Self, NamespaceUnknown> {
         Ok(match (identity, host) {
             (Identity::AnyMember, _) => Self::AnyMember,
             (Identity::Target, Host::Dns(name)) => Self::Dns(name.clone()),
@@ -110,8 +114,14 @@ mod tests {
     #[test]
     fn patterns_say_as_much_as_was_written() {
         let own = Some("votes");
-        assert_eq!(regex("api", own).expect("own"), "spiffe://[^/]+/ns/votes/[^/]+/api");
-        assert_eq!(regex("shop/api", None).expect("named"), "spiffe://[^/]+/ns/shop/[^/]+/api");
+        assert_eq!(
+            regex("api", own).expect("own"),
+            "spiffe://[^/]+/ns/votes/[^/]+/api"
+        );
+        assert_eq!(
+            regex("shop/api", None).expect("named"),
+            "spiffe://[^/]+/ns/shop/[^/]+/api"
+        );
         assert_eq!(
             regex("shop/deployment/pay.v2", own).expect("named"),
             r"spiffe://[^/]+/ns/shop/deployment/pay\.v2"

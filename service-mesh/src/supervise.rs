@@ -131,7 +131,8 @@ impl Envoy {
         let mut child = Command::new(&options.binary)
             .args(options.arguments(paths))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            // The log of connections is for whoever collects the output of this container.
+            .stdout(Stdio::inherit())
             .stderr(Stdio::piped())
             // A group of its own, so that Ctrl-C reaches us only and Envoy is drained instead of ended.
             .process_group(0)

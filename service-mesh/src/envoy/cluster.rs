@@ -1,201 +1,177 @@
 //! `envoy.config.cluster.v3.Cluster`: the application behind an ingress port, the remote of an egress entry.
 
-use std::net::SocketAddr;
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use serde::Serialize;
+use contrast_firewall::EGRESS_MARK;
 
-use super::{Address, Paths, tls::UpstreamTls};
+use super::{
+    EGRESS, INGRESS, Paths,
+    pb::{address, any, cares, cluster, core, dns, endpoint, host, number, seconds, upstream_http},
+    tls,
+};
 use crate::{
-    annotation::Host,
+    annotation::{Host, Protocol},
     model::{EgressRoute, IngressPort},
 };
 
 /// Envoy's default, written down because operators ask for it.
-const CONNECT_TIMEOUT: &str = "5s";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Level of the option, `SOL_SOCKET` of Linux.
+const SOL_SOCKET: i64 = 1;
+/// The option, `SO_MARK` of Linux.
+const SO_MARK: i64 = 36;
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// The application behind an ingress port of the explicit mode, in plain text over loopback.
+pub(crate) fn application(port: &IngressPort, application: SocketAddr) -> cluster::Cluster {
+    let name = format!("{INGRESS}/{}", port.name);
+    cluster::Cluster {
+        cluster_discovery_type: Some(fixed()),
+        load_assignment: Some(single(&name, address(application))),
+        ..with_protocol(name, port.protocol)
+    }
+}
+
+/// The application where a redirected connection leads to, in plain text.
+pub(crate) fn original_destination(entry: &str, protocol: Protocol) -> cluster::Cluster {
+    use cluster::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
+
+    cluster::Cluster {
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(
+            DiscoveryType::OriginalDst.into(),
+        )),
+        lb_policy: LbPolicy::ClusterProvided.into(),
+        ..with_protocol(format!("{INGRESS}/{entry}"), protocol)
+    }
+}
+
+/// The remote of an egress entry. Names are resolved by the servers in `/etc/resolv.conf` unless `dns_resolver`
+/// is given; the answer is not trusted, the remote's certificate decides. With `marked`, the kernel can tell the connections from those
+/// of the application.
+pub(crate) fn remote(
+    route: &EgressRoute,
+    dns_resolver: Option<SocketAddr>,
+    marked: bool,
+    paths: &Paths,
+) -> cluster::Cluster {
+    let name = format!("{EGRESS}/{}", route.name);
+    let (discovery, remote, server_name) = match &route.remote.host {
+        Host::Ip(ip) => (fixed(), ip.to_string(), None),
+        Host::Dns(name) => (by_dns(dns_resolver), name.clone(), Some(name.as_str())),
+    };
+    let mark = core::SocketOption {
+        level: SOL_SOCKET,
+        name: SO_MARK,
+        value: Some(core::socket_option::Value::IntValue(EGRESS_MARK.into())),
+        state: core::socket_option::SocketState::StatePrebind.into(),
+        ..Default::default()
+    };
+    cluster::Cluster {
+        cluster_discovery_type: Some(discovery),
+        load_assignment: Some(single(&name, host(remote, route.remote.port))),
+        transport_socket: Some(tls::upstream(
+            paths,
+            &route.peer,
+            server_name,
+            route.protocol,
+        )),
+        upstream_bind_config: marked.then(|| core::BindConfig {
+            socket_options: vec![mark],
+            ..Default::default()
+        }),
+        ..with_protocol(name, route.protocol)
+    }
+}
+
+fn with_protocol(name: String, protocol: Protocol) -> cluster::Cluster {
+    use cluster::{CircuitBreakers, circuit_breakers::Thresholds};
+
+    cluster::Cluster {
+        name,
+        connect_timeout: seconds(CONNECT_TIMEOUT),
+        // Envoy's defaults of 1024 would be limits that the application does not know of.
+        circuit_breakers: Some(CircuitBreakers {
+            thresholds: vec![Thresholds {
+                max_connections: number(u32::MAX),
+                max_pending_requests: number(u32::MAX),
+                max_requests: number(u32::MAX),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        typed_extension_protocol_options: http_options(protocol),
+        ..Default::default()
+    }
+}
+
+fn http_options(protocol: Protocol) -> HashMap<String, super::pb::protobuf::Any> {
+    use upstream_http::http_protocol_options::{
+        ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+    };
+
+    let config = match protocol {
+        Protocol::Tcp => return HashMap::new(),
+        Protocol::Http1 => ProtocolConfig::HttpProtocolOptions(Default::default()),
+        Protocol::Http2 | Protocol::Grpc => {
+            ProtocolConfig::Http2ProtocolOptions(Default::default())
+        }
+    };
+    let options = upstream_http::HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(
+            ExplicitHttpConfig {
+                protocol_config: Some(config),
+            },
+        )),
+        ..Default::default()
+    };
+    HashMap::from([(HTTP_OPTIONS.to_owned(), any(&options))])
+}
 
 /// The endpoint is an address.
-const STATIC: Discovery = Discovery::Type("STATIC");
-
-/// A cluster. Its name is that of the listener that leads to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Cluster {
-    name: String,
-    #[serde(flatten)]
-    discovery: Discovery,
-    connect_timeout: &'static str,
-    load_assignment: LoadAssignment,
-    circuit_breakers: CircuitBreakers,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    transport_socket: Option<UpstreamTls>,
+fn fixed() -> cluster::cluster::ClusterDiscoveryType {
+    cluster::cluster::ClusterDiscoveryType::Type(cluster::cluster::DiscoveryType::Static.into())
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Discovery {
-    /// One of Envoy's built-in ways.
-    Type(&'static str),
-    /// An extension.
-    ClusterType(ClusterExtension),
+/// Every address of the answer is an endpoint; IPv6 addresses only when there are no IPv4 ones. A name that does not resolve yet is usually
+/// a Service that is about to be created.
+fn by_dns(resolver: Option<SocketAddr>) -> cluster::cluster::ClusterDiscoveryType {
+    let resolver = resolver.map(|resolver| core::TypedExtensionConfig {
+        name: "envoy.network.dns_resolver.cares".to_owned(),
+        typed_config: Some(any(&cares::CaresDnsResolverConfig {
+            resolvers: vec![address(resolver)],
+            ..Default::default()
+        })),
+    });
+    let config = dns::DnsCluster {
+        dns_lookup_family: envoy_types::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily::V4Preferred.into(),
+        dns_failure_refresh_rate: Some(dns::dns_cluster::RefreshRate {
+            base_interval: seconds(Duration::from_millis(500)),
+            max_interval: seconds(Duration::from_secs(5)),
+        }),
+        typed_dns_resolver_config: resolver,
+        ..Default::default()
+    };
+    cluster::cluster::ClusterDiscoveryType::ClusterType(cluster::cluster::CustomClusterType {
+        name: "envoy.cluster.dns".to_owned(),
+        typed_config: Some(any(&config)),
+    })
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct ClusterExtension {
-    name: &'static str,
-    typed_config: ClusterExtensionConfig,
-}
+fn single(name: &str, address: core::Address) -> endpoint::ClusterLoadAssignment {
+    use endpoint::{Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "@type")]
-enum ClusterExtensionConfig {
-    /// Successor of the deprecated type `STRICT_DNS`: every address of the answer is an endpoint.
-    #[serde(rename = "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster")]
-    Dns {
-        dns_lookup_family: &'static str,
-        all_addresses_in_single_endpoint: bool,
-        dns_failure_refresh_rate: FailureRefreshRate,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        typed_dns_resolver_config: Option<DnsResolver>,
-    },
-}
-
-/// A name that does not resolve yet is usually a Service that is about to be created.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct FailureRefreshRate {
-    base_interval: &'static str,
-    max_interval: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct DnsResolver {
-    name: &'static str,
-    typed_config: DnsResolverConfig,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "@type")]
-enum DnsResolverConfig {
-    #[serde(
-        rename = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
-    )]
-    Cares { resolvers: [Address; 1] },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct LoadAssignment {
-    cluster_name: String,
-    endpoints: [LocalityEndpoints; 1],
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct LocalityEndpoints {
-    lb_endpoints: [LbEndpoint; 1],
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct LbEndpoint {
-    endpoint: Endpoint,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Endpoint {
-    address: Address,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct CircuitBreakers {
-    thresholds: [Thresholds; 1],
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Thresholds {
-    max_connections: u32,
-    max_pending_requests: u32,
-}
-
-impl Cluster {
-    /// The application behind an ingress port, in plain text over loopback.
-    pub fn ingress(port: &IngressPort) -> Self {
-        Self::single(
-            format!("ingress/{}", port.name),
-            STATIC,
-            port.application.into(),
-            None,
-        )
-    }
-
-    /// The remote of an egress entry. Names are resolved by the servers in `/etc/resolv.conf` unless `dns_resolver`
-    /// is given; the answer is not trusted, the remote's certificate decides.
-    pub fn egress(route: &EgressRoute, dns_resolver: Option<SocketAddr>, paths: &Paths) -> Self {
-        let port_value = route.remote.port;
-        let (discovery, address, sni) = match &route.remote.host {
-            Host::Ip(ip) => (STATIC, ip.to_string(), None),
-            Host::Dns(name) => (
-                Discovery::strict_dns(dns_resolver),
-                name.clone(),
-                Some(name.clone()),
-            ),
-        };
-        Self::single(
-            format!("egress/{}", route.name),
-            discovery,
-            Address::SocketAddress {
-                address,
-                port_value,
-            },
-            Some(UpstreamTls::mutual(sni, paths)),
-        )
-    }
-
-    fn single(
-        name: String,
-        discovery: Discovery,
-        address: Address,
-        transport_socket: Option<UpstreamTls>,
-    ) -> Self {
-        Self {
-            load_assignment: LoadAssignment {
-                cluster_name: name.clone(),
-                endpoints: [LocalityEndpoints {
-                    lb_endpoints: [LbEndpoint {
-                        endpoint: Endpoint { address },
-                    }],
-                }],
-            },
-            name,
-            discovery,
-            connect_timeout: CONNECT_TIMEOUT,
-            // Envoy's default of 1024 connections would be a limit that the application does not know of.
-            circuit_breakers: CircuitBreakers {
-                thresholds: [Thresholds {
-                    max_connections: u32::MAX,
-                    max_pending_requests: u32::MAX,
-                }],
-            },
-            transport_socket,
-        }
-    }
-}
-
-impl Discovery {
-    /// IPv6 addresses only when there are no IPv4 ones.
-    fn strict_dns(resolver: Option<SocketAddr>) -> Self {
-        let dns = ClusterExtensionConfig::Dns {
-            dns_lookup_family: "V4_PREFERRED",
-            all_addresses_in_single_endpoint: false,
-            dns_failure_refresh_rate: FailureRefreshRate {
-                base_interval: "0.5s",
-                max_interval: "5s",
-            },
-            typed_dns_resolver_config: resolver.map(|resolver| DnsResolver {
-                name: "envoy.network.dns_resolver.cares",
-                typed_config: DnsResolverConfig::Cares {
-                    resolvers: [resolver.into()],
-                },
-            }),
-        };
-        Self::ClusterType(ClusterExtension {
-            name: "envoy.cluster.dns",
-            typed_config: dns,
-        })
+    endpoint::ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: vec![LbEndpoint {
+                host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+                    address: Some(address),
+                    ..Default::default()
+                })),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
     }
 }

@@ -1,20 +1,30 @@
 //! Envoy's configuration from typed structures, and its admin interface.
 //!
-//! The structures mirror the part of Envoy's v3 API that the mesh uses, in its canonical JSON form (snake_case names,
-//! durations as `"5s"`, extension types under `@type`). They are our own because the generated ones that exist
-//! (`envoy-types`) are prost messages without a JSON form and carry the whole API and a gRPC stack. What keeps them
-//! honest is Envoy itself: a test has it validate every golden file, and it refuses unknown fields.
+//! The structures are those of Envoy's v3 API as `envoy-types` generates them, and are written as binary protobuf, which Envoy reads from files
+//! that end with `.pb`. For people there is Envoy itself: `/config_dump` of its admin interface shows what it loaded, and the golden files of
+//! the tests are made of that.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
-use serde::Serialize;
-
+mod access_log;
 pub mod admin;
-pub mod bootstrap;
-pub mod cluster;
-pub mod listener;
+mod bootstrap;
+mod cluster;
+mod filters;
+mod listener;
 pub mod log;
+mod pb;
 pub mod tls;
+
+pub use bootstrap::bootstrap;
+pub(crate) use tls::{certificate_file, peer_ca_file};
+
+/// Direction of connections to the pod, and first part of names and statistics.
+pub const INGRESS: &str = "ingress";
+/// Direction of connections from the pod.
+pub const EGRESS: &str = "egress";
+/// Stands for all ports that no entry names.
+pub const OTHER: &str = "other";
 
 /// Paths that the configuration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,60 +38,21 @@ pub struct Paths {
 impl Paths {
     /// Envoy's bootstrap.
     pub fn bootstrap(&self) -> PathBuf {
-        self.runtime.join("bootstrap.json")
+        self.runtime.join("bootstrap.pb")
     }
 
     /// Secret discovery file of the workload's certificate and key.
     pub fn certificate_secret(&self) -> PathBuf {
-        self.runtime.join("certificate.json")
+        self.runtime.join("certificate.pb")
     }
 
     /// Secret discovery file of the CA that peers are verified against.
     pub fn peer_ca_secret(&self) -> PathBuf {
-        self.runtime.join("peer-ca.json")
+        self.runtime.join("peer-ca.pb")
     }
 
     /// Admin socket that serves readiness and draining when no admin port was asked for.
     pub fn admin_socket(&self) -> PathBuf {
         self.runtime.join("admin.sock")
     }
-}
-
-/// `envoy.config.core.v3.Address`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Address {
-    /// An IP address or DNS name with a TCP port.
-    SocketAddress {
-        /// Numeric for listeners; a DNS name only in endpoints of DNS clusters.
-        address: String,
-        /// TCP port.
-        port_value: u16,
-    },
-    /// A Unix domain socket.
-    Pipe {
-        /// Absolute path, shorter than 108 bytes.
-        path: PathBuf,
-        /// Permission bits of the socket.
-        mode: u32,
-    },
-}
-
-impl From<std::net::SocketAddr> for Address {
-    fn from(address: std::net::SocketAddr) -> Self {
-        Self::SocketAddress {
-            address: address.ip().to_string(),
-            port_value: address.port(),
-        }
-    }
-}
-
-/// Text of a configuration file: JSON with two spaces of indentation and a final newline.
-///
-/// # Errors
-/// When a path is not UTF-8.
-pub fn to_json(document: &impl Serialize) -> io::Result<String> {
-    let mut text = serde_json::to_string_pretty(document)?;
-    text.push('\n');
-    Ok(text)
 }
