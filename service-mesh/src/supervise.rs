@@ -55,6 +55,9 @@ impl Options {
             paths.bootstrap().into(),
             // Hot restart shares memory between Envoys of one base id; sidecars are not restarted in place.
             "--disable-hot-restart".into(),
+            // The log of connections would come up to ten seconds late.
+            "--file-flush-interval-msec".into(),
+            "500".into(),
             "--log-format".into(),
             log::FORMAT.into(),
             "--log-format-escaped".into(),

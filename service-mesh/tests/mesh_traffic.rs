@@ -25,7 +25,11 @@ use contrast_service_mesh::{
         tls::{CERTIFICATE_FILE, KEY_FILE, PEER_CA_FILE},
     },
 };
-use serde_json::Value;
+use envoy_types::pb::envoy::{
+    config::{bootstrap::v3::Bootstrap, core::v3::transport_socket::ConfigType},
+    extensions::transport_sockets::tls::v3::UpstreamTlsContext,
+};
+use prost::Message;
 
 mod testbed;
 
@@ -92,6 +96,11 @@ fn client(
     (sidecar, listen)
 }
 
+/// A remote that any member of the mesh may be.
+fn any_member(remote: SocketAddr) -> String {
+    format!("{remote}#identity=any")
+}
+
 /// An Envoy that speaks the mesh's TLS but presents no certificate: our configuration without that part.
 struct Anonymous {
     envoy: Child,
@@ -110,19 +119,23 @@ impl Anonymous {
         };
         fs::create_dir(&paths.tls_config).expect("directory");
         bundle.install(&paths.tls_config);
-        let egress = format!("--egress=server#{listen}#{remote}");
-        let config = Config::try_parse_from(["service-mesh", &egress]).expect("arguments");
+        let egress = format!("--egress=server#{listen}#{remote}#identity=any");
+        let arguments = ["service-mesh", "--ingress-mode=explicit", &egress];
+        let config = Config::try_parse_from(arguments).expect("arguments");
         write_configuration(&config.mesh().expect("mesh"), &paths).expect("configuration");
-        let text = fs::read_to_string(paths.bootstrap()).expect("bootstrap");
-        let mut bootstrap: Value = serde_json::from_str(&text).expect("JSON");
-        let tls = "/static_resources/clusters/0/transport_socket/typed_config/common_tls_context";
-        let tls = bootstrap
-            .pointer_mut(tls)
-            .and_then(Value::as_object_mut)
-            .expect("TLS");
-        tls.remove("tls_certificate_sds_secret_configs")
-            .expect("the client's certificate");
-        fs::write(paths.bootstrap(), bootstrap.to_string()).expect("bootstrap");
+        let bytes = fs::read(paths.bootstrap()).expect("bootstrap");
+        let mut bootstrap = Bootstrap::decode(&*bytes).expect("protobuf");
+        let resources = bootstrap.static_resources.as_mut().expect("resources");
+        let socket = resources.clusters[0].transport_socket.as_mut();
+        let Some(ConfigType::TypedConfig(config)) = &mut socket.expect("TLS").config_type else {
+            panic!("no configuration of TLS")
+        };
+        let mut context = UpstreamTlsContext::decode(&*config.value).expect("protobuf");
+        let common = context.common_tls_context.as_mut().expect("TLS");
+        let removed = std::mem::take(&mut common.tls_certificate_sds_secret_configs);
+        assert_eq!(removed.len(), 1, "the client's certificate");
+        config.value = context.encode_to_vec();
+        fs::write(paths.bootstrap(), bootstrap.encode_to_vec()).expect("bootstrap");
         let envoy = Command::new(envoy)
             .args([
                 "--disable-hot-restart",
@@ -160,7 +173,7 @@ fn members_of_one_generation_talk_over_tls_1_3_with_hybrid_key_exchange() {
     let (_client, listen) = client(
         &envoy,
         1,
-        &server.address.to_string(),
+        &any_member(server.address),
         None,
         &generation.issue(),
     );
@@ -230,7 +243,7 @@ fn certificate_of_another_ca_is_refused_even_where_certificates_are_optional() {
     };
     for (pod, entry) in [(5, None), (6, Some("false"))] {
         let server = Server::start(&envoy, pod, entry, &ours.issue());
-        let (_client, listen) = client(&envoy, pod, &server.address.to_string(), None, &impostor);
+        let (_client, listen) = client(&envoy, pod, &any_member(server.address), None, &impostor);
         assert!(!echoes(listen));
         assert!(server.statistic("ssl.fail_verify_error") >= 1);
     }
@@ -248,7 +261,7 @@ fn client_refuses_a_server_of_another_ca() {
         ..other.issue()
     };
     let server = Server::start(&envoy, 7, None, &impostor);
-    let (_client, listen) = client(&envoy, 7, &server.address.to_string(), None, &ours.issue());
+    let (_client, listen) = client(&envoy, 7, &any_member(server.address), None, &ours.issue());
     assert!(!echoes(listen));
     assert_eq!(server.statistic("ssl.handshake"), 0);
 }
@@ -269,7 +282,7 @@ fn renewed_files_take_effect_without_a_restart() {
     };
     let (old, new) = (Generation::new(), Generation::new());
     let server = Server::start(&envoy, 9, None, &old.issue());
-    let (peer, listen) = client(&envoy, 9, &server.address.to_string(), None, &old.issue());
+    let (peer, listen) = client(&envoy, 9, &any_member(server.address), None, &old.issue());
     assert!(echoes(listen));
 
     // Same CA, new certificate and key: nobody notices.
@@ -323,6 +336,28 @@ fn egress_names_are_resolved_by_the_configured_server() {
     let remote = format!("backend:{}", server.address.port());
     let (_client, listen) = client(&envoy, 10, &remote, Some(resolver), &generation.issue());
     eventually("the name is resolved", || echoes(listen));
+}
+
+#[test]
+fn a_member_with_another_name_than_the_one_dialled_is_refused() {
+    let Some(envoy) = testbed::envoy() else {
+        return;
+    };
+    let generation = Generation::new();
+    let server = Server::start(&envoy, 12, None, &generation.issue());
+    let resolver = name_server("payroll", Ipv4Addr::new(127, 77, 12, 1));
+    for remote in [
+        format!("payroll:{}", server.address.port()),
+        server.address.to_string(),
+        format!("{}#identity=shop/deployment/payroll", server.address),
+    ] {
+        let (peer, listen) = client(&envoy, 12, &remote, Some(resolver), &generation.issue());
+        assert!(!echoes(listen), "{remote}");
+        eventually("the refusal is logged", || {
+            peer.output().contains("CERTIFICATE_VERIFY_FAILED")
+        });
+    }
+    assert_eq!(server.statistic(".upstream_cx_total"), 0);
 }
 
 /// A DNS server that knows one A record (RFC 1035) and answers every other question with "no such name".

@@ -107,6 +107,19 @@ impl AdminInterface {
         Ok(any_complete_context(&contexts))
     }
 
+    /// The bootstrap that Envoy has loaded, in the JSON form of protobuf (`envoy.admin.v3.BootstrapConfigDump`).
+    ///
+    /// # Errors
+    /// When Envoy cannot be asked, or has loaded more than can be read.
+    pub async fn loaded_bootstrap(&self) -> Result<Value, AdminError> {
+        let path = "/config_dump?mask=bootstrap";
+        let answer = self.request(Method::GET, path).await?;
+        serde_json::from_slice(&answer).map_err(|error| AdminError::Exchange {
+            path,
+            source: error.into(),
+        })
+    }
+
     /// Starts a graceful drain: listeners stay open for Envoy's drain time and then close.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Certificates from the product's own CA code, installed as the Initializer does.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
@@ -34,10 +34,12 @@ impl Generation {
         let spki: PublicKeyX509Der<'_> = key.public_key().as_der().expect("public key");
         let request = LeafRequest {
             public_key_spki: spki.as_ref(),
-            sans: &["workload".to_owned()],
+            sans: &["workload".to_owned(), "backend".to_owned()],
             peer_ip: None,
             workload_secret_id: None,
             extensions: &[],
+            spiffe_id: None,
+            lifetime: Duration::from_secs(24 * 3600),
         };
         let now = SystemWallClock.now();
         let leaf = self

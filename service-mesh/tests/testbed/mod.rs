@@ -81,8 +81,10 @@ impl Sidecar {
         }
         install(&path("base/tls-config"));
         let log = fs::File::create(path("log")).expect("log");
+        let output = fs::File::create(path("output")).expect("output");
         let child = Command::new(env!("CARGO_BIN_EXE_service-mesh"))
             .env_clear()
+            .env("CONTRAST_INGRESS_MODE", "explicit")
             .env("CONTRAST_ENVOY_BINARY", envoy)
             .env("CONTRAST_ENVOY_CONCURRENCY", "1")
             .env("CONTRAST_BASE_DIR", path("base"))
@@ -94,6 +96,7 @@ impl Sidecar {
                     .map(|(name, value)| (*name, value.as_str())),
             )
             .stdin(Stdio::null())
+            .stdout(output)
             .stderr(log)
             .spawn()
             .expect("the sidecar starts");
@@ -133,6 +136,11 @@ impl Sidecar {
 
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).expect("log")
+    }
+
+    /// Standard output: lines of the connection log.
+    pub(crate) fn output(&self) -> String {
+        fs::read_to_string(self.directory.path().join("output")).expect("output")
     }
 
     /// Names in the directory that holds the private runtime directory.
