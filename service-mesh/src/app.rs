@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use contrast_firewall::FirewallError;
 use contrast_telemetry::drain::termination_signal;
 use prost::Message;
 use tempfile::TempDir;
@@ -15,8 +16,10 @@ use crate::{
     certificates::{self, CertificatesError},
     config::{Config, ConfigError},
     envoy::{Paths, admin::AdminInterface, bootstrap, certificate_file, peer_ca_file},
+    gate::Gate,
     model::{IngressPort, Mesh, Mode, Protection},
     peer::WorkloadPattern,
+    privileges,
     supervise::{Envoy, Options, SuperviseError, exit_code},
 };
 
@@ -36,6 +39,9 @@ pub enum AppError {
     /// Envoy failed.
     #[error(transparent)]
     Supervise(#[from] SuperviseError),
+    /// Connections cannot be redirected.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
     /// A file or directory of ours cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -68,6 +74,7 @@ impl AppError {
 pub async fn run(config: &Config) -> Result<u8, AppError> {
     let mesh = config.mesh()?;
     describe(&mesh);
+    let gate = Gate::close(&mesh)?;
     let tls_config = config.base_dir.join("tls-config");
     let ready = ReadyFile::absent(&config.ready_file)?;
 
@@ -81,12 +88,16 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
         }
     }
 
+    gate.redirect()?;
     let runtime = runtime_directory(config.runtime_dir.as_deref())?;
     let paths = Paths {
         tls_config,
         runtime: runtime.path().to_owned(),
     };
     write_configuration(&mesh, &paths)?;
+    if gate.is_there() {
+        hand_over(&paths)?;
+    }
     let admin = AdminInterface::of(&mesh, &paths);
     let options = Options {
         binary: config.envoy_binary.clone(),
@@ -94,12 +105,14 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
         component_log_level: config.component_log_level.clone(),
         concurrency: config.concurrency,
         drain_time: config.drain_timeout(),
+        own_user: gate.is_there(),
     };
     let mut envoy = Envoy::start(&options, &paths)?;
     tokio::select! {
         outcome = envoy.wait_until_live(&admin, mesh.needs_certificates(), config.start_timeout()) => outcome?,
         signal = &mut termination => return stopped_early(signal),
     }
+    gate.open()?;
     let ready = ready.create()?;
     tracing::info!(ready_file = %config.ready_file.display(), "Envoy is live; the mesh is ready");
 
@@ -114,7 +127,12 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
             std::future::pending::<()>().await;
         }
     };
-    let status = envoy.drain(&admin, config.drain_timeout(), again).await?;
+    let ended = envoy.drain(&admin, config.drain_timeout(), again).await?;
+    gate.close_again();
+    let status = match ended {
+        Some(status) => status,
+        None => envoy.stop().await?,
+    };
     tracing::info!(%status, "Envoy stopped");
     Ok(exit_code(status))
 }
@@ -193,6 +211,19 @@ pub fn write_configuration(mesh: &Mesh, paths: &Paths) -> Result<(), AppError> {
     write(paths.bootstrap(), &bootstrap(mesh, paths))?;
     write(paths.certificate_secret(), &certificate_file(paths))?;
     write(paths.peer_ca_secret(), &peer_ca_file(paths))
+}
+
+/// Gives what Envoy reads and writes to Envoy's user.
+fn hand_over(paths: &Paths) -> Result<(), AppError> {
+    let files = [
+        paths.runtime.clone(),
+        paths.bootstrap(),
+        paths.certificate_secret(),
+        paths.peer_ca_secret(),
+    ];
+    files.into_iter().try_for_each(|path| {
+        privileges::give_to_envoy(&path).map_err(|source| AppError::Write { path, source })
+    })
 }
 
 fn write(path: PathBuf, message: &impl Message) -> Result<(), AppError> {

@@ -15,8 +15,10 @@ pub mod certificates;
 pub mod config;
 mod contradiction;
 pub mod envoy;
+mod gate;
 pub mod model;
 pub mod peer;
+mod privileges;
 pub mod supervise;
 
 pub use contrast_mesh_annotation as annotation;

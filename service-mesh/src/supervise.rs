@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use contrast_firewall::ENVOY_UID;
 use contrast_telemetry::tasks::Tasks;
 use nix::{
     sys::signal::{Signal, kill},
@@ -17,13 +18,17 @@ use nix::{
 };
 use tokio::{
     process::{Child, Command},
+    runtime::Handle,
     time::{Instant, sleep, timeout},
 };
 
-use crate::envoy::{
-    Paths,
-    admin::{AdminError, AdminInterface},
-    log::{self, LogTail},
+use crate::{
+    envoy::{
+        Paths,
+        admin::{AdminError, AdminInterface},
+        log::{self, LogTail},
+    },
+    privileges,
 };
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -45,6 +50,8 @@ pub struct Options {
     pub concurrency: Option<u32>,
     /// Value of `--drain-time-s`: how long draining listeners stay open.
     pub drain_time: Duration,
+    /// Whether Envoy becomes another user ([`ENVOY_UID`]) and keeps only the capabilities that it needs; for that this process must be root.
+    pub own_user: bool,
 }
 
 impl Options {
@@ -131,7 +138,8 @@ impl Envoy {
             binary: options.binary.clone(),
             source,
         };
-        let mut child = Command::new(&options.binary)
+        let mut command = Command::new(&options.binary);
+        command
             .args(options.arguments(paths))
             .stdin(Stdio::null())
             // The log of connections is for whoever collects the output of this container.
@@ -139,9 +147,18 @@ impl Envoy {
             .stderr(Stdio::piped())
             // A group of its own, so that Ctrl-C reaches us only and Envoy is drained instead of ended.
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(start_error)?;
+            .kill_on_drop(true);
+        let mut child = if options.own_user {
+            command.uid(ENVOY_UID).gid(ENVOY_UID);
+            let runtime = Handle::current();
+            privileges::with_kept_capabilities(|| {
+                let _guard = runtime.enter();
+                command.spawn()
+            })
+        } else {
+            command.spawn()
+        }
+        .map_err(start_error)?;
         let tail = LogTail::default();
         let mut log = Tasks::default();
         if let Some(output) = child.stderr.take() {
@@ -200,24 +217,32 @@ impl Envoy {
         }
     }
 
-    /// Drains and stops Envoy: listeners drain while connections are open, for at most `deadline` or until `force` is
-    /// ready; then SIGTERM, and SIGKILL if that does not help.
+    /// Drains Envoy: listeners drain while connections are open, for at most `deadline` or until `force` is ready. Returns how it ended if it
+    /// did meanwhile.
     ///
     /// # Errors
     /// When the system does not say how the child is doing.
     pub async fn drain(
-        mut self,
+        &mut self,
         admin: &AdminInterface,
         deadline: Duration,
         force: impl Future<Output = ()>,
-    ) -> Result<ExitStatus, SuperviseError> {
+    ) -> Result<Option<ExitStatus>, SuperviseError> {
         if !deadline.is_zero() {
             tokio::select! {
-                status = self.wait() => return status,
+                status = self.wait() => return status.map(Some),
                 () = drain_connections(admin, deadline) => {}
                 () = force => tracing::warn!("told to stop again; open connections are ended"),
             }
         }
+        Ok(None)
+    }
+
+    /// Stops Envoy with SIGTERM, and SIGKILL if that does not help.
+    ///
+    /// # Errors
+    /// When the system does not say how the child is doing.
+    pub async fn stop(mut self) -> Result<ExitStatus, SuperviseError> {
         self.signal(Signal::SIGTERM);
         if let Ok(status) = timeout(TERMINATION_GRACE, self.wait()).await {
             return status;
@@ -306,6 +331,7 @@ mod tests {
             component_log_level: None,
             concurrency: None,
             drain_time: Duration::from_secs(1),
+            own_user: false,
         }
     }
 

@@ -1,4 +1,7 @@
-use std::{collections::BTreeSet, net::Ipv4Addr, net::Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 /// Port of Envoy that takes redirected connections and demands a client certificate.
 pub const INGRESS_MTLS_PORT: u16 = 15006;
@@ -61,5 +64,22 @@ impl Redirection {
             .into_iter()
             .chain(listeners)
             .collect()
+    }
+
+    /// A redirection with every kind of rule, to ask the kernel whether it knows them all.
+    pub(crate) fn everything(ipv6: bool) -> Self {
+        let port = || BTreeSet::from([1]);
+        Self {
+            ingress: Some(Ingress {
+                tls: port(),
+                plain: port(),
+                udp: port(),
+            }),
+            egress: vec![Capture {
+                port: 1,
+                listener: EGRESS_FIRST_PORT,
+            }],
+            ipv6,
+        }
     }
 }
