@@ -12,6 +12,7 @@
 mod agent;
 mod cluster;
 mod dns;
+pub mod mesh;
 mod mesh_client;
 mod network;
 mod owner;
