@@ -26,13 +26,13 @@ use contrast_telemetry::{
     tasks::{TaskError, Tasks},
 };
 use runtime::{PeerApi, ReplicaRuntime};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::transport::Server;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::{
     api::{
-        ActiveManifestVerifier, MESH_REQUEST_BYTES_MAX, MESH_REQUESTS_MAX, MeshService,
+        ActiveManifestVerifier, MESH_ISSUING_MAX, MESH_REQUEST_BYTES_MAX, MeshService,
         USER_REQUEST_BYTES_MAX, USER_REQUESTS_MAX, UserService,
     },
     cluster::{LogFile, LogMedium},
@@ -352,6 +352,8 @@ impl Bound {
             replica: self.replica.clone(),
             collateral,
             metrics: Arc::clone(&self.metrics),
+            issuing: Arc::new(Semaphore::new(MESH_ISSUING_MAX)),
+            drain: watcher.clone(),
         };
         apis.spawn(
             "user API",
@@ -427,14 +429,11 @@ fn write_addresses(path: &Path, addresses: &Addresses) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-fn server(
-    requests: usize,
-) -> Server<tower::layer::util::Stack<GlobalConcurrencyLimitLayer, tower::layer::util::Identity>> {
+fn server() -> Server {
     Server::builder()
         .timeout(REQUEST_TIMEOUT)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE))
-        .layer(GlobalConcurrencyLimitLayer::new(requests))
 }
 
 async fn serve_user(
@@ -445,7 +444,8 @@ async fn serve_user(
 ) -> Result<(), tonic::transport::Error> {
     let service = UserApiServer::new(service).max_decoding_message_size(USER_REQUEST_BYTES_MAX);
     let incoming = Incoming::new(listener, tls, AcceptLimits::default());
-    server(USER_REQUESTS_MAX)
+    server()
+        .layer(GlobalConcurrencyLimitLayer::new(USER_REQUESTS_MAX))
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, async move { drain.draining().await })
         .await
@@ -465,7 +465,7 @@ async fn serve_mesh(
     });
     let service = MeshApiServer::new(service).max_decoding_message_size(MESH_REQUEST_BYTES_MAX);
     let incoming = Incoming::new(listener, tls, AcceptLimits::default()).on_failure(count_refusals);
-    server(MESH_REQUESTS_MAX)
+    server()
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, async move { drain.draining().await })
         .await

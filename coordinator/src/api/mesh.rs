@@ -1,10 +1,15 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use contrast_atls::Peer;
 use contrast_collateral::Collateral;
-use contrast_proto::mesh::{NewMeshCertRequest, NewMeshCertResponse, mesh_api_server::MeshApi};
-use tokio::task::spawn_blocking;
+use contrast_proto::mesh::{
+    NewMeshCertRequest, NewMeshCertResponse, WaitForTransitionRequest, WaitForTransitionResponse,
+    mesh_api_server::MeshApi,
+};
+use contrast_telemetry::drain::Watcher;
+use futures::future::BoxFuture;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use tonic::{Request, Response, Status};
 
 use super::{handler::answer, status::ApiError, wire};
@@ -12,8 +17,11 @@ use crate::{
     issue::{admit, issue, workload_secret},
     ops::Metrics,
     replica::Hosted,
-    state::{Active, KeysError},
+    state::{Active, KeysError, StateError},
 };
+
+/// Longest time for which a caller waits for a transition: below the time that any request may take.
+const TRANSITION_WAIT: Duration = Duration::from_secs(30);
 
 /// The mesh API: see `proto/contrast/v1/mesh.proto`.
 #[derive(Debug, Clone)]
@@ -21,6 +29,11 @@ pub(crate) struct MeshService {
     pub(crate) replica: Hosted,
     pub(crate) collateral: Arc<Collateral>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Certificates that are issued at the same time. Those who wait for a transition hold none of its permits: there may be one of
+    /// them for each pod.
+    pub(crate) issuing: Arc<Semaphore>,
+    /// Ends the wait for transitions.
+    pub(crate) drain: Watcher,
 }
 
 #[tonic::async_trait]
@@ -33,6 +46,8 @@ impl MeshApi for MeshService {
         let service = self.clone();
         let work = async move {
             let peer = peer.ok_or(ApiError::NotAttested)?;
+            // Nobody closes the semaphore.
+            let _permit = Arc::clone(&service.issuing).acquire_owned().await;
             // Before anything is computed: a state that no quorum confirms must cost nothing.
             let active = service.replica.confirmed_for_issuing().await?;
             let issue = move || service.issue(&active, &peer);
@@ -41,6 +56,27 @@ impl MeshApi for MeshService {
                 .map_err(|_| ApiError::Panicked)?
         };
         answer(&self.metrics, "NewMeshCert", work).await
+    }
+
+    async fn wait_for_transition(
+        &self,
+        request: Request<WaitForTransitionRequest>,
+    ) -> Result<Response<WaitForTransitionResponse>, Status> {
+        let work = async {
+            let known = wire::known_transition(request.get_ref())?;
+            let next: BoxFuture<'_, _> =
+                Box::pin(self.replica.next_transition(known, TRANSITION_WAIT));
+            let transition = tokio::select! {
+                next = next => next?,
+                () = self.drain.draining() => {
+                    return Err(StateError::Stopped("it is told to stop".to_owned()).into());
+                }
+            };
+            Ok(WaitForTransitionResponse {
+                transition: wire::transition_bytes(transition),
+            })
+        };
+        answer(&self.metrics, "WaitForTransition", work).await
     }
 }
 
@@ -91,6 +127,7 @@ impl MeshService {
                 .map(|secret| Bytes::copy_from_slice(secret.expose()))
                 .unwrap_or_default(),
             transition: wire::transition_bytes(active.transition()),
+            ..NewMeshCertResponse::default()
         })
     }
 }

@@ -16,11 +16,11 @@ pub(crate) use wire::update_request;
 /// Largest request of the user API, in bytes (32 MiB): a manifest and all policy documents.
 pub(crate) const USER_REQUEST_BYTES_MAX: usize = 32 << 20;
 
-/// Largest request of the mesh API, in bytes; the request has no fields.
+/// Largest request of the mesh API, in bytes; no request has more than a hash in it.
 pub(crate) const MESH_REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// Requests of the user API that are in memory at the same time; further ones wait.
 pub(crate) const USER_REQUESTS_MAX: usize = 8;
 
-/// Requests of the mesh API that are handled at the same time; further ones wait.
-pub(crate) const MESH_REQUESTS_MAX: usize = 64;
+/// Certificates that are issued at the same time; further requests wait.
+pub(crate) const MESH_ISSUING_MAX: usize = 64;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use contrast_manifest::MAX_MANIFEST_BYTES;
 use contrast_pki::{Salt, Seed, shares::SeedSharesDocument};
-use contrast_proto::user as wire;
+use contrast_proto::{mesh, user as wire};
 
 use crate::{
     replica::{
@@ -107,6 +107,12 @@ pub(crate) fn recovery_request(
         known: transition("known_transition", &request.known_transition)?,
         force: request.force,
     })
+}
+
+pub(crate) fn known_transition(
+    request: &mesh::WaitForTransitionRequest,
+) -> Result<Option<TransitionHash>, RequestError> {
+    transition("known", &request.known)
 }
 
 pub(crate) fn set_manifest_response(

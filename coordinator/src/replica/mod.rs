@@ -9,6 +9,7 @@
 //! | `serve` | answers other replicas |
 //! | `write` | sets a manifest, here or at the leader |
 //! | `reads` | confirms the state with a quorum |
+//! | `news` | tells pods when the state changed, without a quorum |
 //! | `duty` | what runs all the time: looking for others, a leader's membership changes, missing keys, the end of an identity |
 //! | `plan` | which membership a leader should bring about; pure |
 //! | `life`, `network` | one identity with its Raft and store; Raft's messages as questions to peers |
@@ -28,6 +29,7 @@ mod hosted;
 mod life;
 pub mod message;
 mod network;
+mod news;
 pub mod peers;
 mod plan;
 mod reads;

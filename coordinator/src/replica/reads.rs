@@ -48,7 +48,7 @@ impl<C: ClusterTypes> Replica<C> {
         self.active()
     }
 
-    fn active(&self) -> Result<Arc<Active>, StateError> {
+    pub(super) fn active(&self) -> Result<Arc<Active>, StateError> {
         let snapshot = self.guard.snapshot();
         let active = snapshot.active().map(Arc::clone);
         active.map_err(|error| self.why_inactive(error))
@@ -160,7 +160,7 @@ impl<C: ClusterTypes> Replica<C> {
     }
 
     /// Refuses a state whose last confirmation is older than the bound.
-    fn check_bound(&self, life: &Life<C>) -> Result<(), StateError> {
+    pub(super) fn check_bound(&self, life: &Life<C>) -> Result<(), StateError> {
         let bound = self.timing.confirmation_bound;
         match life.confirmed_ago() {
             Some(ago) if ago <= bound => Ok(()),

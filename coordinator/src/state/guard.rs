@@ -7,6 +7,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use contrast_clock::{Entropy, WallClock};
 use contrast_pki::MeshCa;
+use tokio::sync::watch;
 
 use super::{
     Active, Approval, Deployment, History, Keys, Medium, Phase, Sealed, StateError, Store,
@@ -79,6 +80,8 @@ pub struct UpdateRequest {
 #[derive(Debug)]
 pub struct Guard {
     phase: ArcSwap<Phase>,
+    /// Told after each change of `phase`.
+    changes: watch::Sender<()>,
     trusted: ArcSwapOption<Trusted>,
     writer: Mutex<Writer>,
     clock: Arc<dyn WallClock>,
@@ -147,6 +150,7 @@ impl Guard {
         };
         Ok(Arc::new(Self {
             phase: ArcSwap::from_pointee(phase),
+            changes: watch::Sender::new(()),
             trusted: ArcSwapOption::empty(),
             writer: Mutex::new(Writer {
                 store,
@@ -166,6 +170,11 @@ impl Guard {
     /// The state now. It never changes; take it once for each request.
     pub fn snapshot(&self) -> Arc<Phase> {
         self.phase.load_full()
+    }
+
+    /// Learns of each change of the state. Take it before the [`snapshot`](Self::snapshot), or a change in between is missed.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The manifest by which other replicas are judged; `None` while there is none.
@@ -344,6 +353,7 @@ impl Guard {
             }
         };
         self.phase.store(Arc::new(phase));
+        self.changes.send_replace(());
     }
 
     fn activate(

@@ -23,7 +23,7 @@ use contrast_atls::{
 };
 use contrast_attestation::PolicyHash;
 use contrast_proto::mesh::{
-    NewMeshCertRequest, NewMeshCertResponse,
+    NewMeshCertRequest, NewMeshCertResponse, WaitForTransitionRequest, WaitForTransitionResponse,
     mesh_api_client::MeshApiClient,
     mesh_api_server::{MeshApi, MeshApiServer},
 };
@@ -65,6 +65,13 @@ impl MeshApi for WhoAmI {
             workload_secret: peer.spki.to_vec().into(),
             ..NewMeshCertResponse::default()
         }))
+    }
+
+    async fn wait_for_transition(
+        &self,
+        _: Request<WaitForTransitionRequest>,
+    ) -> Result<Response<WaitForTransitionResponse>, Status> {
+        Err(Status::unimplemented("no test waits for a transition"))
     }
 }
 
