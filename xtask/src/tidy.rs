@@ -16,6 +16,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-clock",
         "contrast-guest-device",
         "contrast-mesh-annotation",
+        "contrast-firewall",
         "contrast-quantity",
         "contrast-testbed",
     ],
