@@ -7,8 +7,11 @@
     reason = "a test may panic, and says why it was skipped"
 )]
 
+mod flood;
 mod identity;
 mod ports;
+mod protocols;
 mod refusals;
+mod renewal;
 mod scene;
 mod transfer;

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use contrast_e2e::harness::mesh::{Application, Bed, Generation, MeshPod, Wire, reach};
+use contrast_e2e::harness::mesh::{Application, Bed, Generation, MeshPod, Wire, presented, reach};
 
 /// Port of the application that no ingress entry names.
 pub(crate) const PORT: u16 = 8080;
@@ -14,6 +14,11 @@ pub(crate) const SERVER: &str = "server";
 
 /// One story at a time: each is a handful of busy processes.
 static TURN: Mutex<()> = Mutex::new(());
+
+/// Waits until no other story runs.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A server, the CA that all members trust, and a node that is no member.
 pub(crate) struct Scene {
@@ -28,7 +33,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// A server with these ingress entries; `None`, with a message, where that cannot be.
     pub(crate) fn begin(story: &str, ingress: &str) -> Option<Self> {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let mut bed = Bed::create(story).expect("network")?;
         let generation = Generation::create().expect("CA");
         let stranger = bed.stranger().expect("node");
@@ -83,6 +88,24 @@ impl Scene {
         wire: &Wire,
     ) -> anyhow::Result<()> {
         reach(self.bed.network(), node, address, wire)
+    }
+}
+
+impl Scene {
+    /// The certificate that the server presents now, DER.
+    pub(crate) fn server_certificate(&self) -> Vec<u8> {
+        let names = ["observer".to_owned()];
+        let observer = self.generation.issue("test/deployment/observer", &names);
+        let client = observer.and_then(|observer| observer.client());
+        let address = (self.server.addresses[0], PORT).into();
+        let presented = presented(
+            self.bed.network(),
+            self.stranger,
+            address,
+            client.expect("client"),
+            SERVER,
+        );
+        presented.expect("a certificate")
     }
 }
 

@@ -14,12 +14,11 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 use contrast_clock::{SystemEntropy, SystemWallClock, WallClock as _};
+use contrast_firewall::ENVOY_UID;
 use contrast_pki::{LeafRequest, MeshCa, RootCa, SigningKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// Group that may read the key: Envoy's.
-const ENVOY_GROUP: u32 = 15006;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -137,7 +136,7 @@ impl Identity {
             let new = directory.join(format!(".{name}.new"));
             fs::write(&new, content)?;
             fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
-            chown(&new, None, Some(ENVOY_GROUP))?;
+            chown(&new, None, Some(ENVOY_UID))?;
             fs::rename(&new, directory.join(name))?;
         }
         Ok(())

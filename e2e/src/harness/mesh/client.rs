@@ -77,19 +77,51 @@ pub async fn echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<
         .context("no answer in time")?
 }
 
+/// The certificate, DER, that the server at `address` presents to `client`, which connects from `node`.
+///
+/// # Errors
+/// When there is no handshake.
+pub fn presented(
+    network: &Network,
+    node: usize,
+    address: SocketAddr,
+    client: Arc<ClientConfig>,
+    name: &'static str,
+) -> Result<Vec<u8>> {
+    within(network, node, async move || {
+        let stream = TcpStream::connect(address).await?;
+        let connector = TlsConnector::from(client);
+        let stream = connector
+            .connect(ServerName::try_from(name)?, stream)
+            .await?;
+        let presented = stream.get_ref().1.peer_certificates();
+        let first = presented.and_then(|chain| chain.first());
+        Ok(first.context("no certificate")?.to_vec())
+    })
+}
+
 /// Connects from `node` to an echoing application and tries it.
 ///
 /// # Errors
 /// When it is not reached.
 pub fn reach(network: &Network, node: usize, address: SocketAddr, wire: &Wire) -> Result<()> {
     let wire = wire.clone();
+    within(network, node, async move || {
+        let mut stream = open(address, &wire).await?;
+        echo(&mut stream).await
+    })
+}
+
+/// Runs `work` in the namespace of `node`, bounded in time.
+fn within<T: Send + 'static>(
+    network: &Network,
+    node: usize,
+    work: impl AsyncFnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     network.within(node, move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(async {
-            let mut stream = open(address, &wire).await?;
-            echo(&mut stream).await
-        })
+        runtime.block_on(async { timeout(3 * PATIENCE, work()).await.context("not in time")? })
     })?
 }

@@ -8,5 +8,5 @@ mod pod;
 
 pub use application::{Application, Seen};
 pub use certificates::{Generation, Identity, anonymous};
-pub use client::{Wire, echo, open, reach};
+pub use client::{Wire, echo, open, presented, reach};
 pub use pod::{Bed, MeshPod};
