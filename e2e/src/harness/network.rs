@@ -37,6 +37,8 @@ pub struct Network {
     number: u32,
     nodes: usize,
     cut: BTreeSet<(usize, usize)>,
+    /// Ranges of the networks that it is joined with.
+    joined: Vec<String>,
 }
 
 /// Why there can be no network namespaces here; `None` when there can.
@@ -74,6 +76,7 @@ impl Network {
             number: COUNT.fetch_add(1, Ordering::Relaxed),
             nodes: 0,
             cut: BTreeSet::new(),
+            joined: Vec::new(),
         };
         let bridge = network.name("bridge");
         run("ip", &["netns", "add", &bridge])?;
@@ -104,14 +107,15 @@ impl Network {
         run("ip", &["netns", "add", &name])?;
         run("ip", &["-n", &name, "link", "set", "lo", "up"])?;
         self.plug(Some(&name), &format!("port{node}"), "eth0", offset(node))?;
+        self.route(node)?;
         Ok(node)
     }
 
-    /// Lets the nodes of both networks that there are now reach each other.
+    /// Lets the nodes of both networks reach each other by IPv4.
     ///
     /// # Errors
     /// When links or routes cannot be made.
-    pub fn join(&self, other: &Self) -> Result<()> {
+    pub fn join(&mut self, other: &mut Self) -> Result<()> {
         let (here, there) = (self.name("bridge"), other.name("bridge"));
         let (near, far) = (
             format!("join{}", other.number),
@@ -128,17 +132,23 @@ impl Network {
                 &["-n", bridge, "link", "set", port, "master", "br0", "up"],
             )?;
         }
-        for (from, to) in [(self, other), (other, self)] {
-            let range = format!("{}/26", to.host(0));
-            for node in 0..from.nodes {
-                let name = from.node(node);
-                run(
-                    "ip",
-                    &["-n", &name, "route", "replace", &range, "dev", "eth0"],
-                )?;
-            }
+        let ranges = [&*self, &*other].map(|network| format!("{}/26", network.host(0)));
+        for (network, range) in [self, other].into_iter().zip(ranges.into_iter().rev()) {
+            network.joined.push(range);
+            (0..network.nodes).try_for_each(|node| network.route(node))?;
         }
         Ok(())
+    }
+
+    /// Leads a node to the joined networks.
+    fn route(&self, node: usize) -> Result<()> {
+        let name = self.node(node);
+        self.joined.iter().try_for_each(|range| {
+            run(
+                "ip",
+                &["-n", &name, "route", "replace", range, "dev", "eth0"],
+            )
+        })
     }
 
     /// Name of a node's namespace.
@@ -179,16 +189,7 @@ impl Network {
         node: usize,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<Result<T>>> {
-        let name = self.node(node);
-        let namespace = fs::File::open(format!("/run/netns/{name}")).context("namespace")?;
-        let thread = Builder::new().name(format!("node{node}"));
-        let thread = thread.spawn(move || {
-            // Concerns this thread only.
-            setns(namespace, CloneFlags::CLONE_NEWNET)
-                .with_context(|| format!("cannot enter the namespace {name}"))?;
-            Ok(work())
-        })?;
-        Ok(thread)
+        enter(self.node(node), work)
     }
 
     /// Runs `work` in a node's namespace, as [`Network::spawn`] does, and waits for it.
@@ -355,6 +356,22 @@ impl Drop for Network {
     }
 }
 
+/// Runs `work` on a thread in the namespace `name`.
+pub(super) fn enter<T: Send + 'static>(
+    name: String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<Result<T>>> {
+    let namespace = fs::File::open(format!("/run/netns/{name}")).context("namespace")?;
+    let thread = Builder::new().name("in a namespace".to_owned());
+    let thread = thread.spawn(move || {
+        // Concerns this thread only.
+        setns(namespace, CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("cannot enter the namespace {name}"))?;
+        Ok(work())
+    })?;
+    Ok(thread)
+}
+
 /// Whether the kernel has IPv6.
 fn has_ipv6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
@@ -455,11 +472,10 @@ mod tests {
             eprintln!("skipped: {reason}");
             return;
         }
-        let (first, second) = (
-            Network::create(1).expect("network"),
-            Network::create(1).expect("network"),
-        );
-        first.join(&second).expect("joins");
+        let mut first = Network::create(0).expect("network");
+        let mut second = Network::create(1).expect("network");
+        first.join(&mut second).expect("joins");
+        assert_eq!(first.add().expect("a node that comes later"), 0);
         for address in first.addresses(0) {
             let listener = first.within(0, move || std::net::TcpListener::bind((address, 7)));
             let listener = listener.expect("enters").expect("listens");
