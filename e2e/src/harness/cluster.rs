@@ -273,7 +273,7 @@ impl Cluster {
     /// When a container does not become ready.
     pub fn start_pod_at(&self, spec: &PodSpec, mesh_api: SocketAddr) -> Result<Pod> {
         let pod = Pod::start(spec, self.site(spec)?, &self.surroundings(mesh_api))?;
-        if self.has_namespaces() {
+        if self.has_namespaces() && spec.is_first() {
             self.serve(&spec.name, &[&pod]);
         }
         Ok(pod)

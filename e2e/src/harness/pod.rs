@@ -26,6 +26,8 @@ pub struct PodSpec {
     pub name: String,
     /// Initdata document, exact bytes: what the guest is started with.
     pub initdata: Vec<u8>,
+    /// Name of its directory, if it is another than its own.
+    instance: Option<String>,
     kind: String,
     namespace: String,
     template: Value,
@@ -52,6 +54,7 @@ impl PodSpec {
             let spec = Self {
                 name: name.to_owned(),
                 initdata,
+                instance: None,
                 kind: text(&document["kind"]),
                 namespace: text(&document["metadata"]["namespace"]),
                 template: template.clone(),
@@ -66,6 +69,23 @@ impl PodSpec {
         Initdata::parse(self.initdata.clone())
             .map(|initdata| hex::encode(initdata.hash()))
             .unwrap_or_default()
+    }
+
+    /// Another pod of the same workload, whose files lie beside those of the first.
+    #[must_use]
+    pub fn replica(&self, instance: &str) -> Self {
+        let mut replica = self.clone();
+        replica.instance = Some(instance.to_owned());
+        replica
+    }
+
+    /// Whether it is not a [`PodSpec::replica`].
+    pub(super) fn is_first(&self) -> bool {
+        self.instance.is_none()
+    }
+
+    fn directory(&self) -> &str {
+        self.instance.as_deref().unwrap_or(&self.name)
     }
 
     /// The same pod, with the same policy, whose host runs another program in `container`.
@@ -240,7 +260,7 @@ impl Pod {
 
     /// A pod without containers. In a namespace it is closed before anything else runs, as the guest does when it boots.
     fn prepare(spec: &PodSpec, site: Site, surroundings: &Surroundings) -> Result<Self> {
-        let directory = surroundings.directory.join(&spec.name);
+        let directory = surroundings.directory.join(spec.directory());
         let base = directory.join("contrast");
         fs::create_dir_all(&base)?;
         fs::write(directory.join("initdata.toml"), &spec.initdata)?;
@@ -291,7 +311,7 @@ impl Pod {
         name: &str,
         surroundings: &Surroundings,
     ) -> Result<Process> {
-        let directory = surroundings.directory.join(&spec.name);
+        let directory = surroundings.directory.join(spec.directory());
         let executable = match name {
             INITIALIZER => program("initializer")?,
             SERVICE_MESH => program("service-mesh")?,

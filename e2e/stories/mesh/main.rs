@@ -15,3 +15,4 @@ mod refusals;
 mod renewal;
 mod scene;
 mod transfer;
+mod update;
