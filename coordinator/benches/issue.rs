@@ -112,6 +112,8 @@ fn judge_and_issue_without_network(bencher: Bencher<'_, '_>) {
         peer_ip: None,
         workload_secret_id: Some("apps/v1/Deployment/default/web"),
         extensions: &[],
+        spiffe_id: Some("spiffe://example.org/ns/default/deployment/web"),
+        lifetime: Duration::from_hours(168),
     };
     bencher.counter(1_u32).bench_local(|| {
         let now = support::now();

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::{handler::answer, status::ApiError, wire};
 use crate::{
-    issue::{admit, issue, workload_secret},
+    issue::{Authority, admit, issue, workload_secret},
     ops::Metrics,
     replica::Hosted,
     state::{Active, KeysError, StateError},
@@ -101,14 +101,12 @@ impl MeshService {
         let admission = admit(active.manifest(), &verified)?;
         let peer_ip = peer.address.map(|address| address.ip().to_canonical());
         let entropy = guard.entropy();
-        let leaf = issue(
-            active.mesh_ca(),
-            admission,
-            &peer.spki,
-            peer_ip,
-            entropy,
-            now,
-        )?;
+        let authority = Authority {
+            mesh_ca: active.mesh_ca(),
+            trust_domain: active.trust_domain(),
+            lifetime: active.manifest().mesh_cert_lifetime(),
+        };
+        let leaf = issue(authority, admission, &peer.spki, peer_ip, entropy, now)?;
         let secret =
             workload_secret(active.keys().derivation(), admission).map_err(KeysError::Derive)?;
         let policy = verified.policy_hash();
@@ -119,6 +117,8 @@ impl MeshService {
         } else {
             tracing::info!(%policy, name, reference = verified.reference(), "issued a certificate");
         }
+        let previous = active.previous_mesh_ca(now);
+        let (previous_mesh_ca, trusted_for) = previous.unwrap_or_default();
         Ok(NewMeshCertResponse {
             mesh_ca: active.mesh_ca().self_signed_pem(),
             certificate_chain: leaf.chain_pem,
@@ -127,7 +127,8 @@ impl MeshService {
                 .map(|secret| Bytes::copy_from_slice(secret.expose()))
                 .unwrap_or_default(),
             transition: wire::transition_bytes(active.transition()),
-            ..NewMeshCertResponse::default()
+            previous_mesh_ca: previous_mesh_ca.to_owned(),
+            previous_mesh_ca_trusted_ms: wire::millis(trusted_for),
         })
     }
 }

@@ -166,7 +166,7 @@ pub(crate) fn transition_bytes(transition: TransitionHash) -> Bytes {
     Bytes::copy_from_slice(&transition.0)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -1,4 +1,7 @@
-use std::{net::IpAddr, time::SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use contrast_attestation::{Claim, ClaimValue, Tee};
 use contrast_clock::Entropy;
@@ -24,9 +27,17 @@ pub(crate) enum IssueError {
     Certificate(#[source] CertificateError),
 }
 
+/// Who issues, and what holds for every certificate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Authority<'a> {
+    pub(crate) mesh_ca: &'a MeshCa,
+    pub(crate) trust_domain: &'a str,
+    pub(crate) lifetime: Duration,
+}
+
 /// Issues a certificate for `public_key_spki`, the key that the pod's evidence vouches for.
 pub(crate) fn issue(
-    mesh_ca: &MeshCa,
+    authority: Authority<'_>,
     admission: Admission<'_>,
     public_key_spki: &[u8],
     peer_ip: Option<IpAddr>,
@@ -47,14 +58,20 @@ pub(crate) fn issue(
         .collect::<Result<Vec<_>, _>>()
         .map_err(IssueError::Claim)?;
     let id = admission.entry.workload_secret_id.as_str();
+    let domain = authority.trust_domain;
+    let path = admission.entry.spiffe_path.as_deref();
+    let spiffe_id = path.map(|path| format!("spiffe://{domain}/{path}"));
     let request = LeafRequest {
         public_key_spki,
         sans: &admission.entry.sans,
+        spiffe_id: spiffe_id.as_deref(),
         peer_ip,
         workload_secret_id: (!id.is_empty()).then_some(id),
         extensions: &extensions,
+        lifetime: authority.lifetime,
     };
-    mesh_ca
+    authority
+        .mesh_ca
         .issue_leaf(&request, entropy, now)
         .map_err(IssueError::Certificate)
 }

@@ -6,5 +6,5 @@ mod certificate;
 mod secret;
 
 pub(crate) use admit::{Admission, AdmitError, admit};
-pub(crate) use certificate::{IssueError, issue};
+pub(crate) use certificate::{Authority, IssueError, issue};
 pub(crate) use secret::workload_secret;

@@ -86,6 +86,8 @@ pub(crate) struct Keyring(VecDeque<Kept>);
 struct Kept {
     public: Bytes,
     key: MeshCaKey,
+    /// When it came here, or was made here.
+    received: SystemTime,
     /// With the certificates that were made for it first: a replica must not show different ones for the same key.
     mesh_ca: Option<Arc<MeshCa>>,
 }
@@ -95,13 +97,19 @@ impl Keyring {
     ///
     /// # Errors
     /// When it is no P-384 key.
-    pub(crate) fn add(&mut self, key: MeshCaKey, needed: Option<&[u8]>) -> Result<(), KeysError> {
+    pub(crate) fn add(
+        &mut self,
+        key: MeshCaKey,
+        needed: Option<&[u8]>,
+        now: SystemTime,
+    ) -> Result<(), KeysError> {
         let signing = SigningKey::from_private_key_der(&key.pkcs8)?;
         let public = Bytes::copy_from_slice(signing.public_key_spki());
         self.keep(
             Kept {
                 public,
                 key,
+                received: now,
                 mesh_ca: None,
             },
             needed,
@@ -110,13 +118,20 @@ impl Keyring {
     }
 
     /// As [`add`](Self::add), for a mesh CA that was made here.
-    pub(crate) fn add_own(&mut self, key: MeshCaKey, mesh_ca: Arc<MeshCa>, needed: Option<&[u8]>) {
+    pub(crate) fn add_own(
+        &mut self,
+        key: MeshCaKey,
+        mesh_ca: Arc<MeshCa>,
+        needed: Option<&[u8]>,
+        now: SystemTime,
+    ) {
         let public = Bytes::copy_from_slice(mesh_ca.public_key_spki());
         let mesh_ca = Some(mesh_ca);
         self.keep(
             Kept {
                 public,
                 key,
+                received: now,
                 mesh_ca,
             },
             needed,
@@ -138,6 +153,12 @@ impl Keyring {
     pub(crate) fn get(&self, public: &[u8]) -> Option<&MeshCaKey> {
         let found = self.0.iter().find(|kept| kept.public == public);
         found.map(|kept| &kept.key)
+    }
+
+    /// When the key with the given public key came here.
+    pub(crate) fn received(&self, public: &[u8]) -> Option<SystemTime> {
+        let found = self.0.iter().find(|kept| kept.public == public);
+        found.map(|kept| kept.received)
     }
 
     /// The mesh CA with the given public key.

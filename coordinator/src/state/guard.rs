@@ -1,17 +1,23 @@
 use std::{
     fmt, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use contrast_clock::{Entropy, WallClock};
-use contrast_pki::MeshCa;
+use contrast_manifest::Manifest;
+use contrast_pki::{MeshCa, RootCa};
 use tokio::sync::watch;
 
 use super::{
     Active, Approval, Deployment, History, Keys, Medium, Phase, Sealed, StateError, Store,
-    StoreError, TransitionHash, deployment::Keyring, phase::Held,
+    StoreError, TransitionHash,
+    course::{Course, PreviousCa},
+    deployment::Keyring,
+    phase::Held,
 };
 use crate::{
     cluster::{Sink, View},
@@ -100,6 +106,7 @@ struct Writer {
     deployment: Option<Arc<Deployment>>,
     keys: Option<Arc<Keys>>,
     ring: Keyring,
+    course: Option<Course>,
     trust: Trust,
 }
 
@@ -159,6 +166,7 @@ impl Guard {
                 deployment: None,
                 keys: None,
                 ring: Keyring::default(),
+                course: None,
                 trust: Trust::default(),
             }),
             clock,
@@ -215,6 +223,8 @@ impl Guard {
         let mut writer = self.writer();
         writer.deployment = Some(deployment);
         writer.keys = None;
+        // Of another life: a recovery costs the mesh CA, and who joins did not see the changes that it catches up with.
+        writer.course = None;
         if let Some(trusted) = trusted {
             writer.trust = Trust::Adopted(None);
             self.trusted.store(Some(trusted));
@@ -237,6 +247,7 @@ impl Guard {
             writer.deployment = None;
             writer.keys = None;
             writer.ring = Keyring::default();
+            writer.course = None;
             self.trusted.store(None);
         }
     }
@@ -247,8 +258,10 @@ impl Guard {
         let needed = phase
             .history()
             .map(|history| &history.head().transition.mesh_ca_public_key);
+        let now = self.clock.now();
         let mut writer = self.writer();
-        writer.ring.add_own(key, mesh_ca, needed.map(AsRef::as_ref));
+        let needed = needed.map(AsRef::as_ref);
+        writer.ring.add_own(key, mesh_ca, needed, now);
     }
 
     /// Keeps a mesh CA key, and serves if it is the one that was missing.
@@ -261,7 +274,9 @@ impl Guard {
         let needed = phase
             .history()
             .map(|history| &history.head().transition.mesh_ca_public_key);
-        let added = writer.ring.add(key, needed.map(AsRef::as_ref));
+        let added = writer
+            .ring
+            .add(key, needed.map(AsRef::as_ref), self.clock.now());
         added.map_err(StateError::Keys)?;
         if let Phase::Held(held) = &*phase {
             self.refresh(&mut writer, &held.history);
@@ -337,6 +352,9 @@ impl Guard {
         let Some(deployment) = writer.deployment.clone() else {
             return;
         };
+        let course = writer.course.take();
+        let followed = Course::follow(course, history.head(), self.clock.now());
+        writer.course = Some(followed);
         let current = self.snapshot();
         if matches!(&*current, Phase::Active(active) if active.transition() == history.head().hash)
         {
@@ -382,12 +400,18 @@ impl Guard {
             None => return Err(Unserved::MissingKey(public.clone())),
             Some(mesh_ca) => mesh_ca.map_err(|error| Unserved::other(error.into()))?,
         };
+        let previous = match manifest.mesh_ca_overlap().is_zero() {
+            true => None,
+            false => previous_ca(writer, public, &keys.root, now),
+        };
         let active = Active {
             history: Arc::clone(history),
+            trust_domain: trust_domain(&manifest, &keys.root),
             manifest,
             trusted,
             keys,
             mesh_ca,
+            previous,
             since: now,
         };
         announce(&active, current);
@@ -407,6 +431,38 @@ impl Guard {
             }
         }
     }
+}
+
+/// The mesh CA before that with the key `latest`, if this replica saw it in force and has its key.
+///
+/// It counts as replaced from the moment when the key of the latest came here, which happens before that is proposed: a replica that hears
+/// of the change late does not start anew, unless it was cut off from the offer of the key as well. Then the members remove it after
+/// [`Timing::dead_member_grace`](crate::replica::Timing::dead_member_grace), which bounds by how much it can be wrong.
+fn previous_ca(
+    writer: &mut Writer,
+    latest: &[u8],
+    root: &RootCa,
+    now: SystemTime,
+) -> Option<PreviousCa> {
+    let (before, applied) = writer.course.as_ref().and_then(Course::change)?;
+    let before = before.clone();
+    let received = writer.ring.received(latest).unwrap_or(applied);
+    match writer.ring.mesh_ca(&before, root, now)? {
+        Ok(mesh_ca) => Some(PreviousCa {
+            self_signed_pem: mesh_ca.self_signed_pem(),
+            replaced: applied.min(received),
+        }),
+        Err(error) => {
+            tracing::warn!(%error, "the mesh CA before is not trusted any more: it cannot be certified again");
+            None
+        }
+    }
+}
+
+/// That of the manifest, or one that nobody else can have: the root CA's key follows from the seed.
+fn trust_domain(manifest: &Manifest, root: &RootCa) -> String {
+    let of_root = || hex::encode(digest(&SHA256, root.public_key_spki()));
+    manifest.trust_domain().map_or_else(of_root, str::to_owned)
 }
 
 /// Whether what is on the disk is to blame, not the way to it.

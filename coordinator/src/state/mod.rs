@@ -8,6 +8,7 @@
 //!   [`Phase::Active`], because checking them takes the seed.
 //! - Nothing secret goes to the [`Store`].
 
+mod course;
 mod deployment;
 mod error;
 mod guard;

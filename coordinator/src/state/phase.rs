@@ -1,10 +1,14 @@
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use contrast_attestation::Verifier;
 use contrast_manifest::Manifest;
 use contrast_pki::{Derivation, MeshCa, RootCa};
 
-use super::{Deployment, History, StateError, TransitionHash, guard::Unserved};
+use super::{Deployment, History, StateError, TransitionHash, course::PreviousCa, guard::Unserved};
 use crate::replica::peers::Trusted;
 
 /// What the Coordinator knows. Each phase holds exactly the data that exists in it.
@@ -82,6 +86,8 @@ pub struct Active {
     pub(crate) trusted: Arc<Trusted>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) mesh_ca: Arc<MeshCa>,
+    pub(crate) previous: Option<PreviousCa>,
+    pub(crate) trust_domain: String,
     pub(crate) since: SystemTime,
 }
 
@@ -109,6 +115,19 @@ impl Active {
     /// The mesh CA of the latest transition.
     pub fn mesh_ca(&self) -> &MeshCa {
         &self.mesh_ca
+    }
+
+    /// The mesh CA of the transition before, self-signed form, PEM, and how long it stays trusted from `now` on: while the overlap of the
+    /// active manifest lasts, if this replica saw the change.
+    pub fn previous_mesh_ca(&self, now: SystemTime) -> Option<(&str, Duration)> {
+        let previous = self.previous.as_ref()?;
+        let left = previous.trusted_for(self.manifest.mesh_ca_overlap(), now)?;
+        Some((&previous.self_signed_pem, left))
+    }
+
+    /// Trust domain of the SPIFFE IDs: that of the manifest, else SHA-256 of the root CA's SubjectPublicKeyInfo, 64 lower-case hex digits.
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
     }
 
     /// The latest transition.

@@ -12,7 +12,8 @@
 //! {
 //!   "Policies": {
 //!     "<SHA-256 of an initdata document, 64 lower-case hex digits>": {
-//!       "SANs": ["web", "*"], "WorkloadSecretID": "apps/v1/Deployment/default/web", "Role": "", "VCPUs": 3
+//!       "SANs": ["web", "*"], "WorkloadSecretID": "apps/v1/Deployment/default/web", "Role": "", "VCPUs": 3,
+//!       "SPIFFEPath": "ns/default/deployment/web"
 //!     }
 //!   },
 //!   "ReferenceValues": {
@@ -23,7 +24,10 @@
 //!   "WorkloadOwnerPubKeys": ["<hex of SubjectPublicKeyInfo DER, P-384>"],
 //!   "WorkloadOwnerThreshold": 1,
 //!   "SeedshareOwnerPubKeys": ["<hex of PKCS#1 DER, RSA-4096>"],
-//!   "SeedshareThreshold": 1
+//!   "SeedshareThreshold": 1,
+//!   "TrustDomain": "example.org",
+//!   "MeshCertLifetime": "168h",
+//!   "MeshCAOverlap": "10m"
 //! }
 //! ```
 //!
@@ -36,6 +40,10 @@
 //! The launch digest of SEV-SNP depends on how many vCPUs a VM has. `"TrustedMeasurements": {"1": "<96 hex>", "3": "<96 hex>"}` instead of
 //! `TrustedMeasurement` has one for each number, and a policy with `VCPUs` gets the one for its own number only.
 //!
+//! `SPIFFEPath`, `TrustDomain`, `MeshCertLifetime` and `MeshCAOverlap` may be absent: pods then have no SPIFFE ID; the trust domain is the
+//! SHA-256 of the root CA's SubjectPublicKeyInfo; certificates are valid for 168 hours; and a change of the manifest ends trust in the mesh
+//! CA before at once. Durations are whole numbers with the units `d`, `h`, `m`, `s` (`7d`, `1h30m`).
+//!
 //! What this crate never does: fill in a security-relevant value that the author left out, or accept a field that it does not
 //! know (a typing error in a demand must not silently become no demand).
 
@@ -45,6 +53,8 @@
 )]
 
 pub mod diff;
+mod duration;
+mod identity;
 mod json;
 mod manifest;
 mod model;

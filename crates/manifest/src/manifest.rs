@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -47,6 +48,8 @@ pub struct PolicyEntry {
     pub role: Role,
     /// How many vCPUs their VMs have, if that is known.
     pub vcpus: Option<VcpuCount>,
+    /// Path of their SPIFFE ID, `ns/<namespace>/<kind in lower case>/<name>`; `None`: their certificates have none.
+    pub spiffe_path: Option<String>,
 }
 
 /// A valid manifest. Cheap to clone.
@@ -149,6 +152,22 @@ impl Manifest {
     /// How many of them it takes, at least 1.
     pub fn seedshare_threshold(&self) -> u32 {
         self.0.parts.seedshare_threshold
+    }
+
+    /// Trust domain of all SPIFFE IDs; `None`: the one that follows from the root CA.
+    pub fn trust_domain(&self) -> Option<&str> {
+        self.0.parts.mesh.trust_domain.as_deref()
+    }
+
+    /// How long mesh certificates are valid: one minute to one year in whole seconds, 7 days unless the file says otherwise.
+    pub fn mesh_cert_lifetime(&self) -> Duration {
+        self.0.parts.mesh.lifetime
+    }
+
+    /// How long the mesh CA before stays trusted after a change to this manifest: at most 24 hours in whole seconds, and not longer than
+    /// a certificate is valid; zero unless the file says otherwise.
+    pub fn mesh_ca_overlap(&self) -> Duration {
+        self.0.parts.mesh.overlap
     }
 
     /// Verifier for the evidence of any pod of this manifest.

@@ -7,7 +7,10 @@ use contrast_measure::{VCPUS_MAX, VcpuCount};
 
 use crate::{
     JsonPath, ManifestDocument, ManifestError, OwnerKeyDigest, PolicyDocument, PolicyEntry, Role,
-    owners, problem::Problems, reference_values, vcpus,
+    identity::{self, MeshTerms},
+    owners,
+    problem::Problems,
+    reference_values, vcpus,
 };
 
 /// Longest subject alternative name, in bytes.
@@ -27,6 +30,7 @@ pub(crate) struct Parts {
     pub(crate) workload_owner_threshold: u32,
     pub(crate) seedshare_owners: Vec<Vec<u8>>,
     pub(crate) seedshare_threshold: u32,
+    pub(crate) mesh: MeshTerms,
 }
 
 pub(crate) fn check(
@@ -60,6 +64,7 @@ pub(crate) fn check(
         &root.key("SeedshareThreshold"),
         &mut problems,
     );
+    let mesh = identity::check_terms(document, &root, &mut problems);
     let found = problems.into_found();
     match found.is_empty() {
         true => Ok(Parts {
@@ -70,6 +75,7 @@ pub(crate) fn check(
             workload_owner_threshold,
             seedshare_owners,
             seedshare_threshold,
+            mesh,
         }),
         false => Err(ManifestError::new(found)),
     }
@@ -83,7 +89,7 @@ fn check_policies(
     let mut policies = BTreeMap::new();
     for (key, policy) in &document.policies {
         let path = path.key(key);
-        let entry = check_entry(policy, &path, problems);
+        let entry = check_entry(policy, document.trust_domain.as_deref(), &path, problems);
         if let Some(upper) = key.chars().find(char::is_ascii_uppercase) {
             let message = format!("expected lower-case hex digits, found `{upper}`");
             problems.malformed(&path, message);
@@ -94,7 +100,12 @@ fn check_policies(
     policies
 }
 
-fn check_entry(policy: &PolicyDocument, path: &JsonPath, problems: &mut Problems) -> PolicyEntry {
+fn check_entry(
+    policy: &PolicyDocument,
+    trust_domain: Option<&str>,
+    path: &JsonPath,
+    problems: &mut Problems,
+) -> PolicyEntry {
     for (index, san) in policy.sans.iter().enumerate() {
         if let Some(fault) = fault_of_san(san) {
             problems.malformed(&path.key("SANs").index(index), fault);
@@ -117,6 +128,10 @@ fn check_entry(policy: &PolicyDocument, path: &JsonPath, problems: &mut Problems
         );
         Role::Workload
     });
+    let spiffe_path = (!policy.spiffe_path.is_empty()).then(|| policy.spiffe_path.clone());
+    if let Some(spiffe_path) = &spiffe_path {
+        identity::check_path(spiffe_path, &policy.sans, trust_domain, path, problems);
+    }
     PolicyEntry {
         sans: policy.sans.clone(),
         workload_secret_id: id.clone(),
@@ -124,6 +139,7 @@ fn check_entry(policy: &PolicyDocument, path: &JsonPath, problems: &mut Problems
         vcpus: policy
             .vcpus
             .and_then(|number| check_vcpus(number, &path.key("VCPUs"), problems)),
+        spiffe_path,
     }
 }
 

@@ -1,4 +1,8 @@
-use std::{fmt, net::IpAddr, time::SystemTime};
+use std::{
+    fmt,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use contrast_clock::{Entropy, EntropyError};
 use der::{
@@ -32,6 +36,24 @@ pub enum CertificateError {
     /// Not an object identifier.
     #[error("`{found}` is no object identifier")]
     Oid {
+        /// The text.
+        found: String,
+    },
+    /// A URI beside a SPIFFE ID.
+    #[error(
+        "`{}` is a URI beside a SPIFFE ID, which must be the only one in an X509-SVID; remove it from the SANs",
+        found.escape_debug()
+    )]
+    UriBesideSpiffeId {
+        /// The name.
+        found: String,
+    },
+    /// No SPIFFE ID.
+    #[error(
+        "`{}` cannot be a SPIFFE ID; expected `spiffe://<trust domain>/<path>` of visible ASCII characters",
+        found.escape_debug()
+    )]
+    SpiffeId {
         /// The text.
         found: String,
     },
@@ -127,6 +149,11 @@ impl RootCa {
             certificate,
             pem,
         })
+    }
+
+    /// Public key, `SubjectPublicKeyInfo` DER.
+    pub fn public_key_spki(&self) -> &[u8] {
+        self.key.public_key_spki()
     }
 
     /// The certificate, DER.
@@ -277,12 +304,17 @@ pub struct LeafRequest<'a> {
     pub public_key_spki: &'a [u8],
     /// Names from the policy entry: IP addresses, URIs or DNS names.
     pub sans: &'a [String],
+    /// SPIFFE ID of the subject, `spiffe://<trust domain>/<path>`. It is then the only URI of the certificate, which makes it an
+    /// X509-SVID; a URI in `sans` is refused.
+    pub spiffe_id: Option<&'a str>,
     /// Address that the subject connected from, added to the names; IPv4 if it is IPv4 mapped into IPv6.
     pub peer_ip: Option<IpAddr>,
     /// Workload secret id from the policy entry, for the extension 1.3.9901.3.1.
     pub workload_secret_id: Option<&'a str>,
     /// Further extensions: verified facts about the subject, each with its own object identifier under 1.3.9901.
     pub extensions: &'a [LeafExtension],
+    /// How long the certificate is valid from now on, in whole seconds.
+    pub lifetime: Duration,
 }
 
 /// One non-critical extension.

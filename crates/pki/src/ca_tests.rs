@@ -10,6 +10,7 @@ use super::*;
 use crate::openssl::openssl;
 
 const NOW_S: u64 = 1_795_000_000;
+const WEEK: Duration = Duration::from_hours(168);
 
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S)
@@ -48,6 +49,8 @@ impl Fixture {
             peer_ip: Some("10.1.2.3".parse().expect("address")),
             workload_secret_id: Some("apps/v1/Deployment/default/web"),
             extensions: &[extension],
+            spiffe_id: None,
+            lifetime: WEEK,
         };
         self.mesh
             .issue_leaf(&request, &SeededEntropy::new(4), now())
@@ -201,16 +204,72 @@ fn mesh_ca_from_a_peers_key_is_the_same_ca() {
 }
 
 #[test]
-fn leaf_lasts_a_year_from_an_hour_ago() {
+fn leaf_lasts_as_long_as_requested_from_an_hour_ago() {
     let issued = Fixture::new().issue(&["web"]).expect("issues");
-    let year = Duration::from_secs(365 * 24 * 3600);
-    assert_eq!(issued.not_after, now() + year);
+    assert_eq!(issued.not_after, now() + WEEK);
     let leaf = Certificate::from_der(&issued.der).expect("parses");
     let not_before = leaf.tbs_certificate().validity().not_before;
     assert_eq!(
         not_before.to_system_time(),
         now() - Duration::from_secs(3600)
     );
+}
+
+#[test]
+fn spiffe_id_is_the_only_uri_of_its_certificate() {
+    let fixture = Fixture::new();
+    let sans = ["web".to_owned(), "10.0.0.1".to_owned()];
+    let id = "spiffe://example.org/ns/default/deployment/web";
+    let request = |sans, spiffe_id| LeafRequest {
+        public_key_spki: fixture.subject.public_key_spki(),
+        sans,
+        spiffe_id: Some(spiffe_id),
+        peer_ip: Some("10.1.2.3".parse().expect("address")),
+        workload_secret_id: None,
+        extensions: &[],
+        lifetime: Duration::from_mins(1),
+    };
+    let issue = |request: LeafRequest<'_>| {
+        fixture
+            .mesh
+            .issue_leaf(&request, &SeededEntropy::new(4), now())
+    };
+    let issued = issue(request(&sans, id)).expect("issues");
+    assert_eq!(issued.not_after, now() + Duration::from_mins(1));
+    // What another implementation reads.
+    let der = CertificateDer::from(issued.der.as_slice());
+    let leaf = EndEntityCert::try_from(&der).expect("parses");
+    assert_eq!(leaf.valid_uri_names().collect::<Vec<_>>(), [id]);
+    assert_eq!(leaf.valid_dns_names().collect::<Vec<_>>(), ["web"]);
+    assert!(chains(
+        &issued.der,
+        None,
+        &fixture.mesh.self_signed_pem(),
+        "10.1.2.3"
+    ));
+
+    let with_uri = ["web".to_owned(), "spiffe://example/web".to_owned()];
+    let error = issue(request(&with_uri, id)).expect_err("two URIs");
+    assert!(
+        matches!(&error, CertificateError::UriBesideSpiffeId { found } if *found == with_uri[1]),
+        "{error}"
+    );
+    for wrong in [
+        "",
+        "web",
+        "https://example.org/web",
+        "spiffe://",
+        "spiffe:///web",
+        "spiffe://x",
+        "spiffe://x/",
+        "spiffe://x/a b",
+    ] {
+        let error = issue(request(&sans, wrong)).expect_err(wrong);
+        assert!(
+            matches!(&error, CertificateError::SpiffeId { found } if found == wrong),
+            "{wrong}: {error}"
+        );
+    }
 }
 
 #[test]
@@ -228,6 +287,8 @@ fn leaf_for_a_p256_key_and_an_address_only_has_an_empty_subject() {
         peer_ip: Some("::ffff:10.1.2.3".parse().expect("address")),
         workload_secret_id: None,
         extensions: &[],
+        spiffe_id: None,
+        lifetime: WEEK,
     };
     let issued = fixture
         .mesh
@@ -257,6 +318,8 @@ fn request_that_no_certificate_can_express_is_refused() {
             peer_ip: None,
             workload_secret_id: None,
             extensions,
+            spiffe_id: None,
+            lifetime: WEEK,
         };
         let issued = fixture
             .mesh
@@ -373,6 +436,8 @@ proptest! {
             peer_ip: ip,
             workload_secret_id: id.as_deref(),
             extensions: &[],
+spiffe_id: None,
+lifetime: WEEK,
         };
         let issued = fixture.mesh.issue_leaf(&request, &SeededEntropy::new(4), now());
         let refusable = sans

@@ -192,7 +192,7 @@ fn check_validity(tbs: &TbsCertificate, expected: &Expected<'_>) -> Result<(), C
     }
     let lifetime = match expected.kind {
         Kind::Root | Kind::MeshCa => YEAR_S.saturating_mul(10),
-        Kind::Leaf { .. } => YEAR_S,
+        Kind::Leaf { request } => request.lifetime.as_secs(),
     };
     rule(
         "the lifetime of its kind",
@@ -292,8 +292,19 @@ fn check_names(
         .iter()
         .map(|san| Subject::requested(san))
         .chain(peer)
+        .chain(request.spiffe_id.map(|id| Subject::Uri(id.to_owned())))
         .collect();
     rule("each requested name once", names.0.len() == requested.len())?;
+    if let Some(id) = request.spiffe_id {
+        let uris = names.0.iter().filter_map(|name| match name {
+            GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()),
+            _ => None,
+        });
+        rule(
+            "the SPIFFE ID and no other URI",
+            uris.eq([id]) && id.starts_with("spiffe://"),
+        )?;
+    }
     rule("the requested names", found == Some(requested))
 }
 

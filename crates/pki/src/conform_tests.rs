@@ -13,6 +13,8 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000)
 }
 
+const YEAR: Duration = Duration::from_secs(31_536_000);
+
 fn key(seed: u64) -> SigningKey {
     SigningKey::generate(&SeededEntropy::new(seed)).expect("key")
 }
@@ -47,6 +49,8 @@ impl Fixture {
             peer_ip: Some("10.1.2.3".parse().expect("address")),
             workload_secret_id: Some("apps/web"),
             extensions: &self.extensions,
+            spiffe_id: None,
+            lifetime: YEAR,
         }
     }
 
@@ -241,6 +245,67 @@ fn leaf_of_another_request_is_refused() {
         start: Start::Now,
     };
     assert_eq!(broken_rule(check(&leaf, &expected)), "no further extension");
+}
+
+#[test]
+fn spiffe_id_must_be_there_alone_and_to_the_letter() {
+    let fixture = Fixture::new();
+    let sans = ["web".to_owned()];
+    let id = "spiffe://x/ns/a/pod/web";
+    let request = LeafRequest {
+        sans: &sans,
+        spiffe_id: Some(id),
+        ..fixture.request()
+    };
+    let verdict = |der: &[u8], request: &LeafRequest<'_>| {
+        let expected = Expected {
+            issuer_spki: fixture.mesh.public_key_spki(),
+            issuer_name: MESH_CA_NAME,
+            subject_spki: fixture.subject.public_key_spki(),
+            kind: Kind::Leaf { request },
+            now: now(),
+            start: Start::Now,
+        };
+        check(der, &expected)
+    };
+    let leaf = fixture.leaf(&request, now());
+    verdict(&leaf, &request).expect("conforms");
+
+    let other = forged(&leaf, &fixture.mesh, b"pod/web", b"pod/api");
+    let only = "the SPIFFE ID and no other URI";
+    assert_eq!(broken_rule(verdict(&other, &request)), only);
+    // The name becomes a second URI.
+    let second = forged(&leaf, &fixture.mesh, &[0x82, 3, b'w'], &[0x86, 3, b'w']);
+    assert_eq!(broken_rule(verdict(&second, &request)), only);
+    let without = LeafRequest {
+        spiffe_id: None,
+        ..request
+    };
+    assert_eq!(
+        broken_rule(verdict(&leaf, &without)),
+        "each requested name once"
+    );
+    let leaf = fixture.leaf(&without, now());
+    assert_eq!(
+        broken_rule(verdict(&leaf, &request)),
+        "each requested name once"
+    );
+}
+
+#[test]
+fn leaf_of_another_lifetime_is_refused() {
+    let fixture = Fixture::new();
+    for lifetime in [YEAR + Duration::from_secs(1), YEAR - Duration::from_secs(1)] {
+        let request = LeafRequest {
+            lifetime,
+            ..fixture.request()
+        };
+        let leaf = fixture.leaf(&request, now());
+        assert_eq!(
+            broken_rule(fixture.check_leaf(&leaf)),
+            "the lifetime of its kind"
+        );
+    }
 }
 
 #[test]

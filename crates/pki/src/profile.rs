@@ -4,7 +4,10 @@
 //! | --- | --- | --- | --- | --- |
 //! | root CA | `system:coordinator:root` | 10 years | CA | certificate and CRL signing |
 //! | mesh CA (intermediate under the root, and self-signed) | `system:coordinator:intermediate` | 10 years | CA, path length 0 | the same |
-//! | leaf | first DNS name | 1 year | not a CA | digital signature; client and server authentication |
+//! | leaf | first DNS name | as requested | not a CA | digital signature; client and server authentication |
+//!
+//! A leaf with a SPIFFE ID is an X509-SVID (<https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md>): the ID is the only URI
+//! among its names.
 //!
 //! All validity starts one hour in the past, for clocks that are behind. Serial numbers have 16 bytes: random for leafs, and
 //! for CAs the beginning of a SHA-256 over issuer name, subject key and start of validity, so that a CA certificate that is
@@ -51,7 +54,6 @@ const ECDSA_WITH_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.84
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 
-const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const BACKDATE: Duration = Duration::from_secs(3600);
 /// Upper bound of a common name, RFC 5280 appendix A.1 (`ub-common-name`).
@@ -140,7 +142,7 @@ pub(crate) fn leaf(
     serial: &[u8],
     now: SystemTime,
 ) -> Result<Vec<u8>, CertificateError> {
-    let names = subject_names(request.sans, request.peer_ip)?;
+    let names = subject_names(request)?;
     let mut extensions = vec![
         extension(
             &BasicConstraints {
@@ -187,7 +189,7 @@ pub(crate) fn leaf(
         subject,
         request.public_key_spki,
         serial,
-        YEAR,
+        request.lifetime,
         extensions,
         now,
     )
@@ -204,12 +206,9 @@ fn first_dns_name(sans: &[String]) -> Option<&str> {
 
 /// IP addresses become iPAddress, names with a scheme become URIs, everything else dNSName, also a lone `*`. An IPv4 address
 /// that a dual-stack socket shows as IPv6 is added as IPv4: that is what others dial.
-fn subject_names(
-    sans: &[String],
-    peer_ip: Option<IpAddr>,
-) -> Result<Vec<GeneralName>, CertificateError> {
+fn subject_names(request: &LeafRequest<'_>) -> Result<Vec<GeneralName>, CertificateError> {
     let mut names = Vec::new();
-    for san in sans {
+    for san in request.sans {
         let name = match san.parse::<IpAddr>() {
             Ok(address) => GeneralName::from(address),
             Err(_) => {
@@ -219,6 +218,9 @@ fn subject_names(
                 let text = Ia5String::new(san)
                     .map_err(|_| CertificateError::San { found: san.clone() })?;
                 match san.contains("://") {
+                    true if request.spiffe_id.is_some() => {
+                        return Err(CertificateError::UriBesideSpiffeId { found: san.clone() });
+                    }
                     true => GeneralName::UniformResourceIdentifier(text),
                     false => GeneralName::DnsName(text),
                 }
@@ -228,12 +230,30 @@ fn subject_names(
             names.push(name);
         }
     }
+    if let Some(id) = request.spiffe_id {
+        names.push(spiffe_name(id)?);
+    }
+    let peer_ip = request.peer_ip;
     if let Some(address) = peer_ip.map(|address| GeneralName::from(address.to_canonical()))
         && !names.contains(&address)
     {
         names.push(address);
     }
     Ok(names)
+}
+
+fn spiffe_name(id: &str) -> Result<GeneralName, CertificateError> {
+    let parts = id
+        .strip_prefix("spiffe://")
+        .and_then(|rest| rest.split_once('/'));
+    let named = parts.is_some_and(|(domain, path)| !domain.is_empty() && !path.is_empty());
+    let text = (named && id.chars().all(|c| c.is_ascii_graphic()))
+        .then(|| Ia5String::new(id).ok())
+        .flatten();
+    text.map(GeneralName::UniformResourceIdentifier)
+        .ok_or_else(|| CertificateError::SpiffeId {
+            found: id.to_owned(),
+        })
 }
 
 fn sign(

@@ -24,6 +24,27 @@ pub(super) fn of(difference: &Difference) -> Option<String> {
             vcpus(expected.as_deref()),
             vcpus(found.as_deref()),
         )),
+        ["Policies", _, "SPIFFEPath"] => Some(format!(
+            "certificates of these pods carry {} in the expected manifest, {} in the found one",
+            spiffe_path(expected.as_deref()),
+            spiffe_path(found.as_deref()),
+        )),
+        ["TrustDomain"] => Some(format!(
+            "all SPIFFE IDs are in {} in the expected manifest, in {} in the found one",
+            trust_domain(expected.as_deref()),
+            trust_domain(found.as_deref()),
+        )),
+        ["MeshCertLifetime"] => Some(format!(
+            "mesh certificates are valid for {} in the expected manifest, for {} in the found one",
+            text(expected.as_deref()).unwrap_or_else(|| "168h (the default)".to_owned()),
+            text(found.as_deref()).unwrap_or_else(|| "168h (the default)".to_owned()),
+        )),
+        ["MeshCAOverlap"] => Some(format!(
+            "after a change of the manifest, certificates of the mesh CA before, those of removed workloads included, stay trusted {} \
+             in the expected manifest, {} in the found one",
+            overlap(expected.as_deref()),
+            overlap(found.as_deref()),
+        )),
         ["ReferenceValues", .., map, count] if what(map).is_some() => {
             let verb = match (expected, found) {
                 (None, _) => "also accepts the",
@@ -70,5 +91,31 @@ fn vcpus(number: Option<&str>) -> String {
         None => "any listed number of vCPUs".to_owned(),
         Some("1") => "1 vCPU".to_owned(),
         Some(number) => format!("{number} vCPUs"),
+    }
+}
+
+/// What a JSON string says.
+fn text(json: Option<&str>) -> Option<String> {
+    serde_json::from_str(json?).ok()
+}
+
+fn spiffe_path(json: Option<&str>) -> String {
+    match text(json).filter(|path| !path.is_empty()) {
+        Some(path) => format!("a SPIFFE ID with the path `{path}`"),
+        None => "no SPIFFE ID".to_owned(),
+    }
+}
+
+fn trust_domain(json: Option<&str>) -> String {
+    match text(json) {
+        Some(name) => format!("the trust domain `{name}`"),
+        None => "the trust domain of the root CA".to_owned(),
+    }
+}
+
+fn overlap(json: Option<&str>) -> String {
+    match text(json) {
+        Some(duration) => format!("for {duration}"),
+        None => "not at all".to_owned(),
     }
 }
