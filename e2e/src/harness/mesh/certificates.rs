@@ -20,7 +20,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// As when a manifest says nothing else.
+const LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The CA of one manifest generation.
 #[derive(Debug)]
@@ -89,17 +90,18 @@ impl Generation {
     /// # Errors
     /// When a name cannot be in a certificate.
     pub fn issue_expired(&self, workload: &str, names: &[String]) -> Result<Identity> {
-        self.issue_at(workload, names, self.now - YEAR - DAY)
+        self.issue_at(workload, names, self.now - LIFETIME - DAY)
     }
 
     fn issue_at(&self, workload: &str, names: &[String], now: SystemTime) -> Result<Identity> {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)?;
         let spki: PublicKeyX509Der<'_> = key.public_key().as_der()?;
         let id = format!("spiffe://test/ns/{workload}");
-        let sans: Vec<String> = names.iter().cloned().chain([id]).collect();
         let request = LeafRequest {
             public_key_spki: spki.as_ref(),
-            sans: &sans,
+            sans: names,
+            spiffe_id: Some(&id),
+            lifetime: LIFETIME,
             peer_ip: None,
             workload_secret_id: None,
             extensions: &[],
