@@ -3,18 +3,30 @@
 pub mod http;
 pub mod resp;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 use axum::Router;
 use tokio::net::TcpListener;
+
+use crate::harness::loopback::LISTEN_ON_LOOPBACK;
 
 /// The only flag of the sample programs.
 #[derive(Debug, clap::Parser)]
 pub struct Arguments {
     /// Address to serve on.
     #[arg(long)]
-    pub listen: SocketAddr,
+    listen: SocketAddr,
+}
+
+impl Arguments {
+    /// Address to serve on: as it was said, or on loopback only where nothing redirects traffic.
+    pub fn listen(&self) -> SocketAddr {
+        match std::env::var_os(LISTEN_ON_LOOPBACK) {
+            Some(_) => (Ipv4Addr::LOCALHOST, self.listen.port()).into(),
+            None => self.listen,
+        }
+    }
 }
 
 /// Choices that can be voted for.
@@ -33,7 +45,7 @@ pub fn setting(name: &str) -> Result<String> {
 /// # Errors
 /// When the address is taken.
 pub async fn serve(arguments: Arguments, router: Router) -> Result<()> {
-    let listen = arguments.listen;
+    let listen = arguments.listen();
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen}"))?;

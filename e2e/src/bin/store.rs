@@ -23,7 +23,7 @@ const CONNECTIONS_MAX: usize = 256;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let listen = Arguments::parse().listen;
+    let listen = Arguments::parse().listen();
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen}"))?;

@@ -50,6 +50,16 @@ fn sandbox_name(workload: &str, kind: &str) -> String {
     }
 }
 
+/// What containerd gives a container, with what its security context adds.
+fn capabilities(container: &Value) -> Vec<String> {
+    let added = container["securityContext"]["capabilities"]["add"].as_array();
+    let added = added.into_iter().flatten().filter_map(Value::as_str);
+    let usual = CAPABILITIES.iter().map(ToString::to_string);
+    usual
+        .chain(added.map(|name| format!("CAP_{name}")))
+        .collect()
+}
+
 /// kata-agent's gate: every container is created and started only as the pod's policy allows.
 #[derive(Debug)]
 pub(super) struct Agent {
@@ -97,13 +107,14 @@ impl Agent {
             .into_iter()
             .chain(own)
             .collect();
+        let capabilities = capabilities(container);
         let process = json!({
             "Args": arguments,
             "Cwd": "/",
             "Env": variables,
             "Terminal": false,
             "User": {"UID": 0, "GID": 0, "AdditionalGids": [0]},
-            "Capabilities": {"Bounding": CAPABILITIES, "Effective": CAPABILITIES, "Permitted": CAPABILITIES},
+            "Capabilities": {"Bounding": capabilities, "Effective": capabilities, "Permitted": capabilities},
         });
         let request = self.create_request(name, "container", container, &process);
         self.ask("CreateContainerRequest", &request)?;

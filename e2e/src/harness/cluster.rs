@@ -2,19 +2,27 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Owner, Pod, PodSpec, Process, dns::Dns, pod::Surroundings, program};
+use super::{
+    Network, Owner, Pod, PodSpec, Process,
+    dns::{Dns, Names},
+    pod::{Site, Surroundings},
+    program,
+};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// Name of the Coordinator's workload in the sample application.
 pub(super) const COORDINATOR: &str = "coordinator";
+const DNS_PORT: u16 = 53;
 /// The sample application's services, each a workload of the same name.
 const SERVICES: [&str; 4] = ["web", "api", "votes", "store"];
 
@@ -55,8 +63,8 @@ impl TeeKind {
 
 /// A deployment of the sample application on this machine.
 ///
-/// Every cluster has an address range of its own in 127.77.0.0/16, so that tests can run side by side; the application's own
-/// loopback ports are the same in each, so only one cluster at a time can run the application.
+/// Without namespaces, every cluster has an address range of its own in 127.77.0.0/16, so that tests can run side by side; the
+/// application's own loopback ports are the same in each, so only one such cluster at a time can run the application.
 #[derive(Debug)]
 pub struct Cluster {
     directory: PathBuf,
@@ -64,6 +72,8 @@ pub struct Cluster {
     kind: TeeKind,
     owner: Owner,
     dns: Dns,
+    /// Where pods are namespaces.
+    network: Option<Mutex<Network>>,
 }
 
 /// The Coordinator's pod.
@@ -87,16 +97,61 @@ impl Cluster {
         let workspace = directory.join("workspace");
         fs::create_dir_all(&workspace)?;
         fs::create_dir_all(directory.join("pods"))?;
+        // Envoy may run as a user of its own, who passes through on the way to its files.
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o711))?;
         let owner = Owner::with_sample_application(&workspace)?;
-        let names = SERVICES.map(|name| (name.to_owned(), address(number, name)));
-        let dns = Dns::start(address(number, "dns"), BTreeMap::from(names))?;
+        let names = SERVICES.map(|name| (name.to_owned(), vec![address(number, name).into()]));
+        let dns = Dns::start(address(number, "dns"), 0, Names::from(names))?;
         Ok(Self {
             directory: directory.to_owned(),
             number,
             kind: TeeKind::default(),
             owner,
             dns,
+            network: None,
         })
+    }
+
+    /// The same cluster, whose pods are network namespaces with all their traffic redirected into the mesh. To be called before
+    /// anything is started.
+    ///
+    /// # Errors
+    /// When there can be no such network; [`super::no_network_because`] says why.
+    pub fn in_namespaces(mut self) -> Result<Self> {
+        let network = Network::create(0)?;
+        // A service has the addresses of its pods, from when they are ready.
+        self.dns = Dns::start(network.gateway(), DNS_PORT, Names::new())?;
+        self.network = Some(Mutex::new(network));
+        Ok(self)
+    }
+
+    /// Whether its pods are network namespaces.
+    pub fn has_namespaces(&self) -> bool {
+        self.network.is_some()
+    }
+
+    /// Lets its pods reach the nodes of another network.
+    ///
+    /// # Errors
+    /// When links or routes cannot be made.
+    pub fn join(&self, other: &mut Network) -> Result<()> {
+        self.with_network(|network| network.join(other))
+            .transpose()
+            .map(drop)
+    }
+
+    /// Runs `work` with the network of its pods, if they are namespaces.
+    pub fn with_network<T>(&self, work: impl FnOnce(&mut Network) -> T) -> Option<T> {
+        let network = self.network.as_ref()?;
+        Some(work(
+            &mut network.lock().unwrap_or_else(PoisonError::into_inner),
+        ))
+    }
+
+    /// Leads clients of the service `name` to `pods`.
+    pub fn serve(&self, name: &str, pods: &[&Pod]) {
+        let addresses = pods.iter().flat_map(|pod| pod.addresses().to_vec());
+        self.dns.set(name, addresses.collect());
     }
 
     /// The same cluster on machines of another kind. To be called before anything is generated or started.
@@ -169,7 +224,9 @@ impl Cluster {
         fs::write(directory.join("initdata.toml"), &spec.initdata)?;
         let addresses = directory.join("addresses.json");
         let _ = fs::remove_file(&addresses);
-        let address = self.address(COORDINATOR);
+        let address = self
+            .with_network(|network| network.gateway())
+            .unwrap_or_else(|| self.address(COORDINATOR));
         let mut command = Command::new(program(COORDINATOR)?);
         command
             .env_clear()
@@ -215,7 +272,11 @@ impl Cluster {
     /// # Errors
     /// When a container does not become ready.
     pub fn start_pod_at(&self, spec: &PodSpec, mesh_api: SocketAddr) -> Result<Pod> {
-        Pod::start(spec, self.address(&spec.name), &self.surroundings(mesh_api))
+        let pod = Pod::start(spec, self.site(spec)?, &self.surroundings(mesh_api))?;
+        if self.has_namespaces() && spec.is_first() {
+            self.serve(&spec.name, &[&pod]);
+        }
+        Ok(pod)
     }
 
     /// Starts only the Initializer of a pod, as `name`, and does not wait for it.
@@ -231,8 +292,20 @@ impl Cluster {
     /// # Errors
     /// When it cannot be started.
     pub fn start_initializer_at(&self, spec: &PodSpec, mesh_api: SocketAddr) -> Result<Pod> {
-        let address = self.address(&spec.name);
-        Pod::start_initializer(spec, address, &self.surroundings(mesh_api))
+        Pod::start_initializer(spec, self.site(spec)?, &self.surroundings(mesh_api))
+    }
+
+    /// A place for one more pod.
+    fn site(&self, spec: &PodSpec) -> Result<Site> {
+        let namespace = self.with_network(|network| {
+            let node = network.add()?;
+            network.resolve_at(node, network.gateway())?;
+            Ok(Site::Namespace {
+                name: network.node(node),
+                addresses: network.addresses(node),
+            })
+        });
+        namespace.unwrap_or_else(|| Ok(Site::Loopback(self.address(&spec.name))))
     }
 
     fn surroundings(&self, mesh_api: SocketAddr) -> Surroundings {

@@ -1,8 +1,8 @@
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{JoinHandle, spawn},
@@ -11,34 +11,49 @@ use std::{
 
 use anyhow::Result;
 
+/// Addresses of services by their short names.
+pub(super) type Names = BTreeMap<String, Vec<IpAddr>>;
+
+/// Type A with class IN.
+const A: [u8; 4] = [0, 1, 0, 1];
+/// Type AAAA with class IN.
+const AAAA: [u8; 4] = [0, 28, 0, 1];
+/// Clients may remember an answer for so long.
+const TTL_SECONDS: u8 = 1;
+/// An answer then fits into what every client takes.
+const ADDRESSES_MAX: usize = 8;
 const HEADER_BYTES: usize = 12;
 const POLL: Duration = Duration::from_millis(100);
 
-/// The cluster's DNS: answers A queries for the names of services (RFC 1035), nothing else.
+/// The cluster's DNS: answers A and AAAA queries for the names of services (RFC 1035, RFC 3596), nothing else.
 #[derive(Debug)]
 pub(super) struct Dns {
     address: SocketAddr,
+    names: Arc<Mutex<Names>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Dns {
-    /// Serves `names` on a free UDP port of `address`.
+    /// Serves `names` on a UDP port of `address`, a free one if it is 0.
     ///
     /// # Errors
     /// When the port cannot be had.
-    pub(super) fn start(address: Ipv4Addr, names: BTreeMap<String, Ipv4Addr>) -> Result<Self> {
-        let socket = UdpSocket::bind((address, 0))?;
+    pub(super) fn start(address: Ipv4Addr, port: u16, names: Names) -> Result<Self> {
+        let socket = UdpSocket::bind((address, port))?;
         socket.set_read_timeout(Some(POLL))?;
         let address = socket.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let names = Arc::new(Mutex::new(names));
+        let known = Arc::clone(&names);
         let thread = spawn(move || {
             let mut query = [0; 512];
             while !stopped.load(Ordering::Relaxed) {
                 let Ok((length, client)) = socket.recv_from(&mut query) else {
                     continue;
                 };
+                let names = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 if let Some(answer) = query.get(..length).and_then(|query| answer(query, &names)) {
                     // A client that is gone needs no answer.
                     let _ = socket.send_to(&answer, client);
@@ -47,6 +62,7 @@ impl Dns {
         });
         Ok(Self {
             address,
+            names,
             stop,
             thread: Some(thread),
         })
@@ -55,6 +71,12 @@ impl Dns {
     /// Where it answers.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Says from now on that `name` has these addresses.
+    pub(super) fn set(&self, name: &str, addresses: Vec<IpAddr>) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(name.to_owned(), addresses);
     }
 }
 
@@ -67,7 +89,7 @@ impl Drop for Dns {
     }
 }
 
-fn answer(query: &[u8], names: &BTreeMap<String, Ipv4Addr>) -> Option<Vec<u8>> {
+fn answer(query: &[u8], names: &Names) -> Option<Vec<u8>> {
     let id = query.get(..2)?;
     let mut labels = Vec::new();
     let mut rest = query.get(HEADER_BYTES..)?;
@@ -86,15 +108,31 @@ fn answer(query: &[u8], names: &BTreeMap<String, Ipv4Addr>) -> Option<Vec<u8>> {
     let question = query.get(HEADER_BYTES..question_end)?;
     // Search domains of the machine may have been appended; the first label names the service.
     let found = labels.first().and_then(|name| names.get(name));
-    let address = found.filter(|_| kind == [0, 1, 0, 1]);
+    let all = found.map(Vec::as_slice).unwrap_or_default();
+    let wanted = all.iter().filter(|address| match address.is_ipv4() {
+        true => kind == A,
+        false => kind == AAAA,
+    });
+    let wanted: Vec<&IpAddr> = wanted.take(ADDRESSES_MAX).collect();
     // Response, recursion available; no such name where it is unknown.
     let code = if found.is_some() { 0x80 } else { 0x83 };
-    let count = u8::from(address.is_some());
+    let count = u8::try_from(wanted.len()).unwrap_or_default();
     let mut answer = [id, &[0x81, code, 0, 1, 0, count, 0, 0, 0, 0], question].concat();
-    if let Some(address) = address {
-        // The name by reference, type A, class IN, time to live 5 s, four bytes.
-        answer.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4]);
-        answer.extend(address.octets());
+    for address in wanted {
+        // The name by reference, then type and class, time to live, length.
+        answer.extend([0xc0, 0x0c]);
+        answer.extend(kind);
+        answer.extend([0, 0, 0, TTL_SECONDS]);
+        match address {
+            IpAddr::V4(address) => {
+                answer.extend([0, 4]);
+                answer.extend(address.octets());
+            }
+            IpAddr::V6(address) => {
+                answer.extend([0, 16]);
+                answer.extend(address.octets());
+            }
+        }
     }
     Some(answer)
 }
@@ -105,16 +143,21 @@ mod tests {
 
     #[test]
     fn known_name_is_answered_and_unknown_is_not() {
-        let names = BTreeMap::from([("api".to_owned(), Ipv4Addr::new(127, 77, 1, 12))]);
-        let query = |name: &[u8]| {
+        let six = std::net::Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 7);
+        let addresses = vec![Ipv4Addr::new(127, 77, 1, 12).into(), six.into()];
+        let names = Names::from([("api".to_owned(), addresses)]);
+        let query = |name: &[u8], kind: [u8; 4]| {
             let mut query = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3];
             query.extend(name);
-            query.extend([0, 0, 1, 0, 1]);
+            query.push(0);
+            query.extend(kind);
             query
         };
-        let found = answer(&query(b"api"), &names).expect("an answer");
+        let found = answer(&query(b"api", A), &names).expect("an answer");
         assert!(found.ends_with(&[127, 77, 1, 12]));
-        let unknown = answer(&query(b"xyz"), &names).expect("an answer");
+        let found = answer(&query(b"api", AAAA), &names).expect("an answer");
+        assert!(found.ends_with(&six.octets()));
+        let unknown = answer(&query(b"xyz", A), &names).expect("an answer");
         assert_eq!(unknown[3] & 0x0f, 3);
         assert_eq!(answer(&[1, 2, 3], &names), None);
     }

@@ -1,17 +1,20 @@
-//! The parts of a cluster that are not ours, played on one machine; without root, but for [`ReplicaSet`].
+//! The parts of a cluster that are not ours, played on one machine; also without root, but for [`ReplicaSet`].
 //!
 //! | played part | how |
 //! | --- | --- |
 //! | hardware | a software TEE whose root the manifest pins as `insecure` |
-//! | pod network | every pod has a loopback address of its own in 127.77.0.0/16 |
+//! | pod network | every pod is a network namespace; without root it has a loopback address of its own in 127.77.0.0/16 |
 //! | service names | a DNS server on loopback |
 //! | kubelet, kata-agent | [`Pod`]: reads the generated YAML, asks the pod's policy, starts the real programs |
 //! | nodes of several Coordinators, and what goes wrong between them | [`ReplicaSet`]: network namespaces on a bridge, firewalls, disks |
+//! | pods of which only the mesh matters | [`mesh`] |
 //! | owner's laptop | [`Owner`]: runs the real `contrast` in a workspace directory |
 
 mod agent;
 mod cluster;
 mod dns;
+pub(crate) mod loopback;
+pub mod mesh;
 mod mesh_client;
 mod network;
 mod owner;

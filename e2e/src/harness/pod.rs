@@ -4,16 +4,18 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
+    thread::JoinHandle,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use contrast_policy::Initdata;
 use serde_json::Value;
 
-use super::{Process, TeeKind, agent::Agent, envoy, program, yaml};
+use super::{Process, TeeKind, agent::Agent, envoy, loopback, network, program, yaml};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
+const EGRESS_ANNOTATION: &str = "contrast.edgeless.systems/servicemesh-egress";
 const INITIALIZER: &str = "contrast-initializer";
 const SERVICE_MESH: &str = "contrast-service-mesh";
 
@@ -24,6 +26,8 @@ pub struct PodSpec {
     pub name: String,
     /// Initdata document, exact bytes: what the guest is started with.
     pub initdata: Vec<u8>,
+    /// Name of its directory, if it is another than its own.
+    instance: Option<String>,
     kind: String,
     namespace: String,
     template: Value,
@@ -50,6 +54,7 @@ impl PodSpec {
             let spec = Self {
                 name: name.to_owned(),
                 initdata,
+                instance: None,
                 kind: text(&document["kind"]),
                 namespace: text(&document["metadata"]["namespace"]),
                 template: template.clone(),
@@ -64,6 +69,23 @@ impl PodSpec {
         Initdata::parse(self.initdata.clone())
             .map(|initdata| hex::encode(initdata.hash()))
             .unwrap_or_default()
+    }
+
+    /// Another pod of the same workload, whose files lie beside those of the first.
+    #[must_use]
+    pub fn replica(&self, instance: &str) -> Self {
+        let mut replica = self.clone();
+        replica.instance = Some(instance.to_owned());
+        replica
+    }
+
+    /// Whether it is not a [`PodSpec::replica`].
+    pub(super) fn is_first(&self) -> bool {
+        self.instance.is_none()
+    }
+
+    fn directory(&self) -> &str {
+        self.instance.as_deref().unwrap_or(&self.name)
     }
 
     /// The same pod, with the same policy, whose host runs another program in `container`.
@@ -81,6 +103,12 @@ impl PodSpec {
             }
         }
         changed
+    }
+
+    /// Its egress annotation.
+    fn egress(&self) -> &str {
+        let annotations = &self.template["metadata"]["annotations"];
+        annotations[EGRESS_ANNOTATION].as_str().unwrap_or_default()
     }
 
     fn containers(&self) -> impl Iterator<Item = &Value> {
@@ -105,10 +133,25 @@ pub struct Surroundings {
     pub dns: SocketAddr,
 }
 
+/// Where a pod is.
+#[derive(Debug, Clone)]
+pub enum Site {
+    /// In a network namespace; everything is redirected into the mesh.
+    Namespace {
+        /// Its name.
+        name: String,
+        /// Addresses in it, IPv4 first.
+        addresses: Vec<IpAddr>,
+    },
+    /// On this machine, at a loopback address of its own; what needs privileges is left out.
+    Loopback(Ipv4Addr),
+}
+
 /// A running pod: its containers as processes, with an address of its own.
 #[derive(Debug)]
 pub struct Pod {
-    address: Ipv4Addr,
+    site: Site,
+    addresses: Vec<IpAddr>,
     base: PathBuf,
     // Stopped in reverse order of start: the application before its mesh.
     containers: Vec<(String, Process)>,
@@ -120,8 +163,8 @@ impl Pod {
     ///
     /// # Errors
     /// When a container cannot be started or does not become ready.
-    pub fn start(spec: &PodSpec, address: Ipv4Addr, surroundings: &Surroundings) -> Result<Self> {
-        let mut pod = Self::prepare(spec, address, surroundings)?;
+    pub fn start(spec: &PodSpec, site: Site, surroundings: &Surroundings) -> Result<Self> {
+        let mut pod = Self::prepare(spec, site, surroundings)?;
         let mut agent = Agent::boot(&spec.initdata, &spec.name, &spec.kind, &spec.namespace)?;
         for container in spec.containers() {
             let name = container["name"]
@@ -144,10 +187,10 @@ impl Pod {
     /// When it cannot be started.
     pub fn start_initializer(
         spec: &PodSpec,
-        address: Ipv4Addr,
+        site: Site,
         surroundings: &Surroundings,
     ) -> Result<Self> {
-        let mut pod = Self::prepare(spec, address, surroundings)?;
+        let mut pod = Self::prepare(spec, site, surroundings)?;
         let container = spec
             .containers()
             .find(|container| container["name"] == INITIALIZER)
@@ -157,9 +200,45 @@ impl Pod {
         Ok(pod)
     }
 
-    /// The pod's address.
-    pub fn address(&self) -> Ipv4Addr {
-        self.address
+    /// The pod's IPv4 address.
+    pub fn address(&self) -> IpAddr {
+        self.addresses
+            .first()
+            .copied()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// The pod's addresses, IPv4 first.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// Runs `work` where the pod's own programs run, on a thread.
+    ///
+    /// # Errors
+    /// When its namespace is gone; or cannot be entered, when the thread is joined.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<Result<T>>> {
+        match &self.site {
+            Site::Namespace { name, .. } => network::enter(name.clone(), work),
+            Site::Loopback(_) => Ok(std::thread::spawn(|| Ok(work()))),
+        }
+    }
+
+    /// Runs `work` where the pod's own programs run, and waits for it.
+    ///
+    /// # Errors
+    /// When its namespace cannot be entered. A panic of `work` goes on in the caller.
+    pub fn within<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        match self.spawn(work)?.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 
     /// Path of a file that the Initializer installs, for example `tls-config/key.pem`.
@@ -179,16 +258,50 @@ impl Pod {
             .with_context(|| format!("container {name} was not started"))
     }
 
-    fn prepare(spec: &PodSpec, address: Ipv4Addr, surroundings: &Surroundings) -> Result<Self> {
-        let directory = surroundings.directory.join(&spec.name);
+    /// A pod without containers. In a namespace it is closed before anything else runs, as the guest does when it boots.
+    fn prepare(spec: &PodSpec, site: Site, surroundings: &Surroundings) -> Result<Self> {
+        let directory = surroundings.directory.join(spec.directory());
         let base = directory.join("contrast");
         fs::create_dir_all(&base)?;
         fs::write(directory.join("initdata.toml"), &spec.initdata)?;
-        Ok(Self {
-            address,
+        let addresses = match &site {
+            Site::Namespace { addresses, .. } => addresses.clone(),
+            Site::Loopback(address) => vec![(*address).into()],
+        };
+        let pod = Self {
+            site,
+            addresses,
             base,
             containers: Vec::new(),
-        })
+        };
+        if matches!(pod.site, Site::Namespace { .. }) {
+            let denied = pod
+                .command(&program("initializer")?)
+                .arg("deny-ingress")
+                .output()?;
+            ensure!(
+                denied.status.success(),
+                "initializer deny-ingress: {}{}",
+                String::from_utf8_lossy(&denied.stdout),
+                String::from_utf8_lossy(&denied.stderr)
+            );
+        }
+        Ok(pod)
+    }
+
+    /// A command that runs in the pod, with an empty environment but for the path, by which programs of the guest are found.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = match &self.site {
+            Site::Namespace { name, .. } => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(program);
+                command
+            }
+            Site::Loopback(_) => Command::new(program),
+        };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command.env_clear().env("PATH", path);
+        command
     }
 
     fn launch(
@@ -198,10 +311,10 @@ impl Pod {
         name: &str,
         surroundings: &Surroundings,
     ) -> Result<Process> {
-        let directory = surroundings.directory.join(&spec.name);
-        let mut command = match name {
-            INITIALIZER => Command::new(program("initializer")?),
-            SERVICE_MESH => Command::new(program("service-mesh")?),
+        let directory = surroundings.directory.join(spec.directory());
+        let executable = match name {
+            INITIALIZER => program("initializer")?,
+            SERVICE_MESH => program("service-mesh")?,
             _ => {
                 let path = container["command"][0]
                     .as_str()
@@ -209,14 +322,21 @@ impl Pod {
                 let file = Path::new(path)
                     .file_name()
                     .context("command without a file name")?;
-                Command::new(program(&file.to_string_lossy())?)
+                program(&file.to_string_lossy())?
             }
         };
+        let mut command = self.command(&executable);
         let words = |key: &str| container[key].as_array().cloned().unwrap_or_default();
         let arguments = words("command").into_iter().skip(1).chain(words("args"));
         command.args(arguments.filter_map(|word| word.as_str().map(str::to_owned)));
-        command.env_clear().env("RUST_BACKTRACE", "1");
-        command.envs(self.environment(container)?);
+        command.env("RUST_BACKTRACE", "1");
+        let mut environment = self.environment(container)?;
+        if let Site::Loopback(address) = self.site {
+            let ports = spec.containers().flat_map(ports);
+            loopback::adapt(&mut environment, address, ports, spec.egress());
+            command.env("CONTRAST_DNS_RESOLVER", surroundings.dns.to_string());
+        }
+        command.envs(environment);
         // What a confidential VM has and a process on a laptop has not.
         command
             .env("CONTRAST_INSECURE_SOFTWARE_TEE", &surroundings.tee)
@@ -230,8 +350,7 @@ impl Pod {
             )
             .env("CONTRAST_BASE_DIR", &self.base)
             .env("CONTRAST_READY_FILE", self.base.join("mesh-ready"))
-            .env("COORDINATOR_HOST", surroundings.mesh_api.to_string())
-            .env("CONTRAST_DNS_RESOLVER", surroundings.dns.to_string());
+            .env("COORDINATOR_HOST", surroundings.mesh_api.to_string());
         if let Some(envoy) = envoy() {
             command.env("CONTRAST_ENVOY_BINARY", envoy);
         }
@@ -259,7 +378,7 @@ impl Pod {
             return Ok(value.to_owned());
         }
         match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
-            Some("status.podIP") => Ok(self.address.to_string()),
+            Some("status.podIP") => Ok(self.address().to_string()),
             Some(path) => bail!("field {path} is not played by this harness"),
             None => Ok(String::new()),
         }
@@ -276,21 +395,28 @@ impl Pod {
                 process.wait_until("Envoy's readiness", START_DEADLINE, |_| ready.exists())
             }
             _ => {
-                let ports = container["ports"].as_array().cloned().unwrap_or_default();
-                for port in ports
-                    .iter()
-                    .filter_map(|port| port["containerPort"].as_u64())
-                {
-                    let port = u16::try_from(port)?;
+                for port in ports(container) {
                     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
                     process.wait_until("its port", START_DEADLINE, |_| {
-                        TcpStream::connect(address).is_ok()
+                        let connected = self.within(move || TcpStream::connect(address).is_ok());
+                        connected.unwrap_or(false)
                     })?;
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// Ports that a container declares.
+fn ports(container: &Value) -> Vec<u16> {
+    let ports = container["ports"].as_array().cloned().unwrap_or_default();
+    let numbers = ports
+        .iter()
+        .filter_map(|port| port["containerPort"].as_u64());
+    numbers
+        .filter_map(|port| u16::try_from(port).ok())
+        .collect()
 }
 
 impl Drop for Pod {

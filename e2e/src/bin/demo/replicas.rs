@@ -20,7 +20,8 @@ pub(crate) async fn tour(cluster: &Cluster, count: usize, steps: &mut Steps) -> 
     let replicas = steps.run_with(
         &format!("start {count} Coordinators, each in a network of its own"),
         || {
-            let replicas = ReplicaSet::create(cluster, count, &[])?;
+            let mut replicas = ReplicaSet::create(cluster, count, &[])?;
+            cluster.join(replicas.network())?;
             (0..count).try_for_each(|replica| replicas.start(replica))?;
             let facts =
                 (0..count).map(|replica| format!("user API {}", replicas.user_api(replica)));

@@ -3,11 +3,14 @@
 use std::{
     fs,
     net::SocketAddr,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use contrast_e2e::harness::{Cluster, CoordinatorPod, MeshClient, Pod, PodSpec, envoy};
+use contrast_e2e::harness::{
+    Cluster, CoordinatorPod, MeshClient, Pod, PodSpec, envoy, no_network_because,
+};
 
 use crate::{
     Arguments, replicas,
@@ -35,6 +38,15 @@ pub(crate) async fn tour(arguments: &Arguments) -> Result<()> {
     ));
 
     let cluster = Cluster::create(&files, 1)?.on(tee);
+    let cluster = match no_network_because() {
+        None => cluster.in_namespaces()?,
+        Some(reason) => {
+            say(&format!(
+                "Traffic is not redirected, because {reason}: Envoy serves each pod's address, and programs dial loopback addresses.\n"
+            ));
+            cluster
+        }
+    };
     let mut steps = Steps::default();
 
     steps.run(
@@ -160,7 +172,7 @@ pub(crate) fn enrol_again(
 }
 
 async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Result<()> {
-    let [_, _, api, web] = pods else {
+    let [store, votes, api, web] = pods else {
         bail!("expected four pods")
     };
     let mesh_ca = cluster.owner().file("verify/mesh-ca.pem");
@@ -177,15 +189,18 @@ async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Resu
         vote.starts_with("HTTP/1.1 303"),
         "vote was not taken: {vote}"
     );
-    let results = browser
-        .request(web_address, "web", "GET", "/results")
-        .await?;
-    let counts = results.lines().last().unwrap_or_default().to_owned();
+    let results = results(&browser, web_address).await?;
     ensure!(
-        counts.contains(r#""spaces":1"#),
+        results.contains(r#""spaces":1"#),
         "vote was not counted: {results}"
     );
-    steps.end(&[format!("results {counts}")]);
+    let how = match cluster.has_namespaces() {
+        true => {
+            "the programs listen on [::] and dial http://api:8081, plain: the mesh takes their connections on the way"
+        }
+        false => "the programs listen on loopback and dial Envoy there",
+    };
+    steps.end(&[format!("results {results}"), how.to_owned()]);
 
     steps.begin("refuse a client without TLS");
     let refused = MeshClient::plaintext(api_address, "/results").await;
@@ -195,13 +210,8 @@ async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Resu
     let refused = browser.request(api_address, "api", "GET", "/results").await;
     steps.end(&[expect_refused(refused)?]);
 
-    steps.begin("accept a member of the mesh at the same door");
-    let (chain, key) = (
-        web.file("tls-config/certChain.pem"),
-        web.file("tls-config/key.pem"),
-    );
-    let member = MeshClient::with_certificate(&mesh_ca, &chain, &key)?;
-    let answer = member
+    steps.begin("accept a member of the mesh that `api` allows: web");
+    let answer = with_certificate_of(web, &mesh_ca)?
         .request(api_address, "api", "GET", "/results")
         .await?;
     ensure!(
@@ -209,7 +219,65 @@ async fn application(cluster: &Cluster, pods: &[Pod], steps: &mut Steps) -> Resu
         "member was refused: {answer}"
     );
     steps.end(&["HTTP/1.1 200".to_owned()]);
+
+    steps.begin("refuse a member with a valid mesh certificate that `api` does not allow: votes");
+    let refused = with_certificate_of(votes, &mesh_ca)?
+        .request(api_address, "api", "GET", "/results")
+        .await;
+    steps.end(&[expect_refused(refused)?]);
+
+    if cluster.has_namespaces() {
+        another_member_answers(cluster, [store, votes, api, web], &browser, steps).await?;
+    }
     Ok(())
+}
+
+/// The host answers the name `votes` with the address of another pod, which has a certificate of this mesh, too.
+async fn another_member_answers(
+    cluster: &Cluster,
+    [store, votes, _, web]: [&Pod; 4],
+    browser: &MeshClient,
+    steps: &mut Steps,
+) -> Result<()> {
+    let address = SocketAddr::from((web.address(), 8080));
+    steps.begin("refuse a server with a valid mesh certificate that is another: the host's DNS says that `votes` is store's pod");
+    cluster.serve("votes", &[store]);
+    let refused = await_vote(browser, address, "HTTP/1.1 502").await?;
+    let fact = format!(
+        "the vote fails and reaches nobody: {}",
+        refused.lines().last().unwrap_or_default()
+    );
+    cluster.serve("votes", &[votes]);
+    await_vote(browser, address, "HTTP/1.1 303").await?;
+    steps.end(&[fact, "with the right answer it goes on".to_owned()]);
+    Ok(())
+}
+
+/// Votes until the answer starts with `status`: names are remembered for a few seconds.
+async fn await_vote(browser: &MeshClient, web: SocketAddr, status: &str) -> Result<String> {
+    let start = Instant::now();
+    loop {
+        let answer = browser.request(web, "web", "POST", "/vote/both").await?;
+        if answer.starts_with(status) {
+            return Ok(answer);
+        }
+        ensure!(start.elapsed() < DEADLINE, "still answered: {answer}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The counts, as the browser sees them.
+async fn results(browser: &MeshClient, web: SocketAddr) -> Result<String> {
+    let answer = browser.request(web, "web", "GET", "/results").await?;
+    Ok(answer.lines().last().unwrap_or_default().to_owned())
+}
+
+fn with_certificate_of(pod: &Pod, ca: &Path) -> Result<MeshClient> {
+    let (chain, key) = (
+        pod.file("tls-config/certChain.pem"),
+        pod.file("tls-config/key.pem"),
+    );
+    MeshClient::with_certificate(ca, &chain, &key)
 }
 
 pub(crate) fn impostor(

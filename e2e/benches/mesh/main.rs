@@ -1,0 +1,157 @@
+//! What the service mesh costs: the same traffic directly, through both sidecars, and through two Envoys configured by hand with the same
+//! TLS settings; all on one machine, in network namespaces, in turns.
+//!
+//! `cargo bench -p contrast-e2e --bench mesh` prints a table for `docs/performance.md`; it needs root, `nft`, Envoy and
+//! `cargo build --release --bins`. Nothing here fails because something is slow.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a bench that meets the unexpected has to stop there, and its output is its purpose"
+)]
+
+mod by_hand;
+mod measure;
+mod start;
+
+use std::{net::SocketAddr, time::Duration};
+
+use contrast_e2e::harness::mesh::{Application, Bed, Generation};
+
+use by_hand::ByHand;
+use measure::{Route, bulk, connections, exchanges, latencies, sink};
+
+/// Port of the echoing application, and of the one that only reads.
+const ECHO: u16 = 8080;
+const SINK: u16 = 8090;
+const ROUNDS: usize = 8;
+const SERVER: &str = "server";
+
+fn main() {
+    let Some(mut bed) = Bed::create("mesh bench").expect("network") else {
+        return;
+    };
+    let generation = Generation::create().expect("CA");
+    let names = |own: &[String]| [&[SERVER.to_owned()], own].concat();
+
+    // Directly.
+    let (near, far) = (bed.stranger().expect("node"), bed.stranger().expect("node"));
+    // Ours.
+    let server = bed.ready(&[], |own| {
+        generation.issue("test/deployment/server", &names(own))
+    });
+    let server = server.expect("the server's sidecar is ready");
+    let remote = server.addresses[0];
+    let egress = format!("echo#transparent#{remote}:{ECHO}##sink#transparent#{remote}:{SINK}");
+    let environment = [
+        ("CONTRAST_INGRESS_PROXY_CONFIG", "DISABLED".to_owned()),
+        ("CONTRAST_EGRESS_PROXY_CONFIG", egress),
+    ];
+    let client = bed.ready(&environment, |own| {
+        generation.issue("test/deployment/client", own)
+    });
+    let client = client.expect("the client's sidecar is ready");
+    // By hand.
+    let by_hand = ByHand::start(&mut bed, &generation);
+
+    let serving: Vec<_> = [far, server.node, by_hand.server]
+        .into_iter()
+        .map(|node| {
+            let echo = Application::start(bed.network(), node, ECHO).expect("application");
+            (echo, sink(bed.network(), node, SINK))
+        })
+        .collect();
+    let route = |name, node, echo: SocketAddr, sink| Route {
+        name,
+        node,
+        echo,
+        sink,
+    };
+    let direct = bed.network().address(far);
+    let routes = [
+        route("direct", near, (direct, ECHO).into(), (direct, SINK).into()),
+        route(
+            "two Envoys by hand",
+            by_hand.client,
+            by_hand.full,
+            by_hand.sink,
+        ),
+        route(
+            "two sidecars",
+            client.node,
+            (remote, ECHO).into(),
+            (remote, SINK).into(),
+        ),
+    ];
+    let again = route(
+        "by hand, sessions resumed",
+        by_hand.client,
+        by_hand.resumed,
+        by_hand.sink,
+    );
+
+    println!("{}\n", measure::machine());
+    println!("| what | {} | sidecars / by hand |", header(&routes));
+    println!("| --- | --- | --- | --- | --- |");
+    let network = bed.network();
+    let in_turns = |work: &dyn Fn(&Route) -> f64| -> [f64; 3] {
+        let mut rounds = [(); 3].map(|()| Vec::new());
+        for _ in 0..ROUNDS {
+            for (samples, route) in rounds.iter_mut().zip(&routes) {
+                samples.push(work(route));
+            }
+        }
+        rounds.map(measure::median)
+    };
+    let row = |what: &str, unit: &str, values: [f64; 3], digits: usize| {
+        let [direct, by_hand, ours] = values.map(|value| format!("{value:.digits$} {unit}"));
+        let ratio = values[2] / values[1];
+        println!("| {what} | {direct} | {by_hand} | {ours} | {ratio:.3} |");
+    };
+    row(
+        "1 KiB request and response, one connection, median",
+        "µs",
+        in_turns(&|route| latencies(network, route)),
+        1,
+    );
+    row(
+        "1 KiB request and response, 16 connections",
+        "/s",
+        in_turns(&|route| exchanges(network, route)),
+        0,
+    );
+    row(
+        "one connection, bulk",
+        "MB/s",
+        in_turns(&|route| bulk(network, route)),
+        0,
+    );
+    row(
+        "connections with one exchange each, full handshakes",
+        "/s",
+        in_turns(&|route| connections(network, route)),
+        0,
+    );
+    let resumed: Vec<f64> = (0..ROUNDS).map(|_| connections(network, &again)).collect();
+    println!(
+        "\nby hand with resumption (Envoy's default): {:.0} connections/s",
+        measure::median(resumed)
+    );
+    measure::handshakes(
+        network,
+        near,
+        &generation,
+        (remote, ECHO).into(),
+        by_hand.server_tls,
+    );
+    drop(serving);
+    drop(client);
+    drop(server);
+    start::report(&mut bed, &generation, &by_hand, Duration::from_secs(20));
+}
+
+fn header(routes: &[Route]) -> String {
+    let names: Vec<&str> = routes.iter().map(|route| route.name).collect();
+    names.join(" | ")
+}
