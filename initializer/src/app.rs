@@ -7,7 +7,9 @@ use contrast_clock::{SystemWallClock, WallClock};
 use contrast_collateral::AzureImds;
 use contrast_telemetry::drain;
 
-use crate::{Config, Enrolled, InstallError, enroll, install, renewal_delay};
+use crate::{
+    Config, Enrolled, InstallError, enroll, ingress::open_ingress, install, renewal_delay,
+};
 
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
@@ -93,8 +95,13 @@ async fn enroll_and_renew(config: &Config) -> Result<(), AppError> {
             .await
             .map_err(|_| AppError::Deadline { deadline })?,
     };
+    let mut opens_ingress = config.service_mesh_disabled;
     loop {
         install(&config.base_dir, &enrolled)?;
+        if std::mem::take(&mut opens_ingress) {
+            // It blocks for milliseconds; it cannot panic, so that there is no outcome to look at.
+            let _ = tokio::task::spawn_blocking(open_ingress).await;
+        }
         tracing::info!(
             directory = %config.base_dir.display(),
             workload_secret = enrolled.workload_secret.is_some(),

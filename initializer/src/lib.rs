@@ -22,11 +22,13 @@
 mod app;
 mod config;
 mod enroll;
+mod ingress;
 mod install;
 mod renew;
 
 pub use app::{AppError, run};
-pub use config::Config;
+pub use config::{Command, Config};
 pub use enroll::{EnrollError, Enrolled, enroll};
+pub use ingress::deny_ingress;
 pub use install::{InstallError, install, is_installed};
 pub use renew::renewal_delay;
