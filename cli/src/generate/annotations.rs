@@ -235,7 +235,14 @@ impl Form {
 fn entries(error: Option<AnnotationError>) -> String {
     let problems = error.into_iter().flat_map(|error| error.problems);
     let problems: Vec<String> = problems
-        .map(|problem| format!("entry `{}`: {}", problem.entry, problem.reason))
+        .map(|problem| {
+            format!(
+                "entry `{}`, character {}: {}",
+                problem.entry,
+                problem.character(),
+                problem.reason
+            )
+        })
         .collect();
     match problems.is_empty() {
         true => String::new(),
