@@ -151,7 +151,7 @@ fn is(pod: &Pod<'_>, workload: &Workload, own: &Pod<'_>) -> bool {
     let namespace = workload
         .namespace
         .as_deref()
-        .unwrap_or(own.resource.namespace());
+        .unwrap_or_else(|| own.resource.namespace());
     let kind = workload.kind.as_deref();
     pod.resource.name() == workload.name
         && pod.resource.namespace() == namespace
