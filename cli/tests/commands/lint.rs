@@ -420,7 +420,7 @@ fn examples_of_this_repository_are_clean() {
             context.file("example.yml", yaml);
             let files = ["coordinator.yml", "example.yml"];
             let lint = || context.run(&[&["lint"][..], &files].concat());
-            let clean = "0 errors, 0 warnings, 0 pieces of advice in 2 confidential workloads";
+            let clean = "0 errors, 0 warnings, 0 pieces of advice in ";
             let before = lint();
             assert!(before.contains(clean), "{page}: {before}");
             let shown = context.run(&[&generate[..], &files].concat());
