@@ -1,10 +1,11 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
+use contrast_firewall::ENVOY_UID;
 use zeroize::Zeroizing;
 
 use crate::Enrolled;
@@ -14,6 +15,8 @@ const CHAIN: &str = "certChain.pem";
 const SECRETS_DIRECTORY: &str = "secrets";
 const PUBLIC: u32 = 0o444;
 const PRIVATE: u32 = 0o400;
+/// For the owner and for [`ENVOY_UID`] as group.
+const ENVOY: u32 = 0o440;
 
 /// A file could not be installed; files that were there before are unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,7 @@ pub fn install(base: &Path, enrolled: &Enrolled) -> Result<(), InstallError> {
         PUBLIC,
     )?;
     replace(&tls, "mesh-ca.pem", enrolled.mesh_ca.as_bytes(), PUBLIC)?;
-    replace(&tls, "key.pem", enrolled.private_key.as_bytes(), PRIVATE)?;
+    replace(&tls, "key.pem", enrolled.private_key.as_bytes(), ENVOY)?;
     replace(&tls, CHAIN, enrolled.certificate_chain.as_bytes(), PUBLIC)
 }
 
@@ -74,12 +77,12 @@ fn replace(directory: &Path, name: &str, content: &[u8], mode: u32) -> Result<()
     let write = || -> io::Result<()> {
         let mut file = tempfile::Builder::new()
             .prefix(".installing-")
-            .permissions(fs::Permissions::from_mode(mode))
             .tempfile_in(directory)?;
-        file.write_all(content)?;
-        // The umask may have taken bits away.
+        // The group before the mode, so that no other group ever reads it. The umask may have taken bits of the mode away.
+        let mode = effective_mode(file.as_file(), mode)?;
         file.as_file()
             .set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(&path)?;
         File::open(directory)?.sync_all()
@@ -90,9 +93,27 @@ fn replace(directory: &Path, name: &str, content: &[u8], mode: u32) -> Result<()
     })
 }
 
+/// Gives a file that Envoy is to read to Envoy's group. Without root that may be refused; then Envoy runs as the user of the
+/// Initializer, and the file is for that user alone.
+fn effective_mode(file: &File, mode: u32) -> io::Result<u32> {
+    if mode != ENVOY {
+        return Ok(mode);
+    }
+    match fchown(file, None, Some(ENVOY_UID)) {
+        Ok(()) => Ok(ENVOY),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(PRIVATE),
+        // A user namespace without this group.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(PRIVATE),
+        Err(error) => Err(error),
+    }
+}
+
 fn is_same(path: &Path, content: &[u8], mode: u32) -> bool {
-    let same_mode = fs::symlink_metadata(path)
-        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o7777 == mode);
+    let same_mode = fs::symlink_metadata(path).is_ok_and(|found| {
+        let has = found.permissions().mode() & 0o7777;
+        let fits = has == mode && (mode != ENVOY || found.gid() == ENVOY_UID);
+        found.is_file() && (fits || mode == ENVOY && has == PRIVATE)
+    });
     same_mode
         && fs::read(path)
             .map(Zeroizing::new)
@@ -128,7 +149,13 @@ mod tests {
         assert_eq!(mode(&tls.join("mesh-ca.pem")), 0o444);
         assert_eq!(mode(&tls.join("certChain.pem")), 0o444);
         assert_eq!(mode(&tls.join("coordinator-root-ca.pem")), 0o444);
-        assert_eq!(mode(&tls.join("key.pem")), 0o400);
+        let key = fs::metadata(tls.join("key.pem")).expect("installed");
+        // Not everybody may give a file to a group.
+        let expected = match key.gid() == ENVOY_UID {
+            true => 0o440,
+            false => 0o400,
+        };
+        assert_eq!(key.permissions().mode() & 0o7777, expected);
         let secret = base.path().join("secrets/workload-secret-seed");
         assert_eq!(mode(&secret), 0o400);
         assert_eq!(

@@ -8,7 +8,7 @@
 //! | `tls-config/mesh-ca.pem` | 0444 | mesh CA certificate of this manifest |
 //! | `tls-config/certChain.pem` | 0444 | leaf and intermediate, leaf first |
 //! | `tls-config/coordinator-root-ca.pem` | 0444 | root CA certificate of the deployment |
-//! | `tls-config/key.pem` | 0400 | private key, PKCS#8, P-256 |
+//! | `tls-config/key.pem` | 0440, group 15006 (Envoy); 0400 where the Initializer may not give it to a group | private key, PKCS#8, P-256 |
 //! | `secrets/workload-secret-seed` | 0400 | workload secret, 128 hex digits; only with a workload secret id |
 //!
 //! The base directory is memory-backed (an `emptyDir` with medium `Memory`), so nothing secret reaches a disk.
