@@ -1,16 +1,18 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use contrast_atls::{ClientConfig, Identity, IdentityError, Limits};
 use contrast_attestation::PlatformError;
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_collateral::AzureImds;
 use contrast_telemetry::drain;
 
-use crate::{Config, Enrolled, InstallError, enroll, install, renewal_delay};
-
-const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
+use crate::{
+    Config, InstallError, Rollover, enroll::private_key_pem, follow::Coordinator, install,
+};
 
 /// The Initializer cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,12 @@ pub enum AppError {
     /// The TLS identity could not be made.
     #[error("cannot make a TLS identity")]
     Identity(#[from] IdentityError),
+    /// The own key cannot be written as PEM.
+    #[error("the TLS key cannot be encoded")]
+    Key(#[source] der::Error),
+    /// The task that follows the Coordinator ended, which only a panic makes it do.
+    #[error("the task that renews certificates ended; the log above says why")]
+    Stopped,
     /// Files could not be installed.
     #[error(transparent)]
     Install(#[from] InstallError),
@@ -61,7 +69,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     if let Some(device) = config.cryptsetup_device {
         return Err(AppError::EncryptedVolume { device });
     }
-    let work = enroll_and_renew(&config);
+    let work = enroll_and_stay(&config);
     tokio::select! {
         outcome = work => outcome,
         signal = drain::termination_signal() => {
@@ -72,67 +80,73 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     }
 }
 
-async fn enroll_and_renew(config: &Config) -> Result<(), AppError> {
+async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     // One key for the pod's whole life: a renewal then changes a single file, and no reader can see a key and a chain that
     // do not belong together.
     let identity = Arc::new(Identity::generate(clock.now())?);
-    let client = ClientConfig {
-        identity,
-        issuer: Some(config.issuer().issuer_on(AzureImds::shared())?),
-        verifier: None,
-        clock: Arc::clone(&clock),
-        limits: Limits::client(),
+    let private_key = private_key_pem(&identity).map_err(AppError::Key)?;
+    let coordinator = Coordinator {
+        address: config.coordinator_authority(),
+        client: ClientConfig {
+            identity,
+            issuer: Some(config.issuer().issuer_on(AzureImds::shared())?),
+            verifier: None,
+            clock,
+            limits: Limits::client(),
+        },
     };
-    let address = config.coordinator_authority();
 
-    let first = enroll_with_retries(&address, &client);
-    let mut enrolled = match config.enroll_deadline() {
+    let first = coordinator.enroll_with_retries(None);
+    let first = match config.enroll_deadline() {
         None => first.await,
         Some(deadline) => tokio::time::timeout(deadline, first)
             .await
             .map_err(|_| AppError::Deadline { deadline })?,
     };
+    let mut rollover = Rollover::begin(Instant::now(), &first);
+    install(&config.base_dir, &rollover.credentials(), &private_key)?;
+    tracing::info!(
+        directory = %config.base_dir.display(),
+        workload_secret = first.workload_secret.is_some(),
+        "certificate installed"
+    );
+    if config.once {
+        return Ok(());
+    }
+    let mut answers = coordinator.follow(first);
     loop {
-        install(&config.base_dir, &enrolled)?;
-        tracing::info!(
-            directory = %config.base_dir.display(),
-            workload_secret = enrolled.workload_secret.is_some(),
-            "certificate installed"
-        );
-        if config.once {
-            return Ok(());
-        }
-        let delay = renewal_delay(clock.now(), enrolled.not_after);
-        tracing::debug!(delay_s = delay.as_secs(), "waiting for renewal");
-        tokio::time::sleep(delay).await;
-        enrolled = enroll_with_retries(&address, &client).await;
+        let answer = match rollover.next_change() {
+            None => answers.recv().await,
+            Some(next) => tokio::select! {
+                answer = answers.recv() => answer,
+                () = tokio::time::sleep_until(next.into()) => {
+                    rollover.advance(Instant::now());
+                    reinstall(&config.base_dir, &rollover, &private_key);
+                    continue;
+                }
+            },
+        };
+        let Some(answer) = answer else {
+            return Err(AppError::Stopped);
+        };
+        rollover.receive(Instant::now(), &answer);
+        reinstall(&config.base_dir, &rollover, &private_key);
     }
 }
 
-/// Tries until it works, with jittered exponential pauses, so that a thousand pods that start together do not knock
-/// together.
-async fn enroll_with_retries(address: &str, client: &ClientConfig) -> Enrolled {
-    let policy = ExponentialBuilder::default()
-        .with_min_delay(RETRY_DELAY_MIN)
-        .with_max_delay(RETRY_DELAY_MAX)
-        .with_jitter()
-        .without_max_times();
-    let mut delays = policy.build();
-    let mut attempt = 1_u64;
-    loop {
-        let error = match enroll(address, client).await {
-            Ok(enrolled) => return enrolled,
-            Err(error) => error,
-        };
-        let delay = delays.next().unwrap_or(RETRY_DELAY_MAX);
-        tracing::warn!(
-            attempt,
-            retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-            "not enrolled yet: {:#}",
+/// The pod goes on with what is there when that fails, and the next change tries again.
+fn reinstall(base: &Path, rollover: &Rollover, private_key: &str) {
+    let credentials = rollover.credentials();
+    match install(base, &credentials, private_key) {
+        Ok(()) => tracing::info!(
+            trusted = credentials.trusted.len(),
+            changes_again = rollover.next_change().is_some(),
+            "certificates installed"
+        ),
+        Err(error) => tracing::error!(
+            "what was installed before stays: {:#}",
             anyhow::Error::new(error)
-        );
-        tokio::time::sleep(delay).await;
-        attempt = attempt.saturating_add(1);
+        ),
     }
 }
