@@ -1,5 +1,5 @@
 use std::{
-    path::Path,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,9 +9,15 @@ use contrast_attestation::PlatformError;
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_collateral::AzureImds;
 use contrast_telemetry::drain;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use crate::{
-    Config, InstallError, Rollover, enroll::private_key_pem, follow::Coordinator, install,
+    Config, Credentials, InstallError, Rollover,
+    enroll::private_key_pem,
+    follow::Coordinator,
+    install,
+    spiffe::{self, Serving, SocketError, Svid},
 };
 
 /// The Initializer cannot do its work.
@@ -85,7 +91,12 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
     // One key for the pod's whole life: a renewal then changes a single file, and no reader can see a key and a chain that
     // do not belong together.
     let identity = Arc::new(Identity::generate(clock.now())?);
-    let private_key = private_key_pem(&identity).map_err(AppError::Key)?;
+    let output = Output {
+        base: config.base_dir.clone(),
+        private_key: Arc::new(private_key_pem(&identity).map_err(AppError::Key)?),
+        identity: Arc::clone(&identity),
+        svid: watch::Sender::new(None),
+    };
     let coordinator = Coordinator {
         address: config.coordinator_authority(),
         client: ClientConfig {
@@ -96,6 +107,7 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
             limits: Limits::client(),
         },
     };
+    let _serving = output.serve(config);
 
     let first = coordinator.enroll_with_retries(None);
     let first = match config.enroll_deadline() {
@@ -105,7 +117,7 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
             .map_err(|_| AppError::Deadline { deadline })?,
     };
     let mut rollover = Rollover::begin(Instant::now(), &first);
-    install(&config.base_dir, &rollover.credentials(), &private_key)?;
+    output.put(&rollover.credentials())?;
     tracing::info!(
         directory = %config.base_dir.display(),
         workload_secret = first.workload_secret.is_some(),
@@ -122,7 +134,7 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
                 answer = answers.recv() => answer,
                 () = tokio::time::sleep_until(next.into()) => {
                     rollover.advance(Instant::now());
-                    reinstall(&config.base_dir, &rollover, &private_key);
+                    output.replace(&rollover);
                     continue;
                 }
             },
@@ -131,22 +143,62 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
             return Err(AppError::Stopped);
         };
         rollover.receive(Instant::now(), &answer);
-        reinstall(&config.base_dir, &rollover, &private_key);
+        output.replace(&rollover);
     }
 }
 
-/// The pod goes on with what is there when that fails, and the next change tries again.
-fn reinstall(base: &Path, rollover: &Rollover, private_key: &str) {
-    let credentials = rollover.credentials();
-    match install(base, &credentials, private_key) {
-        Ok(()) => tracing::info!(
-            trusted = credentials.trusted.len(),
-            changes_again = rollover.next_change().is_some(),
-            "certificates installed"
-        ),
-        Err(error) => tracing::error!(
-            "what was installed before stays: {:#}",
-            anyhow::Error::new(error)
-        ),
+/// Where the pod's programs find their identity: files and a socket.
+struct Output {
+    base: PathBuf,
+    identity: Arc<Identity>,
+    private_key: Arc<Zeroizing<String>>,
+    svid: watch::Sender<Option<Arc<Svid>>>,
+}
+
+impl Output {
+    /// Programs that read files need no socket, so the pod starts without one, too.
+    fn serve(&self, config: &Config) -> Option<Serving> {
+        let socket = config.workload_api_socket().filter(|_| !config.once)?;
+        // Nothing was installed yet, so the directory may be missing.
+        let made = std::fs::create_dir_all(&self.base).map_err(|source| SocketError {
+            path: socket.clone(),
+            source,
+        });
+        match made.and_then(|()| spiffe::serve(&socket, self.svid.subscribe())) {
+            Ok(serving) => Some(serving),
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                tracing::error!("there is no Workload API: {error:#}");
+                None
+            }
+        }
+    }
+
+    fn put(&self, credentials: &Credentials) -> Result<(), InstallError> {
+        install(&self.base, credentials, &self.private_key)?;
+        let identity = Arc::clone(&self.identity);
+        match Svid::new(credentials, identity, Arc::clone(&self.private_key)) {
+            Ok(svid) => {
+                self.svid.send_replace(Some(Arc::new(svid)));
+            }
+            Err(error) => tracing::error!("{:#}", anyhow::Error::new(error)),
+        }
+        Ok(())
+    }
+
+    /// The pod goes on with what is there when that fails, and the next change tries again.
+    fn replace(&self, rollover: &Rollover) {
+        let credentials = rollover.credentials();
+        match self.put(&credentials) {
+            Ok(()) => tracing::info!(
+                trusted = credentials.trusted.len(),
+                changes_again = rollover.next_change().is_some(),
+                "certificates installed"
+            ),
+            Err(error) => tracing::error!(
+                "what was installed before stays: {:#}",
+                anyhow::Error::new(error)
+            ),
+        }
     }
 }

@@ -10,6 +10,7 @@
 //! | `tls-config/coordinator-root-ca.pem` | 0444 | root CA certificate of the deployment |
 //! | `tls-config/key.pem` | 0440, group 15006 (Envoy); 0400 where the Initializer may not give it to a group | private key, PKCS#8, P-256 |
 //! | `secrets/workload-secret-seed` | 0400 | workload secret, 128 hex digits; only with a workload secret id |
+//! | `workload.sock` | 0666 | socket of the SPIFFE Workload API and of secret discovery for Envoy: [`spiffe`] |
 //!
 //! The base directory is memory-backed (an `emptyDir` with medium `Memory`), so nothing secret reaches a disk.
 //!
@@ -27,6 +28,7 @@ mod follow;
 mod install;
 mod renew;
 mod rollover;
+pub mod spiffe;
 
 pub use app::{AppError, run};
 pub use config::Config;
