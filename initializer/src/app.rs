@@ -53,7 +53,7 @@ pub enum AppError {
     )]
     EncryptedVolume {
         /// The block device.
-        device: std::path::PathBuf,
+        device: PathBuf,
     },
     /// Signals cannot be received.
     #[error("cannot install signal handlers")]
