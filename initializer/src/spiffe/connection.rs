@@ -11,9 +11,12 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
+use super::authority::AuthorityFilter;
+
 /// An accepted connection, which counts until it is dropped.
 pub(super) struct Connection {
     stream: UnixStream,
+    filter: AuthorityFilter,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -21,6 +24,7 @@ impl Connection {
     pub(super) fn new(stream: UnixStream, permit: OwnedSemaphorePermit) -> Self {
         Self {
             stream,
+            filter: AuthorityFilter::new(),
             _permit: permit,
         }
     }
@@ -38,7 +42,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(new) = buffer.filled_mut().get_mut(before..) {
+            self.filter.pass(new);
+        }
+        outcome
     }
 }
 

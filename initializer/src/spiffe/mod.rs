@@ -4,6 +4,7 @@
 //! Whoever opens the socket gets the key. It lies in a volume of the pod, and all processes of a pod are one workload, so nobody is
 //! asked who it is.
 
+mod authority;
 mod connection;
 mod sds;
 mod svid;
@@ -37,8 +38,8 @@ const CONNECTIONS_MAX: usize = 128;
 /// Streams at the same time, over all connections.
 const STREAMS_MAX: usize = 512;
 const STREAMS_PER_CONNECTION_MAX: u32 = 64;
-/// The longest request is a list of names.
-const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// The longest request is Envoy's first one, which lists its extensions in about 60 KiB.
+const REQUEST_BYTES_MAX: usize = 256 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Pause after a failed accept, which is for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,6 +1,5 @@
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -14,7 +13,7 @@ use rustls::{
 };
 use tokio::{
     io::AsyncReadExt as _,
-    net::TcpStream,
+    net::UnixStream,
     process::{Child, Command},
     time::{Instant, sleep},
 };
@@ -38,7 +37,7 @@ fn envoy() -> Option<PathBuf> {
 }
 
 /// A listener with mutual TLS whose secrets come from the socket.
-fn bootstrap(socket: &Path, port: u16) -> String {
+fn bootstrap(socket: &Path, listener: &Path) -> String {
     let secret = |name: &str| {
         serde_json::json!({
             "name": name,
@@ -57,7 +56,7 @@ fn bootstrap(socket: &Path, port: u16) -> String {
         "static_resources": {
             "listeners": [{
                 "name": "tls",
-                "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+                "address": {"pipe": {"path": listener}},
                 "filter_chains": [{
                     "transport_socket": {
                         "name": "envoy.transport_sockets.tls",
@@ -98,9 +97,14 @@ fn bootstrap(socket: &Path, port: u16) -> String {
     .to_string()
 }
 
-fn start(envoy: &Path, pod: &Pod, port: u16) -> Child {
+/// Where Envoy listens: no port, which another program could take before.
+fn listener(pod: &Pod) -> PathBuf {
+    pod.directory().join("envoy.sock")
+}
+
+fn start(envoy: &Path, pod: &Pod) -> Child {
     let configuration = pod.directory().join("envoy.json");
-    fs::write(&configuration, bootstrap(&pod.socket(), port)).expect("writes");
+    fs::write(&configuration, bootstrap(&pod.socket(), &listener(pod))).expect("writes");
     Command::new(envoy)
         .arg("-c")
         .arg(&configuration)
@@ -121,7 +125,6 @@ fn start(envoy: &Path, pod: &Pod, port: u16) -> Child {
 async fn greeting(
     pod: &Pod,
     credentials: &Credentials,
-    port: u16,
 ) -> Result<(String, Vec<u8>), Box<dyn std::error::Error>> {
     let mut roots = RootCertStore::empty();
     let bundle = credentials.bundle();
@@ -136,9 +139,11 @@ async fn greeting(
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)?;
-    let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
+    let stream = UnixStream::connect(listener(pod)).await?;
     let connector = TlsConnector::from(Arc::new(config));
-    let mut tls = connector.connect(ServerName::try_from(NAME)?, tcp).await?;
+    let mut tls = connector
+        .connect(ServerName::try_from(NAME)?, stream)
+        .await?;
     let mut answer = [0; 5];
     tls.read_exact(&mut answer).await?;
     let presented = tls.get_ref().1.peer_certificates().unwrap_or_default();
@@ -147,10 +152,10 @@ async fn greeting(
 }
 
 /// Asks until a certificate other than `last` comes.
-async fn next_certificate(pod: &Pod, credentials: &Credentials, port: u16, last: &[u8]) -> Vec<u8> {
+async fn next_certificate(pod: &Pod, credentials: &Credentials, last: &[u8]) -> Vec<u8> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let found = greeting(pod, credentials, port).await;
+        let found = greeting(pod, credentials).await;
         match found {
             Ok((answer, leaf)) if leaf != last => {
                 assert_eq!(answer, "hello");
@@ -166,22 +171,18 @@ async fn next_certificate(pod: &Pod, credentials: &Credentials, port: u16, last:
 async fn envoy_gets_its_secrets_from_the_socket_and_each_later_version() {
     let Some(envoy) = envoy() else { return };
     let pod = Pod::start();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port();
     // Before the pod is enrolled: Envoy has to wait.
-    let mut child = start(&envoy, &pod, port);
+    let mut child = start(&envoy, &pod);
     let ca = pod.new_ca();
     let first = pod.install(&ca, Some(SPIFFE_ID), None);
-    let leaf = next_certificate(&pod, &first, port, &[]).await;
+    let leaf = next_certificate(&pod, &first, &[]).await;
     // A renewal, and then another mesh CA; the same connection to Envoy serves both, so a refused version would show.
     let second = pod.install(&ca, Some(SPIFFE_ID), None);
-    let leaf = next_certificate(&pod, &second, port, &leaf).await;
+    let leaf = next_certificate(&pod, &second, &leaf).await;
     let next = pod.new_ca();
     let third = pod.install(&next, Some(SPIFFE_ID), None);
-    next_certificate(&pod, &third, port, &leaf).await;
-    let refused = greeting(&pod, &first, port).await;
+    next_certificate(&pod, &third, &leaf).await;
+    let refused = greeting(&pod, &first).await;
     assert!(refused.is_err(), "the old CA is still trusted");
     child.kill().await.expect("ends");
 }
