@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
     process::{Child, Command},
     time::{Instant, sleep},
@@ -70,10 +70,9 @@ fn bootstrap(socket: &Path, listener: &Path) -> String {
                         },
                     },
                     "filters": [{
-                        "name": "envoy.filters.network.direct_response",
+                        "name": "envoy.filters.network.echo",
                         "typed_config": {
-                            "@type": "type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config",
-                            "response": {"inline_string": "hello"},
+                            "@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo",
                         },
                     }],
                 }],
@@ -108,13 +107,7 @@ fn start(envoy: &Path, pod: &Pod) -> Child {
     Command::new(envoy)
         .arg("-c")
         .arg(&configuration)
-        .args([
-            "--use-dynamic-base-id",
-            "--concurrency",
-            "1",
-            "-l",
-            "warning",
-        ])
+        .args(["--use-dynamic-base-id", "--concurrency", "1", "-l", "error"])
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
@@ -144,6 +137,7 @@ async fn greeting(
     let mut tls = connector
         .connect(ServerName::try_from(NAME)?, stream)
         .await?;
+    tls.write_all(b"hello").await?;
     let mut answer = [0; 5];
     tls.read_exact(&mut answer).await?;
     let presented = tls.get_ref().1.peer_certificates().unwrap_or_default();
