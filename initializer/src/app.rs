@@ -16,6 +16,7 @@ use crate::{
     Config, Credentials, InstallError, Rollover,
     enroll::private_key_pem,
     follow::Coordinator,
+    ingress::open_ingress,
     install,
     spiffe::{self, Serving, SocketError, Svid},
 };
@@ -118,6 +119,10 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
     };
     let mut rollover = Rollover::begin(Instant::now(), &first);
     output.put(&rollover.credentials())?;
+    if config.service_mesh_disabled {
+        // It blocks for milliseconds; it cannot panic, so that there is no outcome to look at.
+        let _ = tokio::task::spawn_blocking(open_ingress).await;
+    }
     tracing::info!(
         directory = %config.base_dir.display(),
         workload_secret = first.workload_secret.is_some(),

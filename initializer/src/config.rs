@@ -1,6 +1,6 @@
 use std::{path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use contrast_attestation::{IssuerConfig, Tee};
 use contrast_telemetry::logging;
 
@@ -12,9 +12,15 @@ const MESH_API_PORT: u16 = 7777;
 #[command(
     name = "initializer",
     version,
-    about = "Fetches a mesh certificate and a workload secret over attested TLS"
+    about = "Fetches a mesh certificate and a workload secret over attested TLS",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
 )]
 pub struct Config {
+    /// Does something else than to enrol.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Coordinator to enrol with: HOST or HOST:PORT, port 7777 by default.
     #[arg(
         long,
@@ -40,6 +46,10 @@ pub struct Config {
     /// End after the first successful enrolment instead of staying to renew.
     #[arg(long, env = "CONTRAST_INITIALIZER_ONCE")]
     pub once: bool,
+
+    /// The pod has no service mesh: let in what is new once the certificate is installed, because no sidecar will.
+    #[arg(long, env = "CONTRAST_SERVICE_MESH_DISABLED")]
+    pub service_mesh_disabled: bool,
 
     /// Only say by the exit code whether the certificate is installed: for the container's startup probe.
     #[arg(long)]
@@ -82,6 +92,13 @@ pub struct Config {
     /// Logs.
     #[command(flatten)]
     pub logging: logging::Options,
+}
+
+/// What the Initializer can do besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Keep every new connection to this network namespace out, IPv4 and IPv6, until the service mesh is ready. For the guest's boot; may be repeated.
+    DenyIngress,
 }
 
 /// Formats that the software TEE can issue.
@@ -163,6 +180,13 @@ mod tests {
             Some("/run/s".into())
         );
         assert_eq!(socket(&["--workload-api-socket=off"]), None);
+    }
+
+    #[test]
+    fn subcommand_stands_alone() {
+        let config = Config::try_parse_from(["initializer", "deny-ingress"]).expect("arguments");
+        assert_eq!(config.command, Some(Command::DenyIngress));
+        assert!(Config::try_parse_from(["initializer", "--hold", "deny-ingress"]).is_err());
     }
 
     #[test]

@@ -25,14 +25,16 @@ mod app;
 mod config;
 mod enroll;
 mod follow;
+mod ingress;
 mod install;
 mod renew;
 mod rollover;
 pub mod spiffe;
 
 pub use app::{AppError, run};
-pub use config::Config;
+pub use config::{Command, Config};
 pub use enroll::{EnrollError, Enrolled, enroll};
+pub use ingress::deny_ingress;
 pub use install::{InstallError, install, is_installed};
 pub use renew::renewal_delay;
 pub use rollover::{Credentials, Rollover};
