@@ -9,11 +9,11 @@ use contrast_attestation::PlatformError;
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_collateral::AzureImds;
 use contrast_telemetry::drain;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
 use crate::{
-    Config, Credentials, InstallError, Rollover,
+    Config, Credentials, Enrolled, InstallError, Rollover,
     enroll::private_key_pem,
     follow::Coordinator,
     ingress::open_ingress,
@@ -34,8 +34,8 @@ pub enum AppError {
     /// The own key cannot be written as PEM.
     #[error("the TLS key cannot be encoded")]
     Key(#[source] der::Error),
-    /// The task that follows the Coordinator ended, which only a panic makes it do.
-    #[error("the task that renews certificates ended; the log above says why")]
+    /// The part that follows the Coordinator ended, which it never does by itself.
+    #[error("certificates are not renewed any more; this is a bug in the Initializer")]
     Stopped,
     /// Files could not be installed.
     #[error(transparent)]
@@ -117,7 +117,7 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
             .await
             .map_err(|_| AppError::Deadline { deadline })?,
     };
-    let mut rollover = Rollover::begin(Instant::now(), &first);
+    let rollover = Rollover::begin(Instant::now(), &first);
     output.put(&rollover.credentials())?;
     if config.service_mesh_disabled {
         // It blocks for milliseconds; it cannot panic, so that there is no outcome to look at.
@@ -131,25 +131,12 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
     if config.once {
         return Ok(());
     }
-    let mut answers = coordinator.follow(first);
-    loop {
-        let answer = match rollover.next_change() {
-            None => answers.recv().await,
-            Some(next) => tokio::select! {
-                answer = answers.recv() => answer,
-                () = tokio::time::sleep_until(next.into()) => {
-                    rollover.advance(Instant::now());
-                    output.replace(&rollover);
-                    continue;
-                }
-            },
-        };
-        let Some(answer) = answer else {
-            return Err(AppError::Stopped);
-        };
-        rollover.receive(Instant::now(), &answer);
-        output.replace(&rollover);
+    let (answers, receiver) = mpsc::channel(1);
+    tokio::select! {
+        () = coordinator.follow(first, answers) => {}
+        () = output.keep(rollover, receiver) => {}
     }
+    Err(AppError::Stopped)
 }
 
 /// Where the pod's programs find their identity: files and a socket.
@@ -189,6 +176,26 @@ impl Output {
             Err(error) => tracing::error!("{:#}", anyhow::Error::new(error)),
         }
         Ok(())
+    }
+
+    /// Puts each answer, and each change that comes by itself.
+    async fn keep(&self, mut rollover: Rollover, mut answers: mpsc::Receiver<Enrolled>) {
+        loop {
+            let answer = match rollover.next_change() {
+                None => answers.recv().await,
+                Some(next) => tokio::select! {
+                    answer = answers.recv() => answer,
+                    () = tokio::time::sleep_until(next.into()) => {
+                        rollover.advance(Instant::now());
+                        self.replace(&rollover);
+                        continue;
+                    }
+                },
+            };
+            let Some(answer) = answer else { return };
+            rollover.receive(Instant::now(), &answer);
+            self.replace(&rollover);
+        }
     }
 
     /// The pod goes on with what is there when that fails, and the next change tries again.

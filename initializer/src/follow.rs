@@ -16,7 +16,6 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(45);
 const LAGGING: Duration = Duration::from_secs(1);
 
 /// The Coordinator that this pod enrols with.
-#[derive(Clone)]
 pub(crate) struct Coordinator {
     /// `HOST:PORT` of the mesh API.
     pub(crate) address: String,
@@ -31,24 +30,19 @@ struct Held {
 }
 
 impl Coordinator {
-    /// Asks for new certificates for as long as the receiver lives: when `first` is about to end, and when another manifest is set.
-    pub(crate) fn follow(self, first: Enrolled) -> mpsc::Receiver<Enrolled> {
-        let (answers, receiver) = mpsc::channel(1);
+    /// Asks for new certificates: when `first` is about to end, and when another manifest is set. Ends when nobody takes the
+    /// answers.
+    pub(crate) async fn follow(&self, first: Enrolled, answers: mpsc::Sender<Enrolled>) {
         let held = Held {
             not_after: first.not_after,
             transition: first.transition,
         };
-        let closed = answers.clone();
-        tokio::spawn(async move {
-            let known = watch::Sender::new(held.transition.clone());
-            let news = Notify::new();
-            tokio::select! {
-                () = self.listen(known.subscribe(), &news) => {}
-                () = self.renew(held, &known, &news, answers) => {}
-                () = closed.closed() => {}
-            }
-        });
-        receiver
+        let known = watch::Sender::new(held.transition.clone());
+        let news = Notify::new();
+        tokio::select! {
+            () = self.listen(known.subscribe(), &news) => {}
+            () = self.renew(held, &known, &news, answers) => {}
+        }
     }
 
     /// Gives notice when the active transition is another than the one that is `known`, which the pod has a certificate for.

@@ -161,7 +161,8 @@ proptest! {
         for (number, step) in (1_u32..).zip(steps) {
             match step {
                 Step::Change(overlap) => {
-                    ends.entry(format!("ca-{ca}")).or_insert(now + Duration::from_millis(overlap));
+                    let end = now + Duration::from_millis(overlap);
+                    ends.entry(format!("ca-{ca}")).or_insert(end);
                     ca += 1;
                     rollover.receive(now, &answer(ca, number, Some((ca - 1, overlap))));
                 }

@@ -32,6 +32,10 @@ type Answer = Result<DiscoveryResponse, Status>;
 impl SecretDiscoveryService for Service {
     type StreamSecretsStream = ReceiverStream<Answer>;
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one task for each stream, which ends with it; the permit bounds them"
+    )]
     async fn stream_secrets(
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
