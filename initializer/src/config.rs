@@ -39,6 +39,10 @@ pub struct Config {
     )]
     pub base_dir: PathBuf,
 
+    /// Socket of the SPIFFE Workload API and of secret discovery for Envoy; `off` for none. [default: workload.sock below the base directory]
+    #[arg(long, env = "CONTRAST_WORKLOAD_API_SOCKET", value_name = "PATH|off")]
+    pub workload_api_socket: Option<PathBuf>,
+
     /// End after the first successful enrolment instead of staying to renew.
     #[arg(long, env = "CONTRAST_INITIALIZER_ONCE")]
     pub once: bool,
@@ -133,6 +137,15 @@ impl Config {
         }
     }
 
+    /// Where programs of the pod ask for its identity, unless that is switched off.
+    pub fn workload_api_socket(&self) -> Option<PathBuf> {
+        match &self.workload_api_socket {
+            None => Some(self.base_dir.join("workload.sock")),
+            Some(path) if path.as_os_str() == "off" => None,
+            Some(path) => Some(path.clone()),
+        }
+    }
+
     /// How long the first enrolment may take in all.
     pub fn enroll_deadline(&self) -> Option<Duration> {
         (self.enroll_deadline_s > 0).then(|| Duration::from_secs(self.enroll_deadline_s))
@@ -153,6 +166,20 @@ mod tests {
         assert!(Config::try_parse_from(["initializer", "--check-ready"]).is_err());
         let config = Config::try_parse_from(["initializer", "--hold"]).expect("arguments");
         assert!(config.hold);
+    }
+
+    #[test]
+    fn workload_api_is_below_the_base_directory_unless_told_otherwise() {
+        let socket = |more: &[&str]| {
+            let arguments = ["initializer", "--coordinator=c", "--base-dir=/base"];
+            Config::parse_from(arguments.iter().chain(more)).workload_api_socket()
+        };
+        assert_eq!(socket(&[]), Some("/base/workload.sock".into()));
+        assert_eq!(
+            socket(&["--workload-api-socket=/run/s"]),
+            Some("/run/s".into())
+        );
+        assert_eq!(socket(&["--workload-api-socket=off"]), None);
     }
 
     #[test]

@@ -49,8 +49,10 @@ const LAYERS: [&[&str]; 6] = [
 ];
 
 /// Only these may name rustls, so that TLS is configured in one place. The clients of vendors' services and of registries give their
-/// HTTP library the provider of primitives; the end-to-end tests play outsiders.
-const MAY_USE_RUSTLS: [&str; 5] = [
+/// HTTP library the provider of primitives; the end-to-end tests, and those of the Initializer's
+/// secret discovery, play outsiders.
+const MAY_USE_RUSTLS: [&str; 6] = [
+    "contrast-initializer",
     "contrast-atls",
     "contrast-pki",
     "contrast-collateral",
