@@ -12,6 +12,9 @@ use prometheus_client::{
 /// Labels of one value: name and value each, in the order of the text.
 type Labels = Vec<(&'static str, String)>;
 
+/// End of the statistics that say when the certificate expires.
+const CERTIFICATE_EXPIRY: &str = ".ssl.certificate.mesh_certificate.expiration_unix_time_seconds";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Family {
     Connections,
@@ -134,67 +137,121 @@ impl Collector for Families {
     }
 }
 
+/// Start and end of a statistic's name, what it counts, and a label that follows from it.
+type Counted = (
+    &'static str,
+    &'static str,
+    Family,
+    Option<(&'static str, &'static str)>,
+);
+
+/// Statistics of one entry: where Envoy counts, what its name ends in, family, and a further label.
+///
+/// Names of entries may have dots in them, so that only the end of a name tells what it counts.
+const OF_ENTRIES: [Counted; 21] = {
+    use Family::{Connections, OpenConnections, ReceivedBytes, Refused, Requests, SentBytes};
+    const fn reason(reason: &'static str) -> Option<(&'static str, &'static str)> {
+        Some(("reason", reason))
+    }
+    const fn status(status: &'static str) -> Option<(&'static str, &'static str)> {
+        Some(("status", status))
+    }
+    [
+        ("tcp.", ".downstream_cx_total", Connections, None),
+        ("http.", ".downstream_cx_total", Connections, None),
+        ("tcp.", ".downstream_cx_rx_bytes_total", ReceivedBytes, None),
+        (
+            "http.",
+            ".downstream_cx_rx_bytes_total",
+            ReceivedBytes,
+            None,
+        ),
+        ("tcp.", ".downstream_cx_tx_bytes_total", SentBytes, None),
+        ("http.", ".downstream_cx_tx_bytes_total", SentBytes, None),
+        ("cluster.", ".upstream_cx_active", OpenConnections, None),
+        ("http.", ".downstream_rq_1xx", Requests, status("1xx")),
+        ("http.", ".downstream_rq_2xx", Requests, status("2xx")),
+        ("http.", ".downstream_rq_3xx", Requests, status("3xx")),
+        ("http.", ".downstream_rq_4xx", Requests, status("4xx")),
+        ("http.", ".downstream_rq_5xx", Requests, status("5xx")),
+        // Ingress judges handshakes at the listener, egress in the cluster.
+        (
+            "listener.ingress/",
+            ".ssl.fail_verify_no_cert",
+            Refused,
+            reason("no_certificate"),
+        ),
+        (
+            "listener.ingress/",
+            ".ssl.fail_verify_error",
+            Refused,
+            reason("bad_certificate"),
+        ),
+        (
+            "listener.ingress/",
+            ".ssl.fail_verify_san",
+            Refused,
+            reason("not_allowed"),
+        ),
+        (
+            "listener.ingress/",
+            ".ssl.connection_error",
+            Refused,
+            reason("no_handshake"),
+        ),
+        ("ingress/", ".rbac.denied", Refused, reason("not_allowed")),
+        (
+            "cluster.egress/",
+            ".ssl.fail_verify_error",
+            Refused,
+            reason("bad_certificate"),
+        ),
+        (
+            "cluster.egress/",
+            ".ssl.fail_verify_san",
+            Refused,
+            reason("other_identity"),
+        ),
+        (
+            "cluster.egress/",
+            ".ssl.connection_error",
+            Refused,
+            reason("no_handshake"),
+        ),
+        (
+            "cluster.egress/",
+            ".upstream_cx_connect_fail",
+            Refused,
+            reason("no_connection"),
+        ),
+    ]
+};
+
 /// Family and labels of Envoy's statistic `name`.
 fn meaning(name: &str) -> Option<(Family, Labels)> {
-    if let Some(rest) = name.strip_prefix("sds.") {
-        let what = match rest.strip_suffix(".update_success")? {
-            "mesh_certificate" => "certificate",
-            "mesh_ca" => "ca",
-            _ => return None,
+    let updates = |what: &str| Some((Family::CertificateUpdates, vec![("what", what.to_owned())]));
+    match name {
+        "sds.mesh_certificate.update_success" => return updates("certificate"),
+        "sds.mesh_ca.update_success" => return updates("ca"),
+        _ if name.ends_with(CERTIFICATE_EXPIRY) => {
+            return Some((Family::CertificateExpiry, Vec::new()));
+        }
+        _ => {}
+    }
+    OF_ENTRIES.iter().find_map(|(start, end, family, further)| {
+        let rest = name.strip_prefix(start)?.strip_suffix(end)?;
+        // Some starts go as far as into the entry.
+        let (direction, entry) = match start.strip_suffix('/') {
+            Some(start) => (start.rsplit('.').next().unwrap_or(start), rest),
+            None => rest.split_once('/')?,
         };
-        return Some((Family::CertificateUpdates, vec![("what", what.to_owned())]));
-    }
-    let (scope, rest) = match name.split_once('.')? {
-        (scope @ ("tcp" | "http" | "cluster" | "listener"), rest) => (scope, rest),
-        _ => ("", name),
-    };
-    let (entry, statistic) = rest.split_once('.')?;
-    let (direction, entry) = entry.split_once('/')?;
-    if statistic == "ssl.certificate.mesh_certificate.expiration_unix_time_seconds" {
-        return Some((Family::CertificateExpiry, Vec::new()));
-    }
-    let mut labels = vec![
-        ("direction", direction.to_owned()),
-        ("entry", entry.to_owned()),
-    ];
-    let family = match (scope, statistic) {
-        ("tcp" | "http", "downstream_cx_total") => Family::Connections,
-        ("tcp" | "http", "downstream_cx_rx_bytes_total") => Family::ReceivedBytes,
-        ("tcp" | "http", "downstream_cx_tx_bytes_total") => Family::SentBytes,
-        ("cluster", "upstream_cx_active") => Family::OpenConnections,
-        ("http", statistic) => {
-            let class = statistic.strip_prefix("downstream_rq_")?;
-            let is_class = matches!(class, "1xx" | "2xx" | "3xx" | "4xx" | "5xx");
-            labels.push(("status", is_class.then(|| class.to_owned())?));
-            Family::Requests
-        }
-        (scope, statistic) => {
-            labels.push(("reason", refusal(scope, direction, statistic)?.to_owned()));
-            Family::Refused
-        }
-    };
-    Some((family, labels))
-}
-
-/// Why `statistic` counts refused connections. Ingress judges handshakes at the listener, egress in the cluster.
-fn refusal(scope: &str, direction: &str, statistic: &str) -> Option<&'static str> {
-    if scope.is_empty() {
-        let (_, end) = statistic.split_once("rbac.").unwrap_or(("", statistic));
-        return (end == "denied").then_some("not_allowed");
-    }
-    let judges = match direction {
-        "ingress" => "listener",
-        _ => "cluster",
-    };
-    match statistic {
-        _ if scope != judges => None,
-        "ssl.fail_verify_no_cert" => Some("no_certificate"),
-        "ssl.fail_verify_error" => Some("bad_certificate"),
-        "ssl.fail_verify_san" => Some("other_identity"),
-        "ssl.connection_error" => Some("no_handshake"),
-        "upstream_cx_connect_fail" => Some("no_connection"),
-        _ => None,
-    }
+        let mut labels = vec![
+            ("direction", direction.to_owned()),
+            ("entry", entry.to_owned()),
+        ];
+        labels.extend(further.map(|(label, value)| (label, value.to_owned())));
+        Some((*family, labels))
+    })
 }
 
 #[cfg(test)]
@@ -208,6 +265,7 @@ cluster.egress/api.upstream_cx_active: 3
 cluster.egress/api.upstream_cx_connect_ms: P0(nan,0) P25(nan,0)
 cluster.ingress/other.ssl.connection_error: 7
 http.ingress/web.downstream_cx_total: 5
+http.ingress/web.v2.downstream_cx_total: 6
 http.ingress/web.downstream_rq_2xx: 11
 http.ingress/web.downstream_rq_total: 12
 ingress/web.rbac.allowed: 1
@@ -230,6 +288,7 @@ server.uptime: 12
             values,
             [
                 "contrast_mesh_connections_total{direction=\"ingress\",entry=\"web\"} 5",
+                "contrast_mesh_connections_total{direction=\"ingress\",entry=\"web.v2\"} 6",
                 "contrast_mesh_open_connections{direction=\"egress\",entry=\"api\"} 3",
                 "contrast_mesh_received_bytes_total{direction=\"egress\",entry=\"api\"} 100",
                 "contrast_mesh_requests_total{direction=\"ingress\",entry=\"web\",status=\"2xx\"} 11",
