@@ -276,9 +276,25 @@ listener.ingress/mutual-tls.worker_0.downstream_cx_total: 9
 sds.mesh_ca.update_success: 2
 sds.mesh_ca.version_text: \"7\"
 tcp.egress/api.downstream_cx_rx_bytes_total: 100
+tcp.egress/api.downstream_cx_tx_bytes_total: 200
 nonsense
 server.uptime: 12
 ";
+
+    #[test]
+    fn reference_describes_every_name_and_reason() {
+        let text = Families::of(STATISTICS).render();
+        let names = text.lines().filter(|line| !line.starts_with('#'));
+        let names = names
+            .filter_map(|line| line.split_once('{'))
+            .map(|(name, _)| name);
+        let reasons = OF_ENTRIES.iter().filter_map(|counted| counted.3);
+        let reasons = reasons.filter_map(|(label, value)| (label == "reason").then_some(value));
+        let reference = include_str!("../../../docs/reference/service-mesh.md");
+        for word in names.chain(reasons) {
+            assert!(reference.contains(&format!("| `{word}` |")), "{word}");
+        }
+    }
 
     #[test]
     fn statistics_become_families_with_the_entry_as_label() {
@@ -291,6 +307,7 @@ server.uptime: 12
                 "contrast_mesh_connections_total{direction=\"ingress\",entry=\"web.v2\"} 6",
                 "contrast_mesh_open_connections{direction=\"egress\",entry=\"api\"} 3",
                 "contrast_mesh_received_bytes_total{direction=\"egress\",entry=\"api\"} 100",
+                "contrast_mesh_sent_bytes_total{direction=\"egress\",entry=\"api\"} 200",
                 "contrast_mesh_requests_total{direction=\"ingress\",entry=\"web\",status=\"2xx\"} 11",
                 "contrast_mesh_refused_total{direction=\"egress\",entry=\"api\",reason=\"other_identity\"} 2",
                 "contrast_mesh_refused_total{direction=\"ingress\",entry=\"mutual-tls\",reason=\"no_certificate\"} 1",
