@@ -9,17 +9,13 @@ use std::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use der::Decode as _;
 use rustls::{
-    Error, RootCertStore,
-    client::verify_server_cert_signed_by_trust_anchor,
-    crypto::aws_lc_rs,
+    Error, RootCertStore, client::verify_server_cert_signed_by_trust_anchor, crypto::aws_lc_rs,
     server::ParsedCertificate,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_cert::{
     Certificate,
-    ext::pkix::{
-        AuthorityKeyIdentifier, SubjectAltName, SubjectKeyIdentifier, name::GeneralName,
-    },
+    ext::pkix::{AuthorityKeyIdentifier, SubjectAltName, SubjectKeyIdentifier, name::GeneralName},
 };
 
 /// Common name of the mesh CA, whatever its key.

@@ -51,7 +51,8 @@ pub(crate) fn prepare(address: SocketAddr) -> io::Result<Prepared> {
 
 impl Prepared {
     pub(crate) fn connect(self, deadline: Duration) -> io::Result<TcpStream> {
-        self.socket.connect_timeout(&self.address.into(), deadline)?;
+        self.socket
+            .connect_timeout(&self.address.into(), deadline)?;
         let stream = TcpStream::from(self.socket);
         stream.set_nodelay(true)?;
         Ok(stream)

@@ -37,12 +37,7 @@ pub struct Pod {
 }
 
 /// Checks the pod, and the way to `target` if there is one. `now` decides about certificates. Blocks while it connects.
-pub fn check(
-    pod: &Pod,
-    target: Option<&Target>,
-    patience: Patience,
-    now: SystemTime,
-) -> Report {
+pub fn check(pod: &Pod, target: Option<&Target>, patience: Patience, now: SystemTime) -> Report {
     let mut rows = Rows::default();
     let material = own::files(&pod.tls_config, now, &mut rows);
     own::envoy(pod, &mut rows);

@@ -2,11 +2,7 @@
 
 use std::{fs, io, path::Path, sync::Arc, time::SystemTime};
 
-use rustls::{
-    RootCertStore,
-    crypto::aws_lc_rs,
-    sign::CertifiedKey,
-};
+use rustls::{RootCertStore, crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _};
 
 use crate::{
@@ -36,7 +32,10 @@ pub(crate) struct Material {
 #[derive(Debug, thiserror::Error)]
 enum FileError {
     #[error("{file} cannot be read: {source}")]
-    Read { file: &'static str, source: io::Error },
+    Read {
+        file: &'static str,
+        source: io::Error,
+    },
     #[error("{file} is no PEM of the expected kind: {source}")]
     Pem {
         file: &'static str,
@@ -118,7 +117,10 @@ pub(crate) fn files(directory: &Path, now: SystemTime, rows: &mut Rows) -> Mater
     let (mesh, mesh_facts): (Vec<_>, Vec<_>) = mesh.into_iter().unzip();
     let mesh_store = store(&mesh);
     let root = certificates(directory, ROOT_CA_FILE).unwrap_or_default();
-    let root: Vec<_> = root.into_iter().map(|(certificate, _)| certificate).collect();
+    let root: Vec<_> = root
+        .into_iter()
+        .map(|(certificate, _)| certificate)
+        .collect();
 
     if !mesh_facts.is_empty() {
         trusted(&mesh_facts, rows);
@@ -132,7 +134,10 @@ pub(crate) fn files(directory: &Path, now: SystemTime, rows: &mut Rows) -> Mater
     Material {
         identity,
         mesh: mesh_store,
-        mesh_keys: mesh_facts.into_iter().filter_map(|facts| facts.own_key).collect(),
+        mesh_keys: mesh_facts
+            .into_iter()
+            .filter_map(|facts| facts.own_key)
+            .collect(),
         root: store(&root),
     }
 }
@@ -149,7 +154,11 @@ fn trusted(mesh: &[Facts], rows: &mut Rows) {
         ),
         _ => format!("current {}", keys.join(", ")),
     };
-    rows.ok("trusted mesh CAs", "the current one, and the previous during an overlap", found);
+    rows.ok(
+        "trusted mesh CAs",
+        "the current one, and the previous during an overlap",
+        found,
+    );
 }
 
 fn own_certificate(

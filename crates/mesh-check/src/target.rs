@@ -1,10 +1,8 @@
 //! What is connected to, and who must answer there.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{fmt, time::Duration};
 
-use contrast_mesh_annotation::{
-    Egress, EgressEntry, Host, Identity, Listen, Remote, Workload,
-};
+use contrast_mesh_annotation::{Egress, EgressEntry, Host, Identity, Listen, Remote, Workload};
 
 use crate::certificate::Facts;
 
@@ -179,14 +177,9 @@ fn is(uri: &str, workload: &Workload, namespace: &str) -> bool {
     !trust_domain.is_empty()
         && *ns == "ns"
         && *of == namespace
-        && workload.kind.as_deref().is_none_or(|wanted| wanted == *kind)
+        && workload
+            .kind
+            .as_deref()
+            .is_none_or(|wanted| wanted == *kind)
         && *name == workload.name
-}
-
-/// Host as an address, if it is one.
-pub(crate) fn literal(host: &Host) -> Option<IpAddr> {
-    match host {
-        Host::Ip(ip) => Some(*ip),
-        Host::Dns(_) => None,
-    }
 }
