@@ -305,7 +305,8 @@ impl Origin<'_> {
                 Reason::CertificateRequired,
                 "the server demands a certificate of the mesh, and this pod presented none: see the rows about its files",
             ),
-            AlertDescription::UnknownCA => (
+            // All mesh CAs have one name, so some libraries try the wrong key and find a wrong signature.
+            AlertDescription::UnknownCA | AlertDescription::DecryptError => (
                 Reason::PeerUnknownCa,
                 "the server trusts another generation of the mesh CA, or another deployment's: one of the two pods has not renewed since the \
                  last change of the manifest; read both Initializers' logs",
