@@ -45,7 +45,7 @@ pub struct CheckArgs {
     pub target: Option<String>,
 
     /// Check in this pod, with kubectl [default: here, inside a pod]
-    #[arg(long, conflicts_with_all = ["base_dir", "egress"])]
+    #[arg(long, conflicts_with = "base_dir")]
     pub pod: Option<String>,
 
     /// Namespace of the pod

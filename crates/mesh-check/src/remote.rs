@@ -315,6 +315,11 @@ impl Origin<'_> {
                 Reason::PeerSaysExpired,
                 "see the validity of this pod's certificate; if it is valid here, the clock of the server's guest is ahead or behind",
             ),
+            // What Envoy sends when the chain is good and no name fits.
+            AlertDescription::CertificateUnknown => (
+                Reason::NotAllowed,
+                "this pod is not in `allow=` of the server's ingress entry: compare it with the SPIFFE ID in the row about this pod's names",
+            ),
             _ => (
                 Reason::PeerRefusesCertificate,
                 "read the log of contrast-service-mesh in the server's pod",

@@ -70,6 +70,8 @@ pub enum Reason {
     PeerUnknownCa,
     /// The server holds the pod's certificate for expired.
     PeerSaysExpired,
+    /// The server does not let in whoever carries the names of the pod's certificate.
+    NotAllowed,
     /// The server refuses the pod's certificate for another reason.
     PeerRefusesCertificate,
     /// The server closes the connection before any data.
