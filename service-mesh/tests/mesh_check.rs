@@ -36,10 +36,16 @@ impl Client {
     }
 
     fn run(&self, egress: &str, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_service-mesh"))
+        let program = Command::new(env!("CARGO_BIN_EXE_service-mesh"));
+        self.run_as(program, egress, arguments)
+    }
+
+    /// Runs a command line whose end is the program itself.
+    fn run_as(&self, mut program: Command, egress: &str, arguments: &[&str]) -> Output {
+        program
             .arg("check")
             .args(arguments)
-            .env_clear()
+            .env_remove("CONTRAST_NAMESPACE")
             .env("CONTRAST_INGRESS_MODE", "explicit")
             .env("CONTRAST_BASE_DIR", self.0.path())
             .env("CONTRAST_READY_FILE", self.0.path().join("ready"))
@@ -59,7 +65,7 @@ impl Client {
             .iter()
             .filter_map(|row| Some(row["reason"].as_str()?.to_owned()))
             .collect();
-    let code = i32::from(!reasons.is_empty());
+        let code = i32::from(!reasons.is_empty());
         assert_eq!(output.status.code(), Some(code), "{report:#}");
         reasons
     }
@@ -120,4 +126,65 @@ fn text_names_what_was_found_and_a_wrong_target_is_a_usage_error() {
     assert_eq!(output.status.code(), Some(64), "{output:?}");
     let text = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(text.contains("expected host:port"), "{text}");
+}
+
+/// What the check says of the kernel's rules in a network namespace of its own, after the shell command `prepare` ran there; the last line of
+/// `prepare` may put a program before `"$@"`.
+fn reasons_behind(client: &Client, prepare: &str, egress: &str, target: &[&str]) -> Vec<String> {
+    let mut program = Command::new("unshare");
+    let script = format!("set -e; {prepare} \"$@\"");
+    program.args(["--net", "sh", "-c", &script, "sh"]);
+    program.args([
+        env!("CARGO_BIN_EXE_service-mesh"),
+        "--ingress-mode=transparent",
+    ]);
+    let arguments = [target, &["--json"]].concat();
+    let output = client.run_as(program, egress, &arguments);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let checks = report["checks"].as_array().expect("checks");
+    checks
+        .iter()
+        .filter_map(|row| Some(row["reason"].as_str()?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn rules_of_the_kernel_are_looked_at_and_the_mark_needs_its_capability() {
+    let works = Command::new("unshare")
+        .args(["--net", "nft", "list", "tables"])
+        .output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: needs root, unshare and nft");
+        return;
+    }
+    let client = Client::with(&Generation::new().issue());
+    let check = |prepare| reasons_behind(&client, prepare, "", &[]);
+    assert_eq!(check(""), ["not-redirected"]);
+    assert_eq!(
+        check("nft add table inet contrast_deny;"),
+        ["inbound-denied", "not-redirected"]
+    );
+    assert_eq!(
+        check("nft add table inet contrast_mesh;"),
+        Vec::<String>::new()
+    );
+
+    let egress = "db#transparent#192.0.2.1:5432";
+    // SO_MARK is for either capability.
+    let without = "setpriv --bounding-set=-net_admin,-net_raw --inh-caps=-net_admin,-net_raw";
+    assert_eq!(
+        reasons_behind(&client, without, egress, &["db"]),
+        ["rules-hidden", "captured"]
+    );
+    // With the mark it is tried, and an empty network namespace leads nowhere.
+    assert_eq!(
+        reasons_behind(
+            &client,
+            "nft add table inet contrast_mesh;",
+            egress,
+            &["db"]
+        ),
+        ["no-connection"]
+    );
 }

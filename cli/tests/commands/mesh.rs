@@ -25,6 +25,10 @@ fn with_kubectl(context: &Context, script: &str, arguments: &[&str]) -> Output {
 }
 
 /// The sidecar's binary beside that of `contrast`. Without one, says so.
+#[expect(
+    clippy::print_stderr,
+    reason = "a test says on standard error why it skips"
+)]
 fn sidecar() -> Option<PathBuf> {
     let found = Path::new(env!("CARGO_BIN_EXE_contrast")).with_file_name("service-mesh");
     if found.is_file() {

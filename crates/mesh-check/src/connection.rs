@@ -34,7 +34,7 @@ pub(crate) struct Prepared {
     pub(crate) marked: bool,
 }
 
-/// A socket with the mark of Envoy's own connections, where the process may set it (CAP_NET_ADMIN).
+/// A socket with the mark of Envoy's own connections, where the process may set it (CAP_NET_ADMIN or CAP_NET_RAW).
 pub(crate) fn prepare(address: SocketAddr) -> io::Result<Prepared> {
     let socket = Socket::new(
         Domain::for_address(address),
