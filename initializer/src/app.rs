@@ -1,16 +1,25 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use contrast_atls::{ClientConfig, Identity, IdentityError, Limits};
 use contrast_attestation::PlatformError;
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_collateral::AzureImds;
 use contrast_telemetry::drain;
+use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
-use crate::{Config, Enrolled, InstallError, enroll, install, renewal_delay};
-
-const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
+use crate::{
+    Config, Credentials, Enrolled, InstallError, Rollover,
+    enroll::private_key_pem,
+    follow::Coordinator,
+    ingress::open_ingress,
+    install,
+    spiffe::{self, Serving, SocketError, Svid},
+};
 
 /// The Initializer cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +31,12 @@ pub enum AppError {
     /// The TLS identity could not be made.
     #[error("cannot make a TLS identity")]
     Identity(#[from] IdentityError),
+    /// The own key cannot be written as PEM.
+    #[error("the TLS key cannot be encoded")]
+    Key(#[source] der::Error),
+    /// The part that follows the Coordinator ended, which it never does by itself.
+    #[error("certificates are not renewed any more; this is a bug in the Initializer")]
+    Stopped,
     /// Files could not be installed.
     #[error(transparent)]
     Install(#[from] InstallError),
@@ -39,7 +54,7 @@ pub enum AppError {
     )]
     EncryptedVolume {
         /// The block device.
-        device: std::path::PathBuf,
+        device: PathBuf,
     },
     /// Signals cannot be received.
     #[error("cannot install signal handlers")]
@@ -61,7 +76,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     if let Some(device) = config.cryptsetup_device {
         return Err(AppError::EncryptedVolume { device });
     }
-    let work = enroll_and_renew(&config);
+    let work = enroll_and_stay(&config);
     tokio::select! {
         outcome = work => outcome,
         signal = drain::termination_signal() => {
@@ -72,67 +87,130 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     }
 }
 
-async fn enroll_and_renew(config: &Config) -> Result<(), AppError> {
+async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     // One key for the pod's whole life: a renewal then changes a single file, and no reader can see a key and a chain that
     // do not belong together.
     let identity = Arc::new(Identity::generate(clock.now())?);
-    let client = ClientConfig {
-        identity,
-        issuer: Some(config.issuer().issuer_on(AzureImds::shared())?),
-        verifier: None,
-        clock: Arc::clone(&clock),
-        limits: Limits::client(),
+    let output = Output {
+        base: config.base_dir.clone(),
+        private_key: Arc::new(private_key_pem(&identity).map_err(AppError::Key)?),
+        identity: Arc::clone(&identity),
+        svid: watch::Sender::new(None),
     };
-    let address = config.coordinator_authority();
+    let coordinator = Coordinator {
+        address: config.coordinator_authority(),
+        client: ClientConfig {
+            identity,
+            issuer: Some(config.issuer().issuer_on(AzureImds::shared())?),
+            verifier: None,
+            clock,
+            limits: Limits::client(),
+        },
+    };
+    let _serving = output.serve(config);
 
-    let first = enroll_with_retries(&address, &client);
-    let mut enrolled = match config.enroll_deadline() {
+    let first = coordinator.enroll_with_retries(None);
+    let first = match config.enroll_deadline() {
         None => first.await,
         Some(deadline) => tokio::time::timeout(deadline, first)
             .await
             .map_err(|_| AppError::Deadline { deadline })?,
     };
-    loop {
-        install(&config.base_dir, &enrolled)?;
-        tracing::info!(
-            directory = %config.base_dir.display(),
-            workload_secret = enrolled.workload_secret.is_some(),
-            "certificate installed"
-        );
-        if config.once {
-            return Ok(());
-        }
-        let delay = renewal_delay(clock.now(), enrolled.not_after);
-        tracing::debug!(delay_s = delay.as_secs(), "waiting for renewal");
-        tokio::time::sleep(delay).await;
-        enrolled = enroll_with_retries(&address, &client).await;
+    let rollover = Rollover::begin(Instant::now(), &first);
+    output.put(&rollover.credentials())?;
+    if config.service_mesh_disabled {
+        // It blocks for milliseconds; it cannot panic, so that there is no outcome to look at.
+        let _ = tokio::task::spawn_blocking(open_ingress).await;
     }
+    tracing::info!(
+        directory = %config.base_dir.display(),
+        workload_secret = first.workload_secret.is_some(),
+        "certificate installed"
+    );
+    if config.once {
+        return Ok(());
+    }
+    let (answers, receiver) = mpsc::channel(1);
+    tokio::select! {
+        () = coordinator.follow(first, answers) => {}
+        () = output.keep(rollover, receiver) => {}
+    }
+    Err(AppError::Stopped)
 }
 
-/// Tries until it works, with jittered exponential pauses, so that a thousand pods that start together do not knock
-/// together.
-async fn enroll_with_retries(address: &str, client: &ClientConfig) -> Enrolled {
-    let policy = ExponentialBuilder::default()
-        .with_min_delay(RETRY_DELAY_MIN)
-        .with_max_delay(RETRY_DELAY_MAX)
-        .with_jitter()
-        .without_max_times();
-    let mut delays = policy.build();
-    let mut attempt = 1_u64;
-    loop {
-        let error = match enroll(address, client).await {
-            Ok(enrolled) => return enrolled,
-            Err(error) => error,
-        };
-        let delay = delays.next().unwrap_or(RETRY_DELAY_MAX);
-        tracing::warn!(
-            attempt,
-            retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-            "not enrolled yet: {:#}",
-            anyhow::Error::new(error)
-        );
-        tokio::time::sleep(delay).await;
-        attempt = attempt.saturating_add(1);
+/// Where the pod's programs find their identity: files and a socket.
+struct Output {
+    base: PathBuf,
+    identity: Arc<Identity>,
+    private_key: Arc<Zeroizing<String>>,
+    svid: watch::Sender<Option<Arc<Svid>>>,
+}
+
+impl Output {
+    /// Programs that read files need no socket, so the pod starts without one, too.
+    fn serve(&self, config: &Config) -> Option<Serving> {
+        let socket = config.workload_api_socket().filter(|_| !config.once)?;
+        // Nothing was installed yet, so the directory may be missing.
+        let made = std::fs::create_dir_all(&self.base).map_err(|source| SocketError {
+            path: socket.clone(),
+            source,
+        });
+        match made.and_then(|()| spiffe::serve(&socket, self.svid.subscribe())) {
+            Ok(serving) => Some(serving),
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                tracing::error!("there is no Workload API: {error:#}");
+                None
+            }
+        }
+    }
+
+    fn put(&self, credentials: &Credentials) -> Result<(), InstallError> {
+        install(&self.base, credentials, &self.private_key)?;
+        let identity = Arc::clone(&self.identity);
+        match Svid::new(credentials, identity, Arc::clone(&self.private_key)) {
+            Ok(svid) => {
+                self.svid.send_replace(Some(Arc::new(svid)));
+            }
+            Err(error) => tracing::error!("{:#}", anyhow::Error::new(error)),
+        }
+        Ok(())
+    }
+
+    /// Puts each answer, and each change that comes by itself.
+    async fn keep(&self, mut rollover: Rollover, mut answers: mpsc::Receiver<Enrolled>) {
+        loop {
+            let answer = match rollover.next_change() {
+                None => answers.recv().await,
+                Some(next) => tokio::select! {
+                    answer = answers.recv() => answer,
+                    () = tokio::time::sleep_until(next.into()) => {
+                        rollover.advance(Instant::now());
+                        self.replace(&rollover);
+                        continue;
+                    }
+                },
+            };
+            let Some(answer) = answer else { return };
+            rollover.receive(Instant::now(), &answer);
+            self.replace(&rollover);
+        }
+    }
+
+    /// The pod goes on with what is there when that fails, and the next change tries again.
+    fn replace(&self, rollover: &Rollover) {
+        let credentials = rollover.credentials();
+        match self.put(&credentials) {
+            Ok(()) => tracing::info!(
+                trusted = credentials.trusted.len(),
+                changes_again = rollover.next_change().is_some(),
+                "certificates installed"
+            ),
+            Err(error) => tracing::error!(
+                "what was installed before stays: {:#}",
+                anyhow::Error::new(error)
+            ),
+        }
     }
 }

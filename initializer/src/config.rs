@@ -1,6 +1,6 @@
 use std::{path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use contrast_attestation::{IssuerConfig, Tee};
 use contrast_telemetry::logging;
 
@@ -12,9 +12,15 @@ const MESH_API_PORT: u16 = 7777;
 #[command(
     name = "initializer",
     version,
-    about = "Fetches a mesh certificate and a workload secret over attested TLS"
+    about = "Fetches a mesh certificate and a workload secret over attested TLS",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
 )]
 pub struct Config {
+    /// Does something else than to enrol.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Coordinator to enrol with: HOST or HOST:PORT, port 7777 by default.
     #[arg(
         long,
@@ -33,9 +39,17 @@ pub struct Config {
     )]
     pub base_dir: PathBuf,
 
+    /// Socket of the SPIFFE Workload API and of secret discovery for Envoy; `off` for none. [default: workload.sock below the base directory]
+    #[arg(long, env = "CONTRAST_WORKLOAD_API_SOCKET", value_name = "PATH|off")]
+    pub workload_api_socket: Option<PathBuf>,
+
     /// End after the first successful enrolment instead of staying to renew.
     #[arg(long, env = "CONTRAST_INITIALIZER_ONCE")]
     pub once: bool,
+
+    /// The pod has no service mesh: let in what is new once the certificate is installed, because no sidecar will.
+    #[arg(long, env = "CONTRAST_SERVICE_MESH_DISABLED")]
+    pub service_mesh_disabled: bool,
 
     /// Only say by the exit code whether the certificate is installed: for the container's startup probe.
     #[arg(long)]
@@ -80,6 +94,13 @@ pub struct Config {
     pub logging: logging::Options,
 }
 
+/// What the Initializer can do besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Keep every new connection to this network namespace out, IPv4 and IPv6, until the service mesh is ready. For the guest's boot; may be repeated.
+    DenyIngress,
+}
+
 /// Formats that the software TEE can issue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum SoftwareTeeKind {
@@ -116,6 +137,15 @@ impl Config {
         }
     }
 
+    /// Where programs of the pod ask for its identity, unless that is switched off.
+    pub fn workload_api_socket(&self) -> Option<PathBuf> {
+        match &self.workload_api_socket {
+            None => Some(self.base_dir.join("workload.sock")),
+            Some(path) if path.as_os_str() == "off" => None,
+            Some(path) => Some(path.clone()),
+        }
+    }
+
     /// How long the first enrolment may take in all.
     pub fn enroll_deadline(&self) -> Option<Duration> {
         (self.enroll_deadline_s > 0).then(|| Duration::from_secs(self.enroll_deadline_s))
@@ -136,6 +166,27 @@ mod tests {
         assert!(Config::try_parse_from(["initializer", "--check-ready"]).is_err());
         let config = Config::try_parse_from(["initializer", "--hold"]).expect("arguments");
         assert!(config.hold);
+    }
+
+    #[test]
+    fn workload_api_is_below_the_base_directory_unless_told_otherwise() {
+        let socket = |more: &[&str]| {
+            let arguments = ["initializer", "--coordinator=c", "--base-dir=/base"];
+            Config::parse_from(arguments.iter().chain(more)).workload_api_socket()
+        };
+        assert_eq!(socket(&[]), Some("/base/workload.sock".into()));
+        assert_eq!(
+            socket(&["--workload-api-socket=/run/s"]),
+            Some("/run/s".into())
+        );
+        assert_eq!(socket(&["--workload-api-socket=off"]), None);
+    }
+
+    #[test]
+    fn subcommand_stands_alone() {
+        let config = Config::try_parse_from(["initializer", "deny-ingress"]).expect("arguments");
+        assert_eq!(config.command, Some(Command::DenyIngress));
+        assert!(Config::try_parse_from(["initializer", "--hold", "deny-ingress"]).is_err());
     }
 
     #[test]

@@ -1,26 +1,41 @@
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use contrast_atls::{AtlsError, ClientConfig, Connector};
-use contrast_proto::mesh::{NewMeshCertRequest, mesh_api_client::MeshApiClient};
+use contrast_atls::{AtlsError, ClientConfig, Connector, Identity};
+use contrast_proto::mesh::{
+    NewMeshCertRequest, NewMeshCertResponse, mesh_api_client::MeshApiClient,
+};
 use der::pem::LineEnding;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use x509_cert::Certificate;
 use zeroize::Zeroizing;
 
-/// What the Coordinator gave this pod, ready to be installed.
+/// Longest time that the Coordinator may take for a certificate once it is connected.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often an idle connection is probed, and how long the other side may take to answer.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// What the Coordinator gave this pod.
 pub struct Enrolled {
-    /// Mesh CA certificate, PEM.
+    /// Mesh CA certificate, self-signed form, PEM.
     pub mesh_ca: String,
     /// Root CA certificate, PEM.
     pub root_ca: String,
     /// Leaf and intermediate, PEM, leaf first.
     pub certificate_chain: String,
-    /// Private key of the leaf, PKCS#8 PEM.
-    pub private_key: Zeroizing<String>,
     /// Workload secret, 64 bytes, when the manifest gives this workload one.
     pub workload_secret: Option<Zeroizing<Vec<u8>>>,
     /// End of the leaf's validity.
     pub not_after: SystemTime,
+    /// Transition under which the certificate was issued.
+    pub transition: Vec<u8>,
+    /// Mesh CA certificate of the transition before, while it is trusted, self-signed form, PEM.
+    pub previous_mesh_ca: Option<String>,
+    /// How long the previous mesh CA stays trusted from now on.
+    pub previous_mesh_ca_trusted: Duration,
 }
 
 impl fmt::Debug for Enrolled {
@@ -78,22 +93,36 @@ pub enum EnrollError {
         /// What is wrong.
         what: String,
     },
-    /// The own key cannot be written as PEM.
-    #[error("the TLS key cannot be encoded")]
-    Key(#[source] der::Error),
 }
 
-/// Asks the Coordinator at `address` (`HOST:PORT`) for a certificate on the key of `config.identity`.
-///
-/// # Errors
-/// When the Coordinator cannot be reached, refuses this pod's evidence, or answers nonsense.
-pub async fn enroll(address: &str, config: &ClientConfig) -> Result<Enrolled, EnrollError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|source| {
-        EnrollError::Address {
+impl EnrollError {
+    /// Whether the active manifest does not admit this pod, which only another manifest changes.
+    pub fn is_not_admitted(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == tonic::Code::PermissionDenied)
+    }
+
+    pub(crate) fn refused(status: &tonic::Status) -> Self {
+        Self::Refused {
+            code: status.code(),
+            message: status.message().to_owned(),
+        }
+    }
+}
+
+/// An attested connection to the mesh API at `address` (`HOST:PORT`).
+pub(crate) async fn connect(
+    address: &str,
+    config: &ClientConfig,
+    timeout: Duration,
+) -> Result<MeshApiClient<Channel>, EnrollError> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|source| EnrollError::Address {
             address: address.to_owned(),
             source,
-        }
-    })?;
+        })?
+        .timeout(timeout)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE);
     let connector = Connector::new(config.clone());
     let channel = endpoint
         .connect_with_connector(connector.clone())
@@ -108,25 +137,34 @@ pub async fn enroll(address: &str, config: &ClientConfig) -> Result<Enrolled, En
                 source,
             },
         })?;
-    let answer = MeshApiClient::new(channel)
+    Ok(MeshApiClient::new(channel))
+}
+
+/// Asks the Coordinator at `address` (`HOST:PORT`) for a certificate on the key of `config.identity`.
+///
+/// # Errors
+/// When the Coordinator cannot be reached, refuses this pod's evidence, or answers nonsense.
+pub async fn enroll(address: &str, config: &ClientConfig) -> Result<Enrolled, EnrollError> {
+    let answer = connect(address, config, ANSWER_TIMEOUT)
+        .await?
         .new_mesh_cert(NewMeshCertRequest {})
         .await
-        .map_err(|status| EnrollError::Refused {
-            code: status.code(),
-            message: status.message().to_owned(),
-        })?
+        .map_err(|status| EnrollError::refused(&status))?
         .into_inner();
+    checked(answer, config)
+}
 
-    let chain =
-        Certificate::load_pem_chain(answer.certificate_chain.as_bytes()).map_err(|error| {
-            EnrollError::Answer {
-                what: format!("certificate chain: {error}"),
-            }
-        })?;
+/// What cannot be used must not replace what is installed.
+fn checked(answer: NewMeshCertResponse, config: &ClientConfig) -> Result<Enrolled, EnrollError> {
+    let chain = certificates("certificate chain", &answer.certificate_chain)?;
+    certificates("mesh CA certificate", &answer.mesh_ca)?;
+    certificates("root CA certificate", &answer.root_ca)?;
+    let previous_mesh_ca = (!answer.previous_mesh_ca.is_empty()).then_some(answer.previous_mesh_ca);
+    if let Some(previous) = &previous_mesh_ca {
+        certificates("previous mesh CA certificate", previous)?;
+    }
     let Some(leaf) = chain.first() else {
-        return Err(EnrollError::Answer {
-            what: "the certificate chain is empty".to_owned(),
-        });
+        return Err(unusable("the certificate chain is empty".to_owned()));
     };
     check_key(leaf, config)?;
     let not_after = leaf.tbs_certificate().validity().not_after.to_system_time();
@@ -136,17 +174,31 @@ pub async fn enroll(address: &str, config: &ClientConfig) -> Result<Enrolled, En
         64 => Some(secret),
         found => {
             let what = format!("workload secret has {found} bytes, expected 0 or 64");
-            return Err(EnrollError::Answer { what });
+            return Err(unusable(what));
         }
     };
     Ok(Enrolled {
         mesh_ca: answer.mesh_ca,
         root_ca: answer.root_ca,
         certificate_chain: answer.certificate_chain,
-        private_key: private_key_pem(config)?,
         workload_secret,
         not_after,
+        transition: answer.transition.to_vec(),
+        previous_mesh_ca,
+        previous_mesh_ca_trusted: Duration::from_millis(answer.previous_mesh_ca_trusted_ms),
     })
+}
+
+fn unusable(what: String) -> EnrollError {
+    EnrollError::Answer { what }
+}
+
+fn certificates(what: &str, pem: &str) -> Result<Vec<Certificate>, EnrollError> {
+    match Certificate::load_pem_chain(pem.as_bytes()) {
+        Ok(found) if found.is_empty() => Err(unusable(format!("{what}: no certificate"))),
+        Ok(found) => Ok(found),
+        Err(error) => Err(unusable(format!("{what}: {error}"))),
+    }
 }
 
 /// A certificate for another key would only fail later, in Envoy, where the reason is hard to see.
@@ -156,20 +208,16 @@ fn check_key(leaf: &Certificate, config: &ClientConfig) -> Result<(), EnrollErro
         .tbs_certificate()
         .subject_public_key_info()
         .to_der()
-        .map_err(|error| EnrollError::Answer {
-            what: format!("public key: {error}"),
-        })?;
+        .map_err(|error| unusable(format!("public key: {error}")))?;
     match certified == config.identity.spki() {
         true => Ok(()),
-        false => Err(EnrollError::Answer {
-            what: "the certificate is for another key".to_owned(),
-        }),
+        false => Err(unusable("the certificate is for another key".to_owned())),
     }
 }
 
-fn private_key_pem(config: &ClientConfig) -> Result<Zeroizing<String>, EnrollError> {
-    let document = Zeroizing::new(config.identity.private_key_pkcs8().to_vec());
-    der::pem::encode_string("PRIVATE KEY", LineEnding::LF, &document)
+/// The private key as it is installed: PKCS#8 PEM.
+pub(crate) fn private_key_pem(identity: &Identity) -> Result<Zeroizing<String>, der::Error> {
+    der::pem::encode_string("PRIVATE KEY", LineEnding::LF, identity.private_key_pkcs8())
         .map(Zeroizing::new)
-        .map_err(|error| EnrollError::Key(error.into()))
+        .map_err(Into::into)
 }

@@ -1,19 +1,23 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
+use contrast_firewall::ENVOY_UID;
 use zeroize::Zeroizing;
 
-use crate::Enrolled;
+use crate::Credentials;
 
 const TLS_DIRECTORY: &str = "tls-config";
 const CHAIN: &str = "certChain.pem";
 const SECRETS_DIRECTORY: &str = "secrets";
+const SECRET: &str = "workload-secret-seed";
 const PUBLIC: u32 = 0o444;
 const PRIVATE: u32 = 0o400;
+/// For the owner and for [`ENVOY_UID`] as group.
+const ENVOY: u32 = 0o440;
 
 /// A file could not be installed; files that were there before are unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -26,29 +30,48 @@ pub struct InstallError {
     pub source: io::Error,
 }
 
-/// Installs what the Coordinator answered below `base`. Each file is written beside its place, synced and renamed, so a
-/// reader sees the old content or the new one, whole. The key comes before the chain: whoever waits for the chain finds all.
+/// Installs `credentials` and their key, PKCS#8 PEM, below `base`. Each file is written beside its place, synced and renamed,
+/// so a reader sees the old content or the new one, whole. What is trusted comes before what is presented, and the chain
+/// last: whoever waits for the chain finds all.
 ///
 /// # Errors
 /// When a file cannot be written, for example because the volume is full.
-pub fn install(base: &Path, enrolled: &Enrolled) -> Result<(), InstallError> {
+pub fn install(
+    base: &Path,
+    credentials: &Credentials,
+    private_key: &str,
+) -> Result<(), InstallError> {
     let tls = base.join(TLS_DIRECTORY);
     make_directory(&tls, 0o755)?;
-    if let Some(secret) = &enrolled.workload_secret {
-        let secrets = base.join(SECRETS_DIRECTORY);
-        make_directory(&secrets, 0o755)?;
-        let text = Zeroizing::new(hex::encode(secret));
-        replace(&secrets, "workload-secret-seed", text.as_bytes(), PRIVATE)?;
-    }
+    install_secret(base, credentials)?;
     replace(
         &tls,
         "coordinator-root-ca.pem",
-        enrolled.root_ca.as_bytes(),
+        credentials.root_ca.as_bytes(),
         PUBLIC,
     )?;
-    replace(&tls, "mesh-ca.pem", enrolled.mesh_ca.as_bytes(), PUBLIC)?;
-    replace(&tls, "key.pem", enrolled.private_key.as_bytes(), PRIVATE)?;
-    replace(&tls, CHAIN, enrolled.certificate_chain.as_bytes(), PUBLIC)
+    let bundle = credentials.bundle();
+    replace(&tls, "mesh-ca.pem", bundle.as_bytes(), PUBLIC)?;
+    replace(&tls, "key.pem", private_key.as_bytes(), ENVOY)?;
+    let chain = credentials.certificate_chain.as_bytes();
+    replace(&tls, CHAIN, chain, PUBLIC)
+}
+
+/// Another manifest may give the workload another secret, or none.
+fn install_secret(base: &Path, credentials: &Credentials) -> Result<(), InstallError> {
+    let secrets = base.join(SECRETS_DIRECTORY);
+    if let Some(secret) = &credentials.workload_secret {
+        make_directory(&secrets, 0o755)?;
+        let text = Zeroizing::new(hex::encode(secret));
+        return replace(&secrets, SECRET, text.as_bytes(), PRIVATE);
+    }
+    let path = secrets.join(SECRET);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(InstallError { path, source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a certificate was installed below `base`. The chain is the last file that [`install`] writes.
@@ -74,12 +97,12 @@ fn replace(directory: &Path, name: &str, content: &[u8], mode: u32) -> Result<()
     let write = || -> io::Result<()> {
         let mut file = tempfile::Builder::new()
             .prefix(".installing-")
-            .permissions(fs::Permissions::from_mode(mode))
             .tempfile_in(directory)?;
-        file.write_all(content)?;
-        // The umask may have taken bits away.
+        // The group before the mode, so that no other group ever reads it. The umask may have taken bits of the mode away.
+        let mode = effective_mode(file.as_file(), mode)?;
         file.as_file()
             .set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(&path)?;
         File::open(directory)?.sync_all()
@@ -90,9 +113,27 @@ fn replace(directory: &Path, name: &str, content: &[u8], mode: u32) -> Result<()
     })
 }
 
+/// Gives a file that Envoy is to read to Envoy's group. Without root that may be refused; then Envoy runs as the user of the
+/// Initializer, and the file is for that user alone.
+fn effective_mode(file: &File, mode: u32) -> io::Result<u32> {
+    if mode != ENVOY {
+        return Ok(mode);
+    }
+    match fchown(file, None, Some(ENVOY_UID)) {
+        Ok(()) => Ok(ENVOY),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(PRIVATE),
+        // A user namespace without this group.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(PRIVATE),
+        Err(error) => Err(error),
+    }
+}
+
 fn is_same(path: &Path, content: &[u8], mode: u32) -> bool {
-    let same_mode = fs::symlink_metadata(path)
-        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o7777 == mode);
+    let same_mode = fs::symlink_metadata(path).is_ok_and(|found| {
+        let has = found.permissions().mode() & 0o7777;
+        let fits = has == mode && (mode != ENVOY || found.gid() == ENVOY_UID);
+        found.is_file() && (fits || mode == ENVOY && has == PRIVATE)
+    });
     same_mode
         && fs::read(path)
             .map(Zeroizing::new)
@@ -103,14 +144,12 @@ fn is_same(path: &Path, content: &[u8], mode: u32) -> bool {
 mod tests {
     use super::*;
 
-    fn enrolled(chain: &str) -> Enrolled {
-        Enrolled {
-            mesh_ca: "mesh".into(),
+    fn credentials(chain: &str) -> Credentials {
+        Credentials {
+            trusted: vec!["new\n".into(), "old".into()],
             root_ca: "root".into(),
             certificate_chain: chain.into(),
-            private_key: Zeroizing::new("key".into()),
             workload_secret: Some(Zeroizing::new(vec![0xab; 64])),
-            not_after: std::time::SystemTime::UNIX_EPOCH,
         }
     }
 
@@ -122,31 +161,49 @@ mod tests {
     fn files_have_the_documented_modes_and_content() {
         let base = tempfile::tempdir().expect("directory");
         assert!(!is_installed(base.path()));
-        install(base.path(), &enrolled("chain")).expect("installs");
+        install(base.path(), &credentials("chain"), "key").expect("installs");
         assert!(is_installed(base.path()));
         let tls = base.path().join("tls-config");
         assert_eq!(mode(&tls.join("mesh-ca.pem")), 0o444);
         assert_eq!(mode(&tls.join("certChain.pem")), 0o444);
         assert_eq!(mode(&tls.join("coordinator-root-ca.pem")), 0o444);
-        assert_eq!(mode(&tls.join("key.pem")), 0o400);
+        let key = fs::metadata(tls.join("key.pem")).expect("installed");
+        // Not everybody may give a file to a group.
+        let expected = match key.gid() == ENVOY_UID {
+            true => 0o440,
+            false => 0o400,
+        };
+        assert_eq!(key.permissions().mode() & 0o7777, expected);
         let secret = base.path().join("secrets/workload-secret-seed");
         assert_eq!(mode(&secret), 0o400);
         assert_eq!(
             fs::read_to_string(secret).expect("readable"),
             "ab".repeat(64)
         );
+        let bundle = fs::read_to_string(tls.join("mesh-ca.pem")).expect("readable");
+        assert_eq!(bundle, "new\nold\n");
+    }
+
+    #[test]
+    fn secret_goes_when_the_manifest_gives_none() {
+        let base = tempfile::tempdir().expect("directory");
+        let mut credentials = credentials("chain");
+        install(base.path(), &credentials, "key").expect("installs");
+        credentials.workload_secret = None;
+        install(base.path(), &credentials, "key").expect("installs");
+        assert!(!base.path().join("secrets/workload-secret-seed").exists());
     }
 
     #[test]
     fn renewal_replaces_only_what_changed_and_leaves_no_litter() {
         let base = tempfile::tempdir().expect("directory");
-        install(base.path(), &enrolled("old")).expect("installs");
+        install(base.path(), &credentials("old"), "key").expect("installs");
         let tls = base.path().join("tls-config");
         let key_before = fs::metadata(tls.join("key.pem"))
             .expect("key")
             .modified()
             .expect("time");
-        install(base.path(), &enrolled("new")).expect("installs again");
+        install(base.path(), &credentials("new"), "key").expect("installs again");
         assert_eq!(
             fs::read_to_string(tls.join("certChain.pem")).expect("chain"),
             "new"
@@ -163,7 +220,8 @@ mod tests {
     fn failure_names_the_path() {
         let base = tempfile::tempdir().expect("directory");
         fs::write(base.path().join("tls-config"), "a file in the way").expect("writes");
-        let error = install(base.path(), &enrolled("chain")).expect_err("not a directory");
+        let error =
+            install(base.path(), &credentials("chain"), "key").expect_err("not a directory");
         assert!(error.to_string().ends_with("tls-config"), "{error}");
     }
 }

@@ -5,15 +5,17 @@
 //!
 //! | file below the base directory | mode | content |
 //! | --- | --- | --- |
-//! | `tls-config/mesh-ca.pem` | 0444 | mesh CA certificate of this manifest |
+//! | `tls-config/mesh-ca.pem` | 0444 | mesh CA certificate of this manifest; while the overlap lasts, those before it follow |
 //! | `tls-config/certChain.pem` | 0444 | leaf and intermediate, leaf first |
 //! | `tls-config/coordinator-root-ca.pem` | 0444 | root CA certificate of the deployment |
-//! | `tls-config/key.pem` | 0400 | private key, PKCS#8, P-256 |
+//! | `tls-config/key.pem` | 0440, group 15006 (Envoy); 0400 where the Initializer may not give it to a group | private key, PKCS#8, P-256 |
 //! | `secrets/workload-secret-seed` | 0400 | workload secret, 128 hex digits; only with a workload secret id |
+//! | `workload.sock` | 0666 | socket of the SPIFFE Workload API and of secret discovery for Envoy: [`spiffe`] |
 //!
 //! The base directory is memory-backed (an `emptyDir` with medium `Memory`), so nothing secret reaches a disk.
 //!
-//! Then it stays and renews: same key, new certificate, one atomic rename. A failed renewal keeps what is installed.
+//! Then it stays, renews before the certificate ends, and follows the manifest: it hears at once of a new one and leads the
+//! pod from one mesh CA to the next. Same key, atomic renames. A failed renewal keeps what is installed.
 //!
 //! What it does not do: it has no reference values, so it does not judge the Coordinator. A host that puts up an impostor
 //! gets a pod whose certificates chain to a CA that no data owner and no other workload accepts; see
@@ -22,11 +24,17 @@
 mod app;
 mod config;
 mod enroll;
+mod follow;
+mod ingress;
 mod install;
 mod renew;
+mod rollover;
+pub mod spiffe;
 
 pub use app::{AppError, run};
-pub use config::Config;
+pub use config::{Command, Config};
 pub use enroll::{EnrollError, Enrolled, enroll};
+pub use ingress::deny_ingress;
 pub use install::{InstallError, install, is_installed};
 pub use renew::renewal_delay;
+pub use rollover::{Credentials, Rollover};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use contrast_initializer::{Config, is_installed, run};
+use contrast_initializer::{Command, Config, deny_ingress, is_installed, run};
 use contrast_telemetry::logging;
 
 #[tokio::main]
@@ -18,6 +18,12 @@ async fn main() -> ExitCode {
     }
     if let Err(error) = logging::init(&config.logging) {
         return fail(error.into());
+    }
+    if config.command == Some(Command::DenyIngress) {
+        return match deny_ingress() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error.into()),
+        };
     }
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,

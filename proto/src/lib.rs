@@ -1,4 +1,4 @@
-//! The wire protocol of Contrast, generated from `contrast/v1/*.proto`.
+//! The wire protocol of Contrast, generated from `contrast/v1/*.proto`, and what it speaks of SPIFFE's and Envoy's.
 //!
 //! This is the only crate with `.proto` files and it holds nothing else: conversions live beside the domain type that owns
 //! the meaning. Read the `.proto` files for sizes, units, encodings and errors.
@@ -26,4 +26,14 @@ pub mod mesh {
 /// What Coordinator replicas ask of each other.
 pub mod peer {
     tonic::include_proto!("contrast.v1.peer");
+}
+
+/// What programs of a pod ask of its Initializer: the SPIFFE Workload API.
+pub mod workload {
+    tonic::include_proto!("_");
+}
+
+/// What an Envoy asks of the Initializer of its pod: secret discovery.
+pub mod secret {
+    tonic::include_proto!("envoy.service.secret.v3");
 }

@@ -1,6 +1,7 @@
 //! The order of things: check, wait for certificates, write Envoy's configuration, start it, serve, drain.
 
 use std::{
+    convert::Infallible,
     fs::{self, OpenOptions, Permissions},
     io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -17,6 +18,7 @@ use crate::{
     config::{Config, ConfigError},
     envoy::{Paths, admin::AdminInterface, bootstrap, certificate_file, peer_ca_file},
     gate::Gate,
+    metrics::Metrics,
     model::{IngressPort, Mesh, Mode, Protection},
     peer::WorkloadPattern,
     privileges,
@@ -47,6 +49,17 @@ pub enum AppError {
     Write {
         /// The file or directory.
         path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The port for metrics cannot be had.
+    #[error(
+        "cannot listen on port {port} for metrics (CONTRAST_METRICS_PORT); is it the application's?"
+    )]
+    Metrics {
+        /// The port.
+        port: u16,
         /// Why.
         #[source]
         source: io::Error,
@@ -107,6 +120,8 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
         drain_time: config.drain_timeout(),
         own_user: gate.is_there(),
     };
+    let metrics = serve_metrics(&mesh, &admin).await?;
+    tokio::pin!(metrics);
     let mut envoy = Envoy::start(&options, &paths)?;
     tokio::select! {
         outcome = envoy.wait_until_live(&admin, mesh.needs_certificates(), config.start_timeout()) => outcome?,
@@ -118,6 +133,7 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
 
     let signal = tokio::select! {
         ended = envoy.ended() => return Err(ended.into()),
+        never = &mut metrics => match never {},
         signal = &mut termination => signal.map_err(AppError::Signals)?,
     };
     tracing::info!(signal, timeout_s = config.drain_timeout_seconds, "draining");
@@ -127,7 +143,11 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
             std::future::pending::<()>().await;
         }
     };
-    let ended = envoy.drain(&admin, config.drain_timeout(), again).await?;
+    // Draining is worth watching too.
+    let ended = tokio::select! {
+        ended = envoy.drain(&admin, config.drain_timeout(), again) => ended?,
+        never = &mut metrics => match never {},
+    };
     gate.close_again();
     let status = match ended {
         Some(status) => status,
@@ -135,6 +155,26 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
     };
     tracing::info!(%status, "Envoy stopped");
     Ok(exit_code(status))
+}
+
+/// Listens for whoever wants metrics, if somebody may; serves when polled.
+async fn serve_metrics(
+    mesh: &Mesh,
+    admin: &AdminInterface,
+) -> Result<impl Future<Output = Infallible> + use<>, AppError> {
+    let metrics = match mesh.metrics() {
+        None => None,
+        Some(port) => {
+            let metrics = Metrics::listen(port, admin.clone()).await;
+            Some(metrics.map_err(|source| AppError::Metrics { port, source })?)
+        }
+    };
+    Ok(async {
+        match metrics {
+            Some(metrics) => metrics.serve().await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 fn stopped_early(signal: io::Result<&'static str>) -> Result<u8, AppError> {

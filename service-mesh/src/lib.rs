@@ -17,6 +17,7 @@ pub mod config;
 mod contradiction;
 pub mod envoy;
 mod gate;
+mod metrics;
 pub mod model;
 pub mod peer;
 mod privileges;

@@ -114,7 +114,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         name: "servicemesh-egress",
         place: Place::Workload,
         value: Form::Egress,
-        meaning: "injects the service mesh, which connects these loopback addresses to other workloads",
+        meaning: "injects the service mesh, which connects these addresses, or ports on any address, to other workloads",
         default: "no egress",
         coordinator: false,
     },
@@ -122,8 +122,16 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         name: "servicemesh-ingress",
         place: Place::Workload,
         value: Form::Ingress,
-        meaning: "injects the service mesh, which demands a mesh certificate on every declared port, except as said here",
+        meaning: "injects the service mesh, which demands a mesh certificate on every TCP port and lets no UDP in, except as said here",
         default: "no ingress",
+        coordinator: false,
+    },
+    Annotation {
+        name: "servicemesh-metrics-port",
+        place: Place::Workload,
+        value: Form::Port,
+        meaning: "injects the service mesh, with metrics for Prometheus on this port: without TLS, for everybody",
+        default: "no metrics",
         coordinator: false,
     },
     Annotation {
@@ -182,9 +190,9 @@ impl Form {
             Self::Flag => "`true` or `false`".into(),
             Self::Text => "any text".into(),
             Self::Ingress => {
-                "`name#port#disable-tls`, several separated by `##`; or none; or `DISABLED`".into()
+                "`name#port#disable-tls`, options behind a further `#` (`allow=`, `protocol=`, `pod-address`, `udp`), several separated by `##`; or none; or `DISABLED`".into()
             }
-            Self::Egress => "`name#127.x.y.z:port#host:port`, several separated by `##`".into(),
+            Self::Egress => "`name#127.x.y.z:port#host:port` or `name#transparent#host:port`, options behind a further `#` (`identity=`, `protocol=`), several separated by `##`".into(),
             Self::Port => "a TCP port, from 1 to 65535".into(),
             Self::DeviceAndMount => {
                 "`device:mount`, the names of a block volume and of an emptyDir".into()
@@ -227,7 +235,14 @@ impl Form {
 fn entries(error: Option<AnnotationError>) -> String {
     let problems = error.into_iter().flat_map(|error| error.problems);
     let problems: Vec<String> = problems
-        .map(|problem| format!("entry `{}`: {}", problem.entry, problem.reason))
+        .map(|problem| {
+            format!(
+                "entry `{}`, character {}: {}",
+                problem.entry,
+                problem.character(),
+                problem.reason
+            )
+        })
         .collect();
     match problems.is_empty() {
         true => String::new(),

@@ -28,6 +28,29 @@ pub(super) struct Mesh<'a> {
     pub(super) ingress: Option<&'a str>,
     pub(super) egress: Option<&'a str>,
     pub(super) admin_port: Option<&'a str>,
+    pub(super) metrics_port: Option<&'a str>,
+}
+
+impl Mesh<'_> {
+    /// Whether the pod has any of the settings.
+    pub(super) fn is_wanted(&self) -> bool {
+        let all = [
+            self.ingress,
+            self.egress,
+            self.admin_port,
+            self.metrics_port,
+        ];
+        all.iter().any(Option::is_some)
+    }
+}
+
+/// Who lets in connections, which the guest denies from its boot on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opener {
+    /// The service mesh, when Envoy is ready.
+    ServiceMesh,
+    /// The Initializer, because there is no service mesh.
+    Initializer,
 }
 
 /// A pod template inside a file.
@@ -103,41 +126,68 @@ pub(super) fn is_injected(name: &str) -> bool {
     [INITIALIZER, SERVICE_MESH, image_store::HOLDER].contains(&name)
 }
 
-/// The Initializer as a native sidecar: it starts first, and stays to renew.
-pub(super) fn initializer(image: &str, coordinator_namespace: &str) -> Value {
+/// The Initializer as a native sidecar: it starts first, and stays to renew. `pod_security` is the `securityContext` of its pod.
+pub(super) fn initializer(
+    image: &str,
+    coordinator_namespace: &str,
+    opener: Opener,
+    pod_security: &Value,
+) -> Value {
+    let mut env = vec![
+        json!({"name": "COORDINATOR_HOST", "value": format!("coordinator-ready.{coordinator_namespace}")}),
+    ];
+    let security = match opener {
+        // It gives the key to Envoy's group, which only root may do.
+        Opener::ServiceMesh => root(pod_security),
+        // Its user stays that of the pod, so that the application can read the key.
+        Opener::Initializer => {
+            env.push(json!({"name": "CONTRAST_SERVICE_MESH_DISABLED", "value": "true"}));
+            json!({"capabilities": {"add": ["NET_ADMIN"]}})
+        }
+    };
     json!({
         "name": INITIALIZER,
         "image": image,
         "command": ["/bin/initializer"],
         "restartPolicy": "Always",
-        "env": [
-            {"name": "COORDINATOR_HOST", "value": format!("coordinator-ready.{coordinator_namespace}")},
-        ],
+        "env": env,
         "startupProbe": {
             "exec": {"command": ["/bin/initializer", "--check-ready"]},
             "periodSeconds": 1,
             "failureThreshold": 300,
         },
         "resources": {"requests": {"memory": "50Mi"}, "limits": {"memory": "50Mi"}},
+        "securityContext": security,
         "volumeMounts": [secrets_mount()],
     })
 }
 
-/// The service mesh as a native sidecar.
-pub(super) fn service_mesh(image: &str, mesh: &Mesh<'_>, ports: &[u64]) -> Value {
-    let mut env = vec![
-        json!({"name": "CONTRAST_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}),
-    ];
-    let ports = ports
-        .iter()
-        .map(u64::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
+/// What makes a container run as root, whatever the pod says.
+pub(super) fn root(pod_security: &Value) -> Value {
+    let mut security = json!({"runAsUser": 0, "runAsGroup": 0});
+    if pod_security["runAsNonRoot"] == true {
+        security["runAsNonRoot"] = json!(false);
+    }
+    security
+}
+
+/// The service mesh as a native sidecar. `namespace` is that of the pod, `pod_security` its `securityContext`.
+///
+/// It redirects connections, which takes root and NET_ADMIN; Envoy itself runs as an ordinary user.
+pub(super) fn service_mesh(
+    image: &str,
+    mesh: &Mesh<'_>,
+    namespace: &str,
+    pod_security: &Value,
+) -> Value {
+    let mut env = vec![json!({"name": "CONTRAST_NAMESPACE", "value": namespace})];
+    let mut security = root(pod_security);
+    security["capabilities"] = json!({"add": ["NET_ADMIN"]});
     let settings = [
         ("CONTRAST_INGRESS_PROXY_CONFIG", mesh.ingress),
         ("CONTRAST_EGRESS_PROXY_CONFIG", mesh.egress),
         ("CONTRAST_ADMIN_PORT", mesh.admin_port),
-        ("CONTRAST_INGRESS_PORTS", Some(ports.as_str())),
+        ("CONTRAST_METRICS_PORT", mesh.metrics_port),
     ];
     for (name, value) in settings {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
@@ -156,29 +206,13 @@ pub(super) fn service_mesh(image: &str, mesh: &Mesh<'_>, ports: &[u64]) -> Value
             "failureThreshold": 300,
         },
         "resources": {"requests": {"memory": "100Mi"}, "limits": {"memory": "100Mi"}},
+        "securityContext": security,
         "volumeMounts": [secrets_mount()],
     })
 }
 
 fn secrets_mount() -> Value {
     json!({"name": SECRETS_VOLUME, "mountPath": SECRETS_PATH})
-}
-
-/// Ports that the pod's own containers declare, ascending.
-pub(super) fn container_ports(spec: &Value) -> Vec<u64> {
-    let mut ports: Vec<u64> = items(spec, "containers")
-        .iter()
-        .flat_map(|container| items(container, "ports"))
-        .filter(|port| {
-            port["protocol"]
-                .as_str()
-                .is_none_or(|protocol| protocol == "TCP")
-        })
-        .filter_map(|port| port["containerPort"].as_u64())
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
 }
 
 /// All containers of a pod, each with its list and its place in it.

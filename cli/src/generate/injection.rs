@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     GenerateError, Options, image_store,
-    inject::{self, Mesh, Place, SECRETS_VOLUME, containers, items},
+    inject::{self, Mesh, Opener, Place, SECRETS_VOLUME, containers, items},
     inputs::InputFile,
     overwritten,
     plan::{Found, place},
@@ -117,9 +117,9 @@ impl<'a> Injection<'a> {
             ingress: self.value("servicemesh-ingress"),
             egress: self.value("servicemesh-egress"),
             admin_port: self.value("servicemesh-admin-interface-port"),
+            metrics_port: self.value("servicemesh-metrics-port"),
         };
-        let wants_mesh =
-            mesh.ingress.is_some() || mesh.egress.is_some() || mesh.admin_port.is_some();
+        let wants_mesh = mesh.is_wanted() && !options.skip_service_mesh;
         let skips = self.value("skip-initializer") == Some("true");
         if secure.is_some() && skips {
             return Err(self.refuse(
@@ -130,7 +130,23 @@ impl<'a> Injection<'a> {
         let wants_initializer = !skips && !options.skip_initializer;
         if wants_initializer {
             let namespace = self.surroundings.coordinator_namespace;
-            let mut container = inject::initializer(inject::INITIALIZER_IMAGE, namespace);
+            let opener = match wants_mesh {
+                true => Opener::ServiceMesh,
+                false => Opener::Initializer,
+            };
+            let mut container = inject::initializer(
+                inject::INITIALIZER_IMAGE,
+                namespace,
+                opener,
+                &spec["securityContext"],
+            );
+            let user = spec["securityContext"]["runAsUser"].as_u64();
+            if let (Opener::Initializer, Some(user @ 1..), None) = (opener, user, &secure) {
+                self.notice(&format!(
+                    "all containers run as user {user}, so the Initializer cannot take away the default deny of guests that have one, \
+                     and no connections come in; give the pod the service mesh, or write `runAsUser` at the containers"
+                ));
+            }
             if let Some(secure) = &secure {
                 secure.extend(&mut container, &spec["securityContext"]);
                 if let Some(volume) = secure.missing_volume(spec) {
@@ -148,9 +164,14 @@ impl<'a> Injection<'a> {
             Some(_) => self.notice("secure-pv has no effect with `--skip-initializer`"),
             None => {}
         }
-        if wants_mesh && !options.skip_service_mesh {
-            let ports = inject::container_ports(spec);
-            let container = inject::service_mesh(inject::SERVICE_MESH_IMAGE, &mesh, &ports);
+        if wants_mesh {
+            let namespace = &self.found.identity.namespace;
+            let container = inject::service_mesh(
+                inject::SERVICE_MESH_IMAGE,
+                &mesh,
+                namespace,
+                &spec["securityContext"],
+            );
             self.put_init_container(usize::MAX, &container)?;
         }
         match self.injected.containers.is_empty() {

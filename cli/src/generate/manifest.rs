@@ -19,6 +19,9 @@ use super::{
     plan::{Plan, PlannedWorkload},
 };
 
+/// How long pods trust the mesh CA of the manifest before, where the manifest is new: long enough for each to fetch a certificate.
+const NEW_OVERLAP: &str = "10m";
+
 pub(super) struct Built {
     pub(super) text: String,
     pub(super) hash: String,
@@ -52,6 +55,7 @@ pub(super) fn build(
     let before = std::mem::take(&mut document.policies);
     let mut kept_coordinators = Vec::new();
     let mut workloads = Vec::new();
+    let mut notices = Vec::new();
     for planned in &plan.workloads {
         let hash = hex::encode(planned.initdata.hash());
         let secret_id = planned.id();
@@ -71,10 +75,18 @@ pub(super) fn build(
             let is_alone = !secret_id.is_empty() && sharers.count() == 1;
             same.next().filter(|_| is_alone && same.next().is_none())
         });
-        let sans = old.map_or_else(
+        let mut sans = old.map_or_else(
             || vec![planned.identity.name.clone(), "*".to_owned()],
             |old| old.sans.clone(),
         );
+        // Nobody dials the Coordinator through the mesh.
+        let spiffe_path = match planned.coordinator {
+            true => String::new(),
+            false => {
+                add_names(&mut sans, &planned.service_names);
+                spiffe_path(planned, &sans, &mut notices)
+            }
+        };
         if let Some(first) = workloads
             .iter()
             .find(|first: &&Workload| first.policy == hash)
@@ -94,7 +106,7 @@ pub(super) fn build(
                 workload_secret_id: secret_id.clone(),
                 role: role.as_str().to_owned(),
                 vcpus: Some(planned.vcpus.get().into()),
-                spiffe_path: String::new(),
+                spiffe_path,
             },
         );
         workloads.push(Workload {
@@ -137,7 +149,7 @@ pub(super) fn build(
         keys.seedshare.iter(),
     );
 
-    let notices = without_reference_value(plan, &document);
+    notices.extend(without_reference_value(plan, &document));
     let text = document.to_json();
     let fill_in = match Manifest::parse(text.as_bytes()) {
         Ok(_) => Vec::new(),
@@ -161,6 +173,30 @@ pub(super) fn build(
         fill_in,
         notices,
     })
+}
+
+/// Adds the names that are not there, behind the others.
+fn add_names(sans: &mut Vec<String>, names: &[String]) {
+    for name in names {
+        if !sans.contains(name) {
+            sans.push(name.clone());
+        }
+    }
+}
+
+/// Path of the workload's SPIFFE ID, or nothing where a URI takes its place.
+fn spiffe_path(planned: &PlannedWorkload, sans: &[String], notices: &mut Vec<String>) -> String {
+    let identity = &planned.identity;
+    if let Some(uri) = sans.iter().find(|san| san.contains("://")) {
+        notices.push(format!(
+            "{} gets no SPIFFE ID, because a certificate has one URI at most and its names in the manifest include `{uri}`; remove that for \
+             `allow=` and `identity=` of the service mesh to know the workload",
+            identity.shown()
+        ));
+        return String::new();
+    }
+    let kind = identity.kind.to_ascii_lowercase();
+    format!("ns/{}/{kind}/{}", identity.namespace, identity.name)
 }
 
 /// Pods on platforms that the manifest, which exists already, does not know.
@@ -214,7 +250,10 @@ fn new_document(options: &Options, plan: &Plan) -> Result<ManifestDocument, Gene
     let added = added.filter(|platform| platform.tee().is_some());
     let mut choices = options.reference_values.clone();
     choices.extend(added.map(ReferenceValuesChoice::Metal));
-    let mut document = ManifestDocument::default();
+    let mut document = ManifestDocument {
+        mesh_ca_overlap: Some(NEW_OVERLAP.to_owned()),
+        ..ManifestDocument::default()
+    };
     for choice in &choices {
         match choice {
             ReferenceValuesChoice::Metal(platform) => metal(*platform, &mut document),

@@ -18,6 +18,7 @@ pub(crate) mod platforms;
 pub(crate) mod policies;
 pub(crate) mod recognize;
 mod secure_volume;
+pub(crate) mod services;
 mod vcpus;
 mod versions;
 mod write;

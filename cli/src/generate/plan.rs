@@ -20,6 +20,7 @@ use super::{
     platforms::{self, Platform},
     policies::{self, Identity, annotation, label},
     secure_volume::Claims,
+    services::Services,
     vcpus, versions,
 };
 
@@ -36,6 +37,8 @@ pub(super) struct PlannedWorkload {
     pub(super) coordinator: bool,
     pub(super) secret_id: Option<String>,
     pub(super) initdata: Initdata,
+    /// Names of the Services that lead to it.
+    pub(super) service_names: Vec<String>,
     /// How many vCPUs its VMs have.
     pub(super) vcpus: VcpuCount,
     pub(super) injected: Vec<String>,
@@ -89,6 +92,7 @@ pub(super) fn make(
     let coordinator_namespace = coordinator.identity.namespace.clone();
 
     let claims = Claims::of(&files);
+    let services = Services::of(&files)?;
     let surroundings = Surroundings {
         options,
         coordinator_namespace: &coordinator_namespace,
@@ -169,6 +173,7 @@ pub(super) fn make(
         workloads.push(PlannedWorkload {
             secret_id: secret_id.map(str::to_owned),
             coordinator: found.coordinator,
+            service_names: services.names(&found.identity.namespace, &found.template),
             identity: found.identity,
             initdata,
             vcpus,

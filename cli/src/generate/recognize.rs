@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     image_store,
-    inject::{self, Mesh},
+    inject::{self, Mesh, Opener},
     secure_volume::SecureVolume,
 };
 
@@ -19,21 +19,28 @@ pub(crate) fn is_generated(
     pod_security: &Value,
     secure_pv: Option<&str>,
 ) -> bool {
-    let mut expected = match container["name"].as_str() {
-        Some(INITIALIZER) => inject::initializer("", ""),
-        Some(SERVICE_MESH) => inject::service_mesh("", &Mesh::default(), &[]),
-        Some(image_store::HOLDER) => image_store::holder(""),
+    let initializer = |opener| {
+        let mut expected = inject::initializer("", "", opener, pod_security);
+        if let Some(secure) = secure_pv.and_then(SecureVolume::named) {
+            secure.extend(&mut expected, pod_security);
+        }
+        expected
+    };
+    let expected = match container["name"].as_str() {
+        // `generate --skip-service-mesh` leaves the annotations of the mesh, so they do not tell which one it is.
+        Some(INITIALIZER) => vec![
+            initializer(Opener::ServiceMesh),
+            initializer(Opener::Initializer),
+        ],
+        Some(SERVICE_MESH) => vec![inject::service_mesh("", &Mesh::default(), "", pod_security)],
+        Some(image_store::HOLDER) => vec![image_store::holder("")],
         _ => return false,
     };
-    if let (true, Some(secure)) = (
-        expected["name"] == INITIALIZER,
-        secure_pv.and_then(SecureVolume::named),
-    ) {
-        secure.extend(&mut expected, pod_security);
-    }
-    DECISIVE
-        .iter()
-        .all(|field| container[*field] == expected[*field])
+    expected.iter().any(|expected| {
+        DECISIVE
+            .iter()
+            .all(|field| container[*field] == expected[*field])
+    })
 }
 
 /// The emptyDir of a `secure-pv`, which is made if the pod has none.
@@ -50,13 +57,12 @@ mod tests {
     #[test]
     fn own_containers_are_told_from_those_that_only_have_their_names() {
         let none = Value::Null;
-        let mut initializer = inject::initializer("registry.example/own", "shop");
+        let made = |opener| inject::initializer("registry.example/own", "shop", opener, &none);
+        assert!(is_generated(&made(Opener::ServiceMesh), &none, None));
+        let mut initializer = made(Opener::Initializer);
         assert!(is_generated(&initializer, &none, None));
-        assert!(is_generated(
-            &inject::service_mesh("a", &Mesh::default(), &[80]),
-            &none,
-            None
-        ));
+        let mesh = inject::service_mesh("a", &Mesh::default(), "shop", &none);
+        assert!(is_generated(&mesh, &none, None));
         assert!(is_generated(&image_store::holder("a"), &none, None));
 
         let security = json!({"runAsNonRoot": true});

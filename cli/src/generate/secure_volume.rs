@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     annotations::{PREFIX, device_and_mount},
-    inject::{SECRETS_VOLUME, items},
+    inject::{SECRETS_VOLUME, items, root},
     inputs::InputFile,
 };
 
@@ -133,10 +133,8 @@ impl<'a> SecureVolume<'a> {
             json!({"name": "CRYPTSETUP_DEVICE", "value": DEVICE_PATH}),
         );
         // Only root can set up a mapping and mount it, whatever user the pod's containers have.
-        let mut security = json!({"privileged": true, "runAsUser": 0, "runAsGroup": 0});
-        if pod_security["runAsNonRoot"] == true {
-            security["runAsNonRoot"] = json!(false);
-        }
+        let mut security = root(pod_security);
+        security["privileged"] = json!(true);
         initializer["securityContext"] = security;
         for kind in ["requests", "limits"] {
             initializer["resources"][kind]["memory"] = json!(MEMORY);

@@ -2,13 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use contrast_mesh_annotation::{AnnotationError, Egress, Ingress};
+use contrast_mesh_annotation::{AnnotationError, Egress, Ingress, IngressService};
 
-use super::{
-    Notes,
-    model::{Pod, text},
-    rules,
-};
+use super::{Notes, model::Pod, rules};
 
 pub(super) fn check<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
     ports(pod, notes);
@@ -20,7 +16,8 @@ pub(super) fn check<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
             Ok(parsed) if parsed.0.is_empty() => {
                 let text = (
                     "`servicemesh-egress` names no target".to_owned(),
-                    "remove it, or write `name#127.x.y.z:port#host:port`".to_owned(),
+                    "remove it, or write `name#127.x.y.z:port#host:port` or `name#transparent#host:port`"
+                        .to_owned(),
                 );
                 notes.annotation(
                     &rules::EGRESS_WITHOUT_TARGET,
@@ -56,13 +53,16 @@ pub(super) fn check<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
 fn malformed<'a>(pod: &Pod<'a>, error: &AnnotationError, notes: &mut Notes<'a>) {
     let form = match error.annotation {
         "servicemesh-ingress" => "`name#port#disable-tls`, or `DISABLED`",
-        _ => "`name#127.x.y.z:port#host:port`",
+        _ => "`name#127.x.y.z:port#host:port` or `name#transparent#host:port`",
     };
     for problem in &error.problems {
         let text = (
             format!(
-                "`{}` in `{}`: {}",
-                problem.entry, error.annotation, problem.reason
+                "`{}` in `{}`, character {}: {}",
+                problem.entry,
+                error.annotation,
+                problem.character(),
+                problem.reason
             ),
             format!("write entries as {form}, with `##` between them"),
         );
@@ -96,38 +96,32 @@ fn ports<'a>(pod: &Pod<'a>, notes: &mut Notes<'a>) {
     }
 }
 
-/// How the pod serves a TCP port.
+/// How the pod serves a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Served {
-    /// Nobody listens there for the mesh.
+    /// Nothing comes in there.
     Not,
-    /// The default: with a client certificate.
-    Default,
-    /// An ingress rule says how.
-    Rule,
+    /// A client certificate is asked for: the default, or for those who are allowed.
+    WithCertificate,
+    /// A rule lets clients in without certificate.
+    Open,
 }
 
 /// How the pod's mesh serves `port`; `None` when the annotation is malformed.
-pub(super) fn served(pod: &Pod<'_>, port: u64) -> Option<Served> {
+pub(super) fn served(pod: &Pod<'_>, port: u64, udp: bool) -> Option<Served> {
+    // Without the annotation, the mesh is as with an empty one.
     let written = pod.annotation("servicemesh-ingress").unwrap_or_default();
     let entries = match written.parse::<Ingress>().ok()? {
         Ingress::Disabled => return Some(Served::Not),
         Ingress::Ports(entries) => entries,
     };
-    let declared = pod
-        .containers()
-        .filter(|container| container.list == "containers")
-        .any(|container| {
-            container.list_items("ports").any(|(_, declared)| {
-                matches!(text(&declared["protocol"]), "" | "TCP")
-                    && declared["containerPort"].as_u64() == Some(port)
-            })
-        });
-    Some(
-        match entries.iter().any(|entry| u64::from(entry.port) == port) {
-            true => Served::Rule,
-            false if declared => Served::Default,
-            false => Served::Not,
-        },
-    )
+    let mut rules = entries.iter().filter(|entry| {
+        u64::from(entry.port) == port && matches!(entry.service, IngressService::Udp) == udp
+    });
+    Some(match rules.next().map(|entry| &entry.service) {
+        None if udp => Served::Not,
+        None => Served::WithCertificate,
+        Some(IngressService::Tcp { allow, .. }) if !allow.is_empty() => Served::WithCertificate,
+        Some(_) => Served::Open,
+    })
 }

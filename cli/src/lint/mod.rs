@@ -9,6 +9,7 @@ mod host;
 mod images;
 mod mesh;
 mod model;
+mod peers;
 pub mod report;
 pub mod rules;
 mod secrets;
@@ -137,6 +138,7 @@ pub fn check(sources: &[Source<'_>], known: Knowledge<'_>) -> Result<Checked, Li
         secrets::check(pod, &mut notes);
     }
     services::check(&resources, &pods, &mut notes);
+    peers::check(&resources, &pods, &mut notes);
     admission::check(&resources, &pods, &mut notes);
     secrets::check_objects(&resources, &pods, &mut notes);
     Ok(Checked {

@@ -137,6 +137,7 @@ impl<'a> Pod<'a> {
             "servicemesh-ingress",
             "servicemesh-egress",
             "servicemesh-admin-interface-port",
+            "servicemesh-metrics-port",
         ];
         !self.is_coordinator() && names.iter().any(|name| self.annotation(name).is_some())
     }

@@ -108,30 +108,39 @@ rules! {
         "An annotation stands where nobody reads it: on the workload instead of the pod template, or as a label, both of which `generate` refuses; or on a Coordinator that it does not apply to. `pod-role` may be a label of the pod template."
         "Move it to `metadata.annotations` of the pod template, or remove it.";
 
+    MESH_WORKLOAD_UNKNOWN = "C030" "mesh-workload-unknown" Warning
+        "`allow=` or `identity=` names a workload that none of the files defines as a confidential one. Nobody else has a certificate for it, so nobody is let in, or answers, by that name."
+        "Correct it: `name` for the own namespace, `namespace/name`, or `namespace/kind/name` with the kind in lower case.";
     MESH_MALFORMED = "C031" "mesh-annotation-malformed" Error
         "An entry of `servicemesh-ingress` or `servicemesh-egress` does not follow the grammar; the sidecar would not start."
-        "Ingress: `name#port#disable-tls`. Egress: `name#127.x.y.z:port#host:port`. Entries are separated by `##`.";
+        "Ingress: `name#port#disable-tls`. Egress: `name#127.x.y.z:port#host:port` or `name#transparent#host:port`. Options stand behind a further `#`. Entries are separated by `##`.";
     EGRESS_WITHOUT_TARGET = "C032" "egress-without-target" Error
         "`servicemesh-egress` names no target. `generate` refuses the empty value."
-        "Remove the annotation, or write `name#127.x.y.z:port#host:port`.";
+        "Remove the annotation, or write `name#127.x.y.z:port#host:port` or `name#transparent#host:port`.";
     MESH_WITHOUT_INITIALIZER = "C033" "mesh-without-initializer" Warning
         "The pod has the service mesh and skips the Initializer, so nobody installs the certificates that the sidecar waits for."
         "Remove `skip-initializer`, or the annotations of the service mesh.";
     SERVICE_PORT_NOT_SERVED = "C034" "service-port-not-served" Warning
-        "A Service leads to a port that the pod's service mesh does not serve: no container declares it, no ingress rule names it, or ingress is DISABLED."
-        "Declare the port under `ports` of the container, or add an ingress rule for it.";
+        "A Service leads to a port that the pod's service mesh does not serve: ingress is DISABLED, or the port is UDP and no ingress rule opens it. SCTP is never served."
+        "Add an ingress rule: `name#port#true#udp` for UDP; TCP ports need none unless ingress is DISABLED.";
     SERVICE_NEEDS_CERTIFICATE = "C035" "service-needs-client-certificate" Warning
         "A Service for clients outside the cluster leads to a port without an ingress rule. The default asks for a client certificate of the mesh, which outsiders have not."
         "Add the ingress rule `name#port#false`: TLS without client certificate.";
     SERVICE_WITHOUT_MESH = "C036" "service-without-mesh" Advice
         "A Service leads to a confidential pod without the service mesh. Unless the application speaks TLS itself, the traffic is neither encrypted nor authenticated."
-        "Add `servicemesh-ingress`; the empty value serves all declared ports with client certificates.";
+        "Add `servicemesh-ingress`; the empty value serves all TCP ports with client certificates.";
     DUPLICATE_PORT = "C037" "duplicate-port" Warning
         "Two containers of a pod declare one port, or two ports have one name. They share one network, so only one can listen, and a Service that names the port may lead to the other."
         "Give each its own port and name.";
     UNKNOWN_TARGET_PORT = "C038" "unknown-target-port" Error
         "A Service names a port that no container of the confidential pods it selects declares."
         "Use a name that stands under `ports` of a container, or the number.";
+    EGRESS_TARGET_AMBIGUOUS = "C039" "egress-target-ambiguous" Warning
+        "An egress entry dials a name that the certificates of several workloads carry. Each of them may answer in place of the one that is meant."
+        "Name who is meant with `#identity=`.";
+    EGRESS_TARGET_UNKNOWN = "C040" "egress-target-unknown" Warning
+        "An egress entry dials a name that no workload of the files gets into its certificate: a typing error, a Service that is missing, or something outside of the mesh. The sidecar connects to nobody without that name, nor to anybody outside."
+        "Correct the name, add the Service, or name the workload with `#identity=`. Dial what is outside of the mesh directly.";
 
     INJECTED_AT_ADMISSION = "C041" "injected-at-admission" Warning
         "Labels or annotations ask an admission controller to inject containers when the pod is created. The policy knows none of them, so the pod is refused by its guest."

@@ -22,7 +22,7 @@ pub(super) fn check<'a>(resources: &'a [Resource], pods: &[Pod<'a>], notes: &mut
     }
 }
 
-fn selects(service: &Resource, pod: &Pod<'_>) -> bool {
+pub(super) fn selects(service: &Resource, pod: &Pod<'_>) -> bool {
     let selector = &service.object()["spec"]["selector"];
     let labels = &pod.template["metadata"]["labels"];
     entries(selector).next().is_some()
@@ -50,27 +50,41 @@ fn check_pod<'a>(service: &'a Resource, pod: &Pod<'a>, notes: &mut Notes<'a>) {
                 continue;
             }
         };
-        // Only TCP is meshed.
-        if !matches!(text(&port["protocol"]), "" | "TCP") {
-            continue;
-        }
+        let protocol = text(&port["protocol"]);
+        let tcp = matches!(protocol, "" | "TCP");
         if !pod.has_mesh() {
-            without_mesh = true;
+            // Only TCP is meshed.
+            without_mesh |= tcp;
             continue;
         }
-        match served(pod, target) {
+        let how = match protocol {
+            "" | "TCP" => served(pod, target, false),
+            "UDP" => served(pod, target, true),
+            _ => Some(Served::Not),
+        };
+        match how {
             Some(Served::Not) => {
+                let advice = match (pod.annotation("servicemesh-ingress"), protocol) {
+                    (Some("DISABLED"), _) => {
+                        "remove `DISABLED`, or the port of the Service".to_owned()
+                    }
+                    (_, "UDP") => format!("add the ingress rule `name#{target}#true#udp`"),
+                    _ => "use TCP or UDP".to_owned(),
+                };
                 let text = (
                     format!(
-                        "it leads to port {target} of {workload}, which its service mesh does not serve"
+                        "it leads to port {target}{} of {workload}, which its service mesh does not serve",
+                        if tcp {
+                            String::new()
+                        } else {
+                            format!("/{protocol}")
+                        }
                     ),
-                    format!(
-                        "declare `containerPort: {target}`, or add the ingress rule `name#{target}#false`"
-                    ),
+                    advice,
                 );
                 notes.resource(&rules::SERVICE_PORT_NOT_SERVED, service, &path, text);
             }
-            Some(Served::Default) if outside => {
+            Some(Served::WithCertificate) if outside => {
                 let text = (
                     format!(
                         "clients from outside reach port {target} of {workload}, which asks for a certificate of the mesh"
@@ -81,7 +95,7 @@ fn check_pod<'a>(service: &'a Resource, pod: &Pod<'a>, notes: &mut Notes<'a>) {
                 );
                 notes.resource(&rules::SERVICE_NEEDS_CERTIFICATE, service, &path, text);
             }
-            Some(Served::Default | Served::Rule) | None => {}
+            Some(Served::WithCertificate | Served::Open) | None => {}
         }
     }
     if without_mesh {

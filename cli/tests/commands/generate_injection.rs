@@ -10,7 +10,7 @@ const INJECTED: [&str; 2] = [
     "8a0b6e9f3b2d4c1e597a9fb0c1d2e3f4051627384a5b6c7d8e9fa0b1c2d3e4f5",
 ];
 
-const GENERATE: [&str; 4] = [
+pub(crate) const GENERATE: [&str; 4] = [
     "generate",
     "--reference-values",
     "metal-qemu-snp",
@@ -79,7 +79,7 @@ pub(crate) struct Generated {
 }
 
 /// A cache in which the images of `text` are, without configuration.
-fn images_of(text: &str) -> String {
+pub(crate) fn images_of(text: &str) -> String {
     let digests = text
         .split("@sha256:")
         .skip(1)
@@ -391,7 +391,7 @@ fn role_may_be_a_label() {
 }
 
 #[test]
-fn images_of_another_version_are_refused() {
+pub(crate) fn images_of_another_version_are_refused() {
     let old = APPLICATION.replace(
         "registry.example/coordinator@",
         "registry.example/coordinator:0.0.9@",

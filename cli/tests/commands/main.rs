@@ -12,6 +12,7 @@ mod fake;
 mod fixture;
 mod generate;
 mod generate_injection;
+mod generate_mesh;
 mod generate_modes;
 mod generate_vcpus;
 mod help;

@@ -47,6 +47,9 @@ fn serve_once<T: Send + 'static>(
     let network = scene.bed.network();
     let listener = network.within(scene.server.node, move || TcpListener::bind(("::", port)));
     let listener = listener.expect("namespace").expect("port");
+    // It bounds `accept` too.
+    let timeout = socket2::SockRef::from(&listener).set_read_timeout(Some(DEADLINE));
+    timeout.expect("option");
     let serving = network.spawn(scene.server.node, move || {
         let (stream, _) = listener.accept().expect("a connection");
         deadline(&stream);
@@ -135,12 +138,14 @@ fn reset_reaches_the_other_side() {
     assert!(ended.map_or(true, |rest| rest.is_empty()));
     serving.join().expect("served").expect("namespace");
 
-    // The client resets.
+    // The client resets, once the server knows of it.
     let serving = serve_once(&scene, RESET, |mut stream| {
+        stream.write_all(&[1]).expect("sends");
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).map(|_| rest.len())
     });
-    connected(&scene, &member, alias(0, RESET), |stream| {
+    connected(&scene, &member, alias(0, RESET), |mut stream| {
+        stream.read_exact(&mut [0; 1]).expect("reads");
         let socket = socket2::SockRef::from(&stream);
         socket.set_linger(Some(Duration::ZERO)).expect("option");
     });

@@ -16,7 +16,7 @@ use super::Paths;
 use crate::model::Mesh;
 
 /// Longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 1024 * 1024;
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// Longest that one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -138,6 +138,16 @@ impl AdminInterface {
         let path = "/stats?filter=%5Elistener%5C.(ingress%7Cegress)/.*%5C.downstream_cx_active%24";
         let answer = self.request(Method::GET, path).await?;
         Ok(sum_of_gauges(&String::from_utf8_lossy(&answer)))
+    }
+
+    /// Statistics of entries, their listeners, and certificates, as lines of `name: value`.
+    ///
+    /// # Errors
+    /// When Envoy cannot be asked, or tells more than can be read.
+    pub async fn statistics(&self) -> Result<String, AdminError> {
+        let path = "/stats?filter=%5E(tcp%7Chttp%7Ccluster%7Clistener)%5C.(ingress%7Cegress)/%7C%5E(ingress%7Cegress)/.*rbac%7C%5Esds%5C.mesh_";
+        let answer = self.request(Method::GET, path).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     async fn request(&self, method: Method, path: &'static str) -> Result<Bytes, AdminError> {

@@ -35,6 +35,7 @@ fn values_have_their_form() {
         ("servicemesh-admin-interface-port", vec!["1", "65535"]),
         ("servicemesh-egress", vec!["a#127.0.0.2:80#b:80"]),
         ("servicemesh-ingress", vec!["", "DISABLED", "a#80#true"]),
+        ("servicemesh-metrics-port", vec!["9100"]),
         ("skip-initializer", vec!["true", "false"]),
         ("streams", vec!["read", "read,write"]),
         ("untrusted-volumes", vec!["a"]),
@@ -79,6 +80,7 @@ fn values_have_their_form() {
             vec!["web", "web#0#true", "web#80#maybe"],
         ),
         ("skip-initializer", vec!["", "yes", "True"]),
+        ("servicemesh-metrics-port", vec!["", "0", "metrics"]),
         ("streams", vec!["", "all", "read;write"]),
         ("untrusted-volumes", vec![""]),
     ];

@@ -1,0 +1,240 @@
+//! What `contrast generate` writes for the service mesh: into pods, and into the manifest.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::{
+    context::Context,
+    generate::APPLICATION,
+    generate_injection::{GENERATE, images_of},
+};
+
+const SERVICES: &str = "\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: front}
+spec:
+  selector: {app: web}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: elsewhere, namespace: shop}
+spec:
+  selector: {app: web}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: other}
+spec:
+  selector: {app: web, tier: back}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: external}
+spec: {type: ExternalName, externalName: example.com, selector: {app: web}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: all}
+spec: {}
+";
+
+/// The application, its workload with the label `app: web` and a line among its annotations.
+fn application(annotation: &str) -> String {
+    let from = "  name: web\nspec:\n  template:\n    spec:\n";
+    let to = format!(
+        "  name: web\nspec:\n  template:\n    metadata:\n      labels: {{app: web}}\n      annotations: {{{annotation}}}\n    spec:\n"
+    );
+    let text = APPLICATION.replace(from, &to);
+    assert_ne!(text, APPLICATION);
+    format!("{text}{SERVICES}")
+}
+
+fn generate(context: &Context, yaml: &str, more: &[&str]) -> String {
+    context.file("application.yml", yaml);
+    context.file("image-cache.json", &images_of(yaml));
+    let output = context.output(&[&GENERATE, more].concat());
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    said
+}
+
+fn manifest(context: &Context) -> Value {
+    let text = fs::read(context.path("manifest.json")).expect("reads");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+/// The manifest's entry of the workload.
+fn entry(context: &Context) -> Value {
+    let manifest = manifest(context);
+    let policies = manifest["Policies"].as_object().expect("policies");
+    let mut workloads = policies
+        .values()
+        .filter(|entry| entry["Role"] != "coordinator");
+    let entry = workloads.next().expect("a workload").clone();
+    assert!(workloads.next().is_none());
+    entry
+}
+
+/// Container `name` of the workload, of the generated file.
+fn container(context: &Context, name: &str) -> Value {
+    let text = fs::read_to_string(context.path("application.yml")).expect("reads");
+    let file = contrast_resources::YamlFile::parse(text).expect("parses");
+    let documents = file.documents().expect("objects");
+    let web = documents
+        .iter()
+        .find(|one| one.object["kind"] == "Deployment")
+        .expect("the workload");
+    let containers = web.object["spec"]["template"]["spec"]["initContainers"].as_array();
+    let mut containers = containers.expect("init containers").iter();
+    let found = containers.find(|container| container["name"] == name);
+    found.cloned().unwrap_or_default()
+}
+
+const NAMES: [&str; 9] = [
+    "web.default",
+    "web.default.svc",
+    "web.default.svc.cluster.local",
+    "front",
+    "front.default",
+    "front.default.svc",
+    "front.default.svc.cluster.local",
+    "web",
+    "*",
+];
+
+#[test]
+fn manifest_has_names_of_services_and_spiffe_paths() {
+    let context = Context::new();
+    generate(&context, &application(""), &[]);
+    let new = entry(&context);
+    assert_eq!(new["SPIFFEPath"], "ns/default/deployment/web");
+    let mut expected = vec!["web", "*"];
+    expected.extend(NAMES.iter().take(7));
+    assert_eq!(new["SANs"], json!(expected));
+    assert_eq!(manifest(&context)["MeshCAOverlap"], "10m");
+    let document = manifest(&context);
+    let policies = document["Policies"].as_object().expect("policies");
+    let coordinator = policies
+        .values()
+        .find(|entry| entry["Role"] == "coordinator")
+        .expect("a Coordinator");
+    assert_eq!(coordinator.get("SPIFFEPath"), None);
+
+    // What people wrote stays; names that are missing come behind it.
+    let text = fs::read_to_string(context.path("manifest.json")).expect("reads");
+    let edited = text
+        .replace("\"10m\"", "\"90s\"")
+        .replace("\"web.default\",", "\"web.example.com\",");
+    context.file("manifest.json", &edited);
+    generate(&context, &application(""), &[]);
+    assert_eq!(manifest(&context)["MeshCAOverlap"], "90s");
+    let sans = entry(&context)["SANs"].clone();
+    let sans = sans.as_array().expect("a list");
+    assert_eq!(sans.get(2), Some(&json!("web.example.com")));
+    assert_eq!(sans.last(), Some(&json!("web.default")));
+    assert_eq!(sans.len(), NAMES.len() + 1);
+}
+
+#[test]
+fn uri_that_somebody_wrote_excludes_the_spiffe_id() {
+    let context = Context::new();
+    generate(&context, &application(""), &[]);
+    let text = fs::read_to_string(context.path("manifest.json")).expect("reads");
+    let edited = text.replace("\"*\"", "\"spiffe://example.com/web\"");
+    let mut value: Value = serde_json::from_str(&edited).expect("JSON");
+    for entry in value["Policies"]
+        .as_object_mut()
+        .expect("policies")
+        .values_mut()
+    {
+        entry
+            .as_object_mut()
+            .expect("an entry")
+            .remove("SPIFFEPath");
+    }
+    context.file("manifest.json", &value.to_string());
+    let said = generate(&context, &application(""), &[]);
+    assert!(said.contains("gets no SPIFFE ID"), "{said}");
+    assert_eq!(entry(&context).get("SPIFFEPath"), None);
+}
+
+#[test]
+fn sidecar_may_redirect_and_the_initializer_leaves_it_to_that() {
+    let context = Context::new();
+    let metrics = "contrast.edgeless.systems/servicemesh-metrics-port: \"9100\"";
+    generate(&context, &application(metrics), &[]);
+    let mesh = container(&context, "contrast-service-mesh");
+    assert_eq!(
+        mesh["env"],
+        json!([
+            {"name": "CONTRAST_NAMESPACE", "value": "default"},
+            {"name": "CONTRAST_METRICS_PORT", "value": "9100"},
+        ])
+    );
+    assert_eq!(
+        mesh["securityContext"],
+        json!({"runAsUser": 0, "runAsGroup": 0, "capabilities": {"add": ["NET_ADMIN"]}})
+    );
+    let initializer = container(&context, "contrast-initializer");
+    assert_eq!(
+        initializer["securityContext"],
+        json!({"runAsUser": 0, "runAsGroup": 0})
+    );
+    let text = initializer["env"].to_string();
+    assert!(!text.contains("CONTRAST_SERVICE_MESH_DISABLED"), "{text}");
+    let policy = context.run(&["policy", "show", "web", "application.yml"]);
+    assert!(policy.contains("CAP_NET_ADMIN"), "{policy}");
+}
+
+#[test]
+fn initializer_opens_pods_without_mesh() {
+    let ingress = "contrast.edgeless.systems/servicemesh-ingress: \"\"";
+    for (annotation, more) in [("", vec![]), (ingress, vec!["--skip-service-mesh"])] {
+        let context = Context::new();
+        generate(&context, &application(annotation), &more);
+        assert_eq!(container(&context, "contrast-service-mesh"), Value::Null);
+        let initializer = container(&context, "contrast-initializer");
+        let disabled = json!({"name": "CONTRAST_SERVICE_MESH_DISABLED", "value": "true"});
+        let env = initializer["env"].as_array().expect("variables");
+        assert!(env.contains(&disabled), "{initializer}");
+        assert_eq!(
+            initializer["securityContext"],
+            json!({"capabilities": {"add": ["NET_ADMIN"]}})
+        );
+    }
+}
+
+#[test]
+fn users_of_the_pod_are_no_obstacle_to_the_mesh_and_told_without_it() {
+    let secure = |annotation: &str| {
+        application(annotation).replacen(
+            "    spec:\n      runtimeClassName",
+            "    spec:\n      securityContext: {runAsUser: 1000, runAsNonRoot: true}\n      runtimeClassName",
+            2,
+        )
+    };
+    let context = Context::new();
+    let ingress = "contrast.edgeless.systems/servicemesh-ingress: \"\"";
+    let said = generate(&context, &secure(ingress), &[]);
+    assert!(!said.contains("default deny"), "{said}");
+    for name in ["contrast-initializer", "contrast-service-mesh"] {
+        let security = &container(&context, name)["securityContext"];
+        assert_eq!(security["runAsUser"], 0, "{name}");
+        assert_eq!(security["runAsNonRoot"], false, "{name}");
+    }
+    let context = Context::new();
+    let said = generate(&context, &secure(""), &[]);
+    assert!(
+        said.contains("all containers run as user 1000, so the Initializer cannot take away"),
+        "{said}"
+    );
+}
