@@ -7,7 +7,7 @@ use contrast_resources::CustomTemplate;
 
 pub use crate::commands::{
     attestation::AttestationArgs, collateral::CollateralArgs, lint::LintArgs,
-    manifest::ManifestArgs, measure::MeasureArgs, policy::PolicyArgs,
+    manifest::ManifestArgs, measure::MeasureArgs, mesh::MeshArgs, policy::PolicyArgs,
 };
 use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};
 
@@ -124,6 +124,8 @@ pub enum Command {
     Manifest(ManifestArgs),
     /// Compute the launch measurements of VMs, and how many vCPUs pods get
     Measure(MeasureArgs),
+    /// Say why connections of the service mesh are refused
+    Mesh(MeshArgs),
     /// Show, explain, compare and test the policies of pods
     Policy(PolicyArgs),
     /// Print a completion script for a shell

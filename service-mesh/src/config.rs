@@ -11,6 +11,7 @@ use contrast_telemetry::logging;
 
 use crate::{
     annotation::{AnnotationError, Egress, Ingress},
+    check::Command,
     envoy::log,
     model::{Mesh, Mode, ModelError, Surroundings},
 };
@@ -27,6 +28,10 @@ const MAX_SECONDS: u64 = 24 * 60 * 60;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "service-mesh", version)]
 pub struct Config {
+    /// What to do instead of running the sidecar.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Only say by the exit code whether Envoy serves: for the container's startup probe.
     #[arg(long)]
     pub check_ready: bool,

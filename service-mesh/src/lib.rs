@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod certificates;
+pub mod check;
 pub mod config;
 mod contradiction;
 pub mod envoy;

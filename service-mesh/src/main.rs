@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use contrast_service_mesh::{
-    app::{self, AppError},
+    app::{self, AppError, EXIT_USAGE},
+    check::{self, CheckArgs, CheckError, Command},
     config::Config,
 };
 use contrast_telemetry::logging;
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         };
     }
+    if let Some(Command::Check(args)) = &config.command {
+        return checked(args, &config);
+    }
     match run(&config) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -29,6 +33,23 @@ fn main() -> ExitCode {
                     .downcast_ref::<AppError>()
                     .map_or(1, AppError::exit_code),
             )
+        }
+    }
+}
+
+fn checked(args: &CheckArgs, config: &Config) -> ExitCode {
+    let outcome = logging::init(&config.logging())
+        .map_err(anyhow::Error::from)
+        .and_then(|()| Ok(check::run(args, config)?));
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            let usage = matches!(
+                error.downcast_ref(),
+                Some(CheckError::Egress(_) | CheckError::Target(_))
+            );
+            ExitCode::from(if usage { EXIT_USAGE } else { 1 })
         }
     }
 }

@@ -9,6 +9,7 @@ mod insecure_tee;
 pub mod lint;
 pub mod manifest;
 pub mod measure;
+pub mod mesh;
 pub mod policy;
 mod recover;
 mod set;
@@ -45,6 +46,7 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Collateral(args) => collateral::run(args, output),
         Command::Manifest(args) => manifest::run(args, &workspace()?, output),
         Command::Measure(args) => measure::run(args, output),
+        Command::Mesh(args) => mesh::run(args, output),
         Command::Policy(args) => policy::run(args, &workspace()?, output),
         Command::Completion(args) => completion::run(args, output),
         Command::Version(args) => version::run(*args, output),

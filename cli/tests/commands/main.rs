@@ -22,6 +22,7 @@ mod insecure_tee;
 mod lint;
 mod lint_injection;
 mod measure;
+mod mesh;
 mod policy;
 mod registry;
 #[cfg(feature = "software-tee")]

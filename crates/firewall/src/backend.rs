@@ -97,6 +97,21 @@ impl Backend {
         Ok(false)
     }
 
+    /// Whether a redirection is there, for any family.
+    pub(crate) fn is_redirected(self) -> Result<bool, ToolError> {
+        if self == Self::Nftables {
+            let tables = run("nft", &["list", "tables"], "")?;
+            let wanted = format!("table inet {}", nftables::MESH);
+            return Ok(tables.lines().any(|line| line.trim() == wanted));
+        }
+        for family in families() {
+            if self.look(family, iptables::INPUT)?.jumps > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     pub(crate) fn apply(self, redirection: &Redirection) -> Result<(), ToolError> {
         if self == Self::Nftables {
             return nft(&nftables::mesh(redirection));

@@ -27,7 +27,7 @@ mod routes;
 mod tool;
 
 pub use backend::Backend;
-pub use firewall::{Firewall, FirewallError, Tried, has_ipv6};
+pub use firewall::{Firewall, FirewallError, Present, Tried, has_ipv6, present};
 pub use redirection::{
     APPLICATION_V4, APPLICATION_V6, Capture, EGRESS_FIRST_PORT, EGRESS_MARK, ENVOY_UID,
     INGRESS_MTLS_PORT, INGRESS_TLS_PORT, Ingress, ROUTE_TABLE, RULE_PREFERENCE, Redirection,
