@@ -70,6 +70,10 @@ pub struct Config {
     #[arg(long, env = "CONTRAST_ADDRESS_FILE", value_name = "FILE")]
     pub address_file: Option<PathBuf>,
 
+    /// Take the guest's default deny away once the APIs listen: nobody else in a Coordinator's pod does. Needs NET_ADMIN.
+    #[arg(long, env = "CONTRAST_OPEN_INGRESS")]
+    pub open_ingress: bool,
+
     /// INSECURE: directory of a software TEE to prove this Coordinator with. For development only.
     #[arg(long, env = "CONTRAST_INSECURE_SOFTWARE_TEE", value_name = "DIR")]
     pub insecure_software_tee: Option<PathBuf>,

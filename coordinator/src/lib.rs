@@ -48,3 +48,5 @@ mod ops;
 pub mod peer;
 pub mod replica;
 pub mod state;
+
+pub use ops::open_ingress;

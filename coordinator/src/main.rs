@@ -7,6 +7,7 @@ use clap::Parser;
 use contrast_coordinator::{
     app::{Bound, Surroundings},
     config::Config,
+    open_ingress,
 };
 use contrast_telemetry::{drain, logging};
 
@@ -39,6 +40,11 @@ fn run(config: &Config) -> anyhow::Result<()> {
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
     let bound = Bound::bind(config, Surroundings::of(config)?).await?;
+    if config.open_ingress {
+        tokio::task::spawn_blocking(open_ingress)
+            .await
+            .context("cannot open the pod")?;
+    }
     let shutdown = async {
         match drain::termination_signal().await {
             Ok(signal) => tracing::info!(signal, "asked to stop"),

@@ -106,6 +106,7 @@ fn demo(keep: bool, tee: &str, replicas: u8) -> Result<()> {
 fn test() -> Result<()> {
     build_programs()?;
     tools::envoy_or_explain();
+    tools::spiffe_client_or_explain();
     run(cargo(["test", "--workspace", "--no-fail-fast"]))
 }
 

@@ -48,7 +48,44 @@ const CARGO_DENY: Tool = Tool {
 pub(crate) fn fetch_all() -> Result<()> {
     ENVOY.fetch()?;
     CARGO_DENY.fetch()?;
+    spiffe_client()
+}
+
+/// Installs the Python client of the SPIFFE Workload API that a test of the Initializer runs.
+fn spiffe_client() -> Result<()> {
+    let root = workspace_root();
+    let installed = root.join("target/tools/spiffe-python");
+    if installed.is_dir() {
+        return Ok(());
+    }
+    let scratch = root.join("target/tools/spiffe-python.download");
+    remove_if_there(&scratch)?;
+    let mut install = python();
+    install
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ])
+        .args(["--no-deps", "--only-binary=:all:", "--require-hashes"])
+        .env("PIP_ROOT_USER_ACTION", "ignore")
+        .arg("--target")
+        .arg(&scratch)
+        .arg("--requirement")
+        .arg(root.join("initializer/tests/workload_api/requirements.txt"));
+    run(install).context("cannot install the Python package spiffe from PyPI")?;
+    fs::rename(&scratch, &installed)?;
     Ok(())
+}
+
+/// As [`spiffe_client`], but only says when that cannot be; its test then skips.
+#[expect(clippy::print_stderr, reason = "a note for the person at the terminal")]
+pub(crate) fn spiffe_client_or_explain() {
+    if let Err(error) = spiffe_client() {
+        eprintln!("note: no Python client of the Workload API, so its test is skipped: {error:#}");
+    }
 }
 
 /// Fetches Envoy, or says what is missing; demo and tests then run the part without it.

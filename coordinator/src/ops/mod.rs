@@ -2,9 +2,11 @@
 //! scraper nor a busy API delays the other. Nothing here is secret, and nothing here can change the state.
 
 mod cluster_metrics;
+mod ingress;
 mod metrics;
 mod probes;
 pub(crate) mod refresh;
 
+pub use ingress::open_ingress;
 pub(crate) use metrics::Metrics;
 pub(crate) use probes::{Probes, serve};

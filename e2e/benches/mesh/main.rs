@@ -20,7 +20,7 @@ use std::{net::SocketAddr, time::Duration};
 use contrast_e2e::harness::mesh::{Application, Bed, Generation};
 
 use by_hand::ByHand;
-use measure::{Route, bulk, connections, exchanges, latencies, sink};
+use measure::{Route, bulk, connections, exchanges, header, latencies, row, sink};
 
 /// Port of the echoing application, and of the one that only reads.
 const ECHO: u16 = 8080;
@@ -104,11 +104,6 @@ fn main() {
         }
         rounds.map(measure::median)
     };
-    let row = |what: &str, unit: &str, values: [f64; 3], digits: usize| {
-        let [direct, by_hand, ours] = values.map(|value| format!("{value:.digits$} {unit}"));
-        let ratio = values[2] / values[1];
-        println!("| {what} | {direct} | {by_hand} | {ours} | {ratio:.3} |");
-    };
     row(
         "1 KiB request and response, one connection, median",
         "µs",
@@ -149,9 +144,4 @@ fn main() {
     drop(client);
     drop(server);
     start::report(&mut bed, &generation, &by_hand, Duration::from_secs(20));
-}
-
-fn header(routes: &[Route]) -> String {
-    let names: Vec<&str> = routes.iter().map(|route| route.name).collect();
-    names.join(" | ")
 }

@@ -220,3 +220,16 @@ pub(crate) fn machine() -> String {
     let load = load.split(' ').next().unwrap_or_default().to_owned();
     format!("{model}, {cores} cores, load {load} at the begin")
 }
+
+/// Names of the routes, as the head of the table.
+pub(crate) fn header(routes: &[Route]) -> String {
+    let names: Vec<&str> = routes.iter().map(|route| route.name).collect();
+    names.join(" | ")
+}
+
+/// Prints a row of the table: direct, by hand, ours, and the ratio of the last two.
+pub(crate) fn row(what: &str, unit: &str, values: [f64; 3], digits: usize) {
+    let [direct, by_hand, ours] = values.map(|value| format!("{value:.digits$} {unit}"));
+    let ratio = values[2] / values[1];
+    println!("| {what} | {direct} | {by_hand} | {ours} | {ratio:.3} |");
+}
