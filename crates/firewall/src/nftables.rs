@@ -142,7 +142,7 @@ fn write_output(text: &mut String, redirection: &Redirection) {
     let _ = write!(
         text,
         "\tchain output {{
-\t\ttype nat hook output priority dstnat; policy accept;
+\t\ttype nat hook output priority -100; policy accept;
 \t\toifname \"lo\" accept
 \t\tmeta skuid {ENVOY_UID} accept
 \t\tmeta skgid {ENVOY_UID} accept
