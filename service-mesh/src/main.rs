@@ -1,6 +1,9 @@
 //! Entry point of the service mesh sidecar.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -20,7 +23,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         };
     }
-    match run(&config) {
+    let outcome = match config.print_rules {
+        true => print_rules(&config),
+        false => run(&config),
+    };
+    match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("{error:#}");
@@ -31,6 +38,15 @@ fn main() -> ExitCode {
             )
         }
     }
+}
+
+fn print_rules(config: &Config) -> anyhow::Result<u8> {
+    logging::init(&config.logging())?;
+    let rules = config.rules().map_err(AppError::from)?;
+    io::stdout()
+        .write_all(rules.as_bytes())
+        .context("cannot write to standard output")?;
+    Ok(0)
 }
 
 fn run(config: &Config) -> anyhow::Result<u8> {
