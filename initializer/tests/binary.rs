@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+use clap::Parser as _;
 use std::{
     process::{Command, Stdio},
     thread,
@@ -67,4 +68,39 @@ fn holder_waits_for_its_end_and_needs_no_coordinator() {
     }
     child.kill().expect("kills");
     panic!("it did not end");
+}
+
+#[test]
+fn unit_of_the_guest_starts_a_command_that_exists_before_the_agent() {
+    let unit = include_str!("../../deploy/guest/contrast-deny-ingress.service");
+    let start = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="))
+        .expect("a command");
+    let arguments = start
+        .strip_prefix("/usr/bin/initializer ")
+        .expect("the Initializer")
+        .split(' ');
+    contrast_initializer::Config::try_parse_from(["initializer"].into_iter().chain(arguments))
+        .map(|config| {
+            assert_eq!(
+                config.command,
+                Some(contrast_initializer::Command::DenyIngress)
+            )
+        })
+        .expect("arguments");
+    for directive in [
+        "Type=oneshot",
+        "RemainAfterExit=yes",
+        "RequiredBy=kata-agent.service",
+        "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW",
+    ] {
+        assert!(unit.lines().any(|line| line == directive), "{directive}");
+    }
+    let words = |key: &str| -> Vec<&str> {
+        let lines = unit.lines().filter_map(|line| line.strip_prefix(key));
+        lines.flat_map(str::split_whitespace).collect()
+    };
+    assert!(words("Before=").contains(&"kata-agent.service"));
+    assert!(words("After=").iter().all(|unit| !unit.contains("network")));
 }

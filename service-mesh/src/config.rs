@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum, builder::PossibleValuesParser};
+use contrast_firewall::Backend;
 use contrast_telemetry::logging;
 
 use crate::{
@@ -35,6 +36,10 @@ pub struct Config {
     /// Only say by the exit code whether Envoy serves: for the container's startup probe.
     #[arg(long)]
     pub check_ready: bool,
+
+    /// Only print the rules that this configuration makes with nftables, and change nothing.
+    #[arg(long)]
+    pub print_rules: bool,
 
     /// Shape and level of the logs.
     #[command(flatten)]
@@ -295,6 +300,17 @@ impl Config {
             connection_log: self.connection_log == ConnectionLog::Json,
         };
         Ok(Mesh::new(&ingress, &egress, &surroundings)?)
+    }
+
+    /// The rules that this configuration makes with nftables, as text for a person.
+    ///
+    /// # Errors
+    /// As [`Config::mesh`].
+    pub fn rules(&self) -> Result<String, ConfigError> {
+        Ok(match self.mesh()?.redirection() {
+            Some(redirection) => Backend::Nftables.text(&redirection),
+            None => "# There are no rules: the ingress mode is explicit.\n".to_owned(),
+        })
     }
 
     /// Options for the logs: as configured, with Envoy's events at Envoy's own level unless directives name them.

@@ -10,6 +10,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -206,6 +207,43 @@ fn unusable_configuration_has_its_own_exit_code_and_lists_every_problem() {
     for part in ["\"0\"", "\"maybe\"", "\"10.0.0.1:80\""] {
         assert!(log.contains(part), "{part} in {log}");
     }
+}
+
+#[test]
+fn rules_are_printed_without_being_made() {
+    let print = |environment: &[(&str, &str)]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_service-mesh"))
+            .arg("--print-rules")
+            .env_clear()
+            .envs(environment.iter().copied())
+            .output()
+            .expect("runs");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let ingress = "CONTRAST_INGRESS_PROXY_CONFIG";
+    let (code, rules, log) = print(&[(ingress, "web#8080#true##dns#53#true#udp")]);
+    assert_eq!(code, Some(0), "{log}");
+    for part in [
+        "table inet contrast_mesh {",
+        "tcp dport { 8080 } accept",
+        "udp dport { 53 } accept",
+        "tproxy ip to 127.0.0.1:15006",
+    ] {
+        assert!(rules.contains(part), "{part} in {rules}");
+    }
+    let (code, rules, _) = print(&[("CONTRAST_INGRESS_MODE", "explicit")]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        rules,
+        "# There are no rules: the ingress mode is explicit.\n"
+    );
+    let (code, rules, log) = print(&[(ingress, "web#0#true")]);
+    assert_eq!((code, rules.as_str()), (Some(64), ""), "{log}");
 }
 
 #[test]

@@ -183,7 +183,7 @@ impl Firewall {
     /// When no back end can, or the routes cannot be made.
     pub fn apply(&self, redirection: &Redirection) -> Result<Backend, FirewallError> {
         let redirector = self.redirector(redirection)?;
-        routes::apply(redirection.ipv6).map_err(FirewallError::Routes)?;
+        routes::apply(redirection.ipv6, has_ipv6()).map_err(FirewallError::Routes)?;
         let change = |what, backend| {
             move |source| FirewallError::Change {
                 what,

@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use crate::redirection::{
-    APPLICATION_V6, EGRESS_MARK, ENVOY_UID, INGRESS_MTLS_PORT, INGRESS_TLS_PORT, Redirection,
-    TPROXY_MARK,
+    APPLICATION_V6, EGRESS_MARK, ENVOY_UID, INGRESS_MTLS_PORT, INGRESS_TLS_PORT, Ingress,
+    Redirection, TPROXY_MARK,
 };
 
 /// A chain of ours and the built-in chain that leads to it.
@@ -144,7 +144,7 @@ fn input(family: Family, redirection: &Redirection) -> Vec<String> {
         "-p {icmp} -m conntrack --ctstate RELATED -j RETURN"
     ));
     rules.push(format!("-m mark --mark {TPROXY_MARK:#x} -j RETURN"));
-    if let Some(ingress) = &redirection.ingress {
+    if let Some(ingress) = ingress(family, redirection) {
         rules.extend(ports("tcp", &ingress.plain, "RETURN"));
         rules.extend(ports("udp", &ingress.udp, "RETURN"));
     }
@@ -172,19 +172,23 @@ fn prerouting(family: Family, redirection: &Redirection) -> Vec<String> {
             .to_owned(),
     );
     rules.extend(ports("tcp", &redirection.reserved_ports(), "DROP"));
-    let Some(ingress) = &redirection.ingress else {
+    let Some(ingress) = ingress(family, redirection) else {
         return rules;
     };
+    let tproxy = |port: u16| {
+        let address = family.loopback();
+        format!("TPROXY --on-port {port} --on-ip {address} --tproxy-mark {TPROXY_MARK:#x}")
+    };
     rules.extend(ports("tcp", &ingress.plain, "RETURN"));
-    if family == Family::V4 || redirection.ipv6 {
-        let tproxy = |port: u16| {
-            let address = family.loopback();
-            format!("TPROXY --on-port {port} --on-ip {address} --tproxy-mark {TPROXY_MARK:#x}")
-        };
-        rules.extend(ports("tcp", &ingress.tls, &tproxy(INGRESS_TLS_PORT)));
-        rules.push(format!("-p tcp -j {}", tproxy(INGRESS_MTLS_PORT)));
-    }
+    rules.extend(ports("tcp", &ingress.tls, &tproxy(INGRESS_TLS_PORT)));
+    rules.push(format!("-p tcp -j {}", tproxy(INGRESS_MTLS_PORT)));
     rules
+}
+
+/// What comes in over `family`, if anything does.
+fn ingress(family: Family, redirection: &Redirection) -> Option<&Ingress> {
+    let served = family == Family::V4 || redirection.ipv6;
+    redirection.ingress.as_ref().filter(|_| served)
 }
 
 fn output(family: Family, redirection: &Redirection) -> Vec<String> {

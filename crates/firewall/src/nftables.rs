@@ -81,7 +81,8 @@ fn write_prerouting(text: &mut String, redirection: &Redirection) {
     );
     if let Some(ingress) = &redirection.ingress {
         if !ingress.plain.is_empty() {
-            let _ = writeln!(text, "\t\ttcp dport {} accept", set(&ingress.plain));
+            let (families, plain) = (families(redirection), set(&ingress.plain));
+            let _ = writeln!(text, "\t\t{families}tcp dport {plain} accept");
         }
         if !ingress.tls.is_empty() {
             let tls = format!("tcp dport {} ", set(&ingress.tls));
@@ -120,11 +121,12 @@ fn write_input(text: &mut String, redirection: &Redirection) {
 "
     );
     if let Some(Ingress { plain, udp, .. }) = &redirection.ingress {
+        let families = families(redirection);
         if !plain.is_empty() {
-            let _ = writeln!(text, "\t\ttcp dport {} accept", set(plain));
+            let _ = writeln!(text, "\t\t{families}tcp dport {} accept", set(plain));
         }
         if !udp.is_empty() {
-            let _ = writeln!(text, "\t\tudp dport {} accept", set(udp));
+            let _ = writeln!(text, "\t\t{families}udp dport {} accept", set(udp));
         }
     }
     let _ = write!(
@@ -138,6 +140,7 @@ fn write_input(text: &mut String, redirection: &Redirection) {
     );
 }
 
+/// The priority is a number because nft 1.0.6 knows no name for it in this hook.
 fn write_output(text: &mut String, redirection: &Redirection) {
     let _ = write!(
         text,
@@ -149,11 +152,7 @@ fn write_output(text: &mut String, redirection: &Redirection) {
 \t\tmeta mark {EGRESS_MARK:#x} accept
 "
     );
-    let families = if redirection.ipv6 {
-        ""
-    } else {
-        "meta nfproto ipv4 "
-    };
+    let families = families(redirection);
     for capture in &redirection.egress {
         let _ = writeln!(
             text,
@@ -162,6 +161,14 @@ fn write_output(text: &mut String, redirection: &Redirection) {
         );
     }
     text.push_str("\t}\n");
+}
+
+/// What a rule that lets something in selects first.
+fn families(redirection: &Redirection) -> &'static str {
+    match redirection.ipv6 {
+        true => "",
+        false => "meta nfproto ipv4 ",
+    }
 }
 
 fn set(ports: &BTreeSet<u16>) -> String {

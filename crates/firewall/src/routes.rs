@@ -74,8 +74,11 @@ pub(crate) fn print(ipv6: bool) -> String {
     text
 }
 
-/// Makes addresses, routes and rules; what is right stays untouched.
-pub(crate) fn apply(ipv6: bool) -> Result<(), ToolError> {
+/// Makes addresses, routes and rules; what is right stays untouched. What an earlier call made for IPv6 goes if that is not wanted any more.
+pub(crate) fn apply(ipv6: bool, has_ipv6: bool) -> Result<(), ToolError> {
+    if has_ipv6 && !ipv6 {
+        remove_family(Family::V6)?;
+    }
     for family in families(ipv6) {
         for command in address_and_route(*family) {
             ip(&command)?;
@@ -92,19 +95,20 @@ pub(crate) fn apply(ipv6: bool) -> Result<(), ToolError> {
 
 /// Removes what [`apply`] made.
 pub(crate) fn remove(ipv6: bool) -> Result<(), ToolError> {
-    for family in families(ipv6) {
-        remove_rules(*family, rules(*family)?.len())?;
-        if ip(&format!("{} route show table all", flag(*family)))?
-            .contains(&format!("table {ROUTE_TABLE} "))
-        {
-            ip(&format!(
-                "{} route flush table {ROUTE_TABLE}",
-                flag(*family)
-            ))?;
-        }
+    families(ipv6).iter().copied().try_for_each(remove_family)
+}
+
+fn remove_family(family: Family) -> Result<(), ToolError> {
+    remove_rules(family, rules(family)?.len())?;
+    let family_flag = flag(family);
+    if ip(&format!("{family_flag} route show table all"))?
+        .contains(&format!("table {ROUTE_TABLE} "))
+    {
+        ip(&format!("{family_flag} route flush table {ROUTE_TABLE}"))?;
     }
-    if ipv6 && ip("-6 address show dev lo")?.contains(&APPLICATION_V6.to_string()) {
-        ip(&format!("-6 address del {APPLICATION_V6}/128 dev lo"))?;
+    let address = format!("{APPLICATION_V6}/128");
+    if family == Family::V6 && ip("-6 address show dev lo")?.contains(&address) {
+        ip(&format!("-6 address del {address} dev lo"))?;
     }
     Ok(())
 }
