@@ -24,18 +24,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         };
     }
-<<<<<<< HEAD
     if let Some(Command::Check(args)) = &config.command {
         return checked(args, &config);
     }
-    match run(&config) {
-=======
     let outcome = match config.print_rules {
         true => print_rules(&config),
         false => run(&config),
     };
     match outcome {
->>>>>>> w-firewall
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("{error:#}");
@@ -48,7 +44,6 @@ fn main() -> ExitCode {
     }
 }
 
-<<<<<<< HEAD
 fn checked(args: &CheckArgs, config: &Config) -> ExitCode {
     let outcome = logging::init(&config.logging())
         .map_err(anyhow::Error::from)
@@ -64,7 +59,8 @@ fn checked(args: &CheckArgs, config: &Config) -> ExitCode {
             ExitCode::from(if usage { EXIT_USAGE } else { 1 })
         }
     }
-=======
+}
+
 fn print_rules(config: &Config) -> anyhow::Result<u8> {
     logging::init(&config.logging())?;
     let rules = config.rules().map_err(AppError::from)?;
@@ -72,7 +68,6 @@ fn print_rules(config: &Config) -> anyhow::Result<u8> {
         .write_all(rules.as_bytes())
         .context("cannot write to standard output")?;
     Ok(0)
->>>>>>> w-firewall
 }
 
 fn run(config: &Config) -> anyhow::Result<u8> {

@@ -11,6 +11,7 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -229,8 +230,23 @@ fn readable(answer: &Value, directory: &Path) -> String {
         .as_object_mut()
         .expect("a bootstrap")
         .remove("node");
-    let text = serde_json::to_string_pretty(&bootstrap).expect("JSON");
+    let text = serde_json::to_string_pretty(&sorted(bootstrap)).expect("JSON");
     text.replace(&directory.display().to_string(), DIRECTORY) + "\n"
+}
+
+/// With keys in order: Envoy tells those of the access log in any.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let map: BTreeMap<String, Value> = map
+                .into_iter()
+                .map(|(key, value)| (key, sorted(value)))
+                .collect();
+            Value::Object(map.into_iter().collect())
+        }
+        Value::Array(values) => values.into_iter().map(sorted).collect(),
+        other => other,
+    }
 }
 
 #[tokio::test]
