@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
 use crate::{
-    Config, Credentials, Enrolled, InstallError, Rollover,
+    Config, Credentials, Enrolled, InstallError, Rollover, Target,
     enroll::private_key_pem,
     follow::Coordinator,
     ingress::open_ingress,
@@ -93,7 +93,10 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
     // do not belong together.
     let identity = Arc::new(Identity::generate(clock.now())?);
     let output = Output {
-        base: config.base_dir.clone(),
+        target: Target {
+            base: config.base_dir.clone(),
+            owner: config.files_owner,
+        },
         private_key: Arc::new(private_key_pem(&identity).map_err(AppError::Key)?),
         identity: Arc::clone(&identity),
         svid: watch::Sender::new(None),
@@ -141,7 +144,7 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
 
 /// Where the pod's programs find their identity: files and a socket.
 struct Output {
-    base: PathBuf,
+    target: Target,
     identity: Arc<Identity>,
     private_key: Arc<Zeroizing<String>>,
     svid: watch::Sender<Option<Arc<Svid>>>,
@@ -152,7 +155,7 @@ impl Output {
     fn serve(&self, config: &Config) -> Option<Serving> {
         let socket = config.workload_api_socket().filter(|_| !config.once)?;
         // Nothing was installed yet, so the directory may be missing.
-        let made = std::fs::create_dir_all(&self.base).map_err(|source| SocketError {
+        let made = std::fs::create_dir_all(&self.target.base).map_err(|source| SocketError {
             path: socket.clone(),
             source,
         });
@@ -167,7 +170,7 @@ impl Output {
     }
 
     fn put(&self, credentials: &Credentials) -> Result<(), InstallError> {
-        install(&self.base, credentials, &self.private_key)?;
+        install(&self.target, credentials, &self.private_key)?;
         let identity = Arc::clone(&self.identity);
         match Svid::new(credentials, identity, Arc::clone(&self.private_key)) {
             Ok(svid) => {

@@ -43,6 +43,10 @@ pub struct Config {
     #[arg(long, env = "CONTRAST_WORKLOAD_API_SOCKET", value_name = "PATH|off")]
     pub workload_api_socket: Option<PathBuf>,
 
+    /// User that key and secret are given to, so that an application that is not root can read them. Needs root.
+    #[arg(long, env = "CONTRAST_FILES_OWNER", value_name = "UID")]
+    pub files_owner: Option<u32>,
+
     /// End after the first successful enrolment instead of staying to renew.
     #[arg(long, env = "CONTRAST_INITIALIZER_ONCE")]
     pub once: bool,

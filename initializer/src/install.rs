@@ -19,6 +19,15 @@ const PRIVATE: u32 = 0o400;
 /// For the owner and for [`ENVOY_UID`] as group.
 const ENVOY: u32 = 0o440;
 
+/// Where files are installed, and for whom.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Base directory.
+    pub base: PathBuf,
+    /// User that private files are given to, which takes root; the own user without one.
+    pub owner: Option<u32>,
+}
+
 /// A file could not be installed; files that were there before are unchanged.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot install {}", path.display())]
@@ -30,40 +39,43 @@ pub struct InstallError {
     pub source: io::Error,
 }
 
-/// Installs `credentials` and their key, PKCS#8 PEM, below `base`. Each file is written beside its place, synced and renamed,
+impl Target {
+    /// Files for the own user.
+    pub fn own(base: PathBuf) -> Self {
+        Self { base, owner: None }
+    }
+}
+
+/// Installs `credentials` and their key, PKCS#8 PEM, in `target`. Each file is written beside its place, synced and renamed,
 /// so a reader sees the old content or the new one, whole. What is trusted comes before what is presented, and the chain
 /// last: whoever waits for the chain finds all.
 ///
 /// # Errors
-/// When a file cannot be written, for example because the volume is full.
+/// When a file cannot be written, for example because the volume is full, or not be given to its owner.
 pub fn install(
-    base: &Path,
+    target: &Target,
     credentials: &Credentials,
     private_key: &str,
 ) -> Result<(), InstallError> {
-    let tls = base.join(TLS_DIRECTORY);
+    let tls = target.base.join(TLS_DIRECTORY);
     make_directory(&tls, 0o755)?;
-    install_secret(base, credentials)?;
-    replace(
-        &tls,
-        "coordinator-root-ca.pem",
-        credentials.root_ca.as_bytes(),
-        PUBLIC,
-    )?;
+    install_secret(target, credentials)?;
+    let root_ca = credentials.root_ca.as_bytes();
+    target.replace(&tls, "coordinator-root-ca.pem", root_ca, PUBLIC)?;
     let bundle = credentials.bundle();
-    replace(&tls, "mesh-ca.pem", bundle.as_bytes(), PUBLIC)?;
-    replace(&tls, "key.pem", private_key.as_bytes(), ENVOY)?;
+    target.replace(&tls, "mesh-ca.pem", bundle.as_bytes(), PUBLIC)?;
+    target.replace(&tls, "key.pem", private_key.as_bytes(), ENVOY)?;
     let chain = credentials.certificate_chain.as_bytes();
-    replace(&tls, CHAIN, chain, PUBLIC)
+    target.replace(&tls, CHAIN, chain, PUBLIC)
 }
 
 /// Another manifest may give the workload another secret, or none.
-fn install_secret(base: &Path, credentials: &Credentials) -> Result<(), InstallError> {
-    let secrets = base.join(SECRETS_DIRECTORY);
+fn install_secret(target: &Target, credentials: &Credentials) -> Result<(), InstallError> {
+    let secrets = target.base.join(SECRETS_DIRECTORY);
     if let Some(secret) = &credentials.workload_secret {
         make_directory(&secrets, 0o755)?;
         let text = Zeroizing::new(hex::encode(secret));
-        return replace(&secrets, SECRET, text.as_bytes(), PRIVATE);
+        return target.replace(&secrets, SECRET, text.as_bytes(), PRIVATE);
     }
     let path = secrets.join(SECRET);
     match fs::remove_file(&path) {
@@ -88,29 +100,58 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), InstallError> {
         })
 }
 
-/// Leaves a file alone that already has this content, so that watchers see only real changes.
-fn replace(directory: &Path, name: &str, content: &[u8], mode: u32) -> Result<(), InstallError> {
-    let path = directory.join(name);
-    if is_same(&path, content, mode) {
-        return Ok(());
+impl Target {
+    /// Leaves a file alone that already has this content, so that watchers see only real changes.
+    fn replace(
+        &self,
+        directory: &Path,
+        name: &str,
+        content: &[u8],
+        mode: u32,
+    ) -> Result<(), InstallError> {
+        let path = directory.join(name);
+        if self.is_same(&path, content, mode) {
+            return Ok(());
+        }
+        let write = || -> io::Result<()> {
+            let mut file = tempfile::Builder::new()
+                .prefix(".installing-")
+                .tempfile_in(directory)?;
+            // Who may read it before the mode, so that nobody else ever does. The umask may have taken bits of the mode away.
+            let mode = effective_mode(file.as_file(), mode)?;
+            file.as_file()
+                .set_permissions(fs::Permissions::from_mode(mode))?;
+            file.write_all(content)?;
+            file.as_file().sync_all()?;
+            if let Some(owner) = self.owner_of(mode) {
+                fchown(file.as_file(), Some(owner), None)?;
+            }
+            file.persist(&path)?;
+            File::open(directory)?.sync_all()
+        };
+        write().map_err(|source| InstallError {
+            path: path.clone(),
+            source,
+        })
     }
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .prefix(".installing-")
-            .tempfile_in(directory)?;
-        // The group before the mode, so that no other group ever reads it. The umask may have taken bits of the mode away.
-        let mode = effective_mode(file.as_file(), mode)?;
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(mode))?;
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        File::open(directory)?.sync_all()
-    };
-    write().map_err(|source| InstallError {
-        path: path.clone(),
-        source,
-    })
+
+    /// The user that a file with this mode is to be given to.
+    fn owner_of(&self, mode: u32) -> Option<u32> {
+        self.owner.filter(|_| mode != PUBLIC)
+    }
+
+    fn is_same(&self, path: &Path, content: &[u8], mode: u32) -> bool {
+        let same_mode = fs::symlink_metadata(path).is_ok_and(|found| {
+            let has = found.permissions().mode() & 0o7777;
+            let fits = has == mode && (mode != ENVOY || found.gid() == ENVOY_UID);
+            let owned = self.owner_of(mode).is_none_or(|owner| found.uid() == owner);
+            found.is_file() && owned && (fits || mode == ENVOY && has == PRIVATE)
+        });
+        same_mode
+            && fs::read(path)
+                .map(Zeroizing::new)
+                .is_ok_and(|found| *found == content)
+    }
 }
 
 /// Gives a file that Envoy is to read to Envoy's group. Without root that may be refused; then Envoy runs as the user of the
@@ -128,18 +169,6 @@ fn effective_mode(file: &File, mode: u32) -> io::Result<u32> {
     }
 }
 
-fn is_same(path: &Path, content: &[u8], mode: u32) -> bool {
-    let same_mode = fs::symlink_metadata(path).is_ok_and(|found| {
-        let has = found.permissions().mode() & 0o7777;
-        let fits = has == mode && (mode != ENVOY || found.gid() == ENVOY_UID);
-        found.is_file() && (fits || mode == ENVOY && has == PRIVATE)
-    });
-    same_mode
-        && fs::read(path)
-            .map(Zeroizing::new)
-            .is_ok_and(|found| *found == content)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +182,10 @@ mod tests {
         }
     }
 
+    fn own(base: &tempfile::TempDir) -> Target {
+        Target::own(base.path().to_owned())
+    }
+
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("installed").permissions().mode() & 0o7777
     }
@@ -161,7 +194,7 @@ mod tests {
     fn files_have_the_documented_modes_and_content() {
         let base = tempfile::tempdir().expect("directory");
         assert!(!is_installed(base.path()));
-        install(base.path(), &credentials("chain"), "key").expect("installs");
+        install(&own(&base), &credentials("chain"), "key").expect("installs");
         assert!(is_installed(base.path()));
         let tls = base.path().join("tls-config");
         assert_eq!(mode(&tls.join("mesh-ca.pem")), 0o444);
@@ -185,25 +218,48 @@ mod tests {
     }
 
     #[test]
+    fn private_files_belong_to_the_owner_where_that_is_permitted() {
+        let base = tempfile::tempdir().expect("directory");
+        let target = Target {
+            owner: Some(1234),
+            ..own(&base)
+        };
+        let owner = |name: &str| fs::metadata(base.path().join(name)).map(|found| found.uid());
+        match install(&target, &credentials("chain"), "key") {
+            Ok(()) => {
+                assert_eq!(owner("tls-config/key.pem").expect("key"), 1234);
+                assert_eq!(owner("secrets/workload-secret-seed").expect("secret"), 1234);
+                let chain = owner("tls-config/certChain.pem").expect("chain");
+                assert_ne!(chain, 1234);
+            }
+            // Without root.
+            Err(error) => {
+                assert_eq!(error.source.kind(), io::ErrorKind::PermissionDenied);
+                assert!(owner("secrets/workload-secret-seed").is_err());
+            }
+        }
+    }
+
+    #[test]
     fn secret_goes_when_the_manifest_gives_none() {
         let base = tempfile::tempdir().expect("directory");
         let mut credentials = credentials("chain");
-        install(base.path(), &credentials, "key").expect("installs");
+        install(&own(&base), &credentials, "key").expect("installs");
         credentials.workload_secret = None;
-        install(base.path(), &credentials, "key").expect("installs");
+        install(&own(&base), &credentials, "key").expect("installs");
         assert!(!base.path().join("secrets/workload-secret-seed").exists());
     }
 
     #[test]
     fn renewal_replaces_only_what_changed_and_leaves_no_litter() {
         let base = tempfile::tempdir().expect("directory");
-        install(base.path(), &credentials("old"), "key").expect("installs");
+        install(&own(&base), &credentials("old"), "key").expect("installs");
         let tls = base.path().join("tls-config");
         let key_before = fs::metadata(tls.join("key.pem"))
             .expect("key")
             .modified()
             .expect("time");
-        install(base.path(), &credentials("new"), "key").expect("installs again");
+        install(&own(&base), &credentials("new"), "key").expect("installs again");
         assert_eq!(
             fs::read_to_string(tls.join("certChain.pem")).expect("chain"),
             "new"
@@ -221,7 +277,7 @@ mod tests {
         let base = tempfile::tempdir().expect("directory");
         fs::write(base.path().join("tls-config"), "a file in the way").expect("writes");
         let error =
-            install(base.path(), &credentials("chain"), "key").expect_err("not a directory");
+            install(&own(&base), &credentials("chain"), "key").expect_err("not a directory");
         assert!(error.to_string().ends_with("tls-config"), "{error}");
     }
 }

@@ -12,6 +12,8 @@
 //! | `secrets/workload-secret-seed` | 0400 | workload secret, 128 hex digits; only with a workload secret id |
 //! | `workload.sock` | 0666 | socket of the SPIFFE Workload API and of secret discovery for Envoy: [`spiffe`] |
 //!
+//! The private ones, `key.pem` and the secret, belong to the user that `CONTRAST_FILES_OWNER` names, else to the Initializer's own.
+//!
 //! The base directory is memory-backed (an `emptyDir` with medium `Memory`), so nothing secret reaches a disk.
 //!
 //! Then it stays, renews before the certificate ends, and follows the manifest: it hears at once of a new one and leads the
@@ -35,6 +37,6 @@ pub use app::{AppError, run};
 pub use config::{Command, Config};
 pub use enroll::{EnrollError, Enrolled, enroll};
 pub use ingress::deny_ingress;
-pub use install::{InstallError, install, is_installed};
+pub use install::{InstallError, Target, install, is_installed};
 pub use renew::renewal_delay;
 pub use rollover::{Credentials, Rollover};

@@ -126,25 +126,40 @@ pub(super) fn is_injected(name: &str) -> bool {
     [INITIALIZER, SERVICE_MESH, image_store::HOLDER].contains(&name)
 }
 
-/// The Initializer as a native sidecar: it starts first, and stays to renew. `pod_security` is the `securityContext` of its pod.
+/// The user that all of the pod's containers run as by what their YAML says, unless that is root.
+pub(super) fn application_user(spec: &Value) -> Option<u64> {
+    let of = |object: &Value| object["securityContext"]["runAsUser"].as_u64();
+    let pod = of(spec);
+    let mut users = items(spec, "containers")
+        .iter()
+        .map(|container| of(container).or(pod));
+    let first = users.next()??;
+    users
+        .all(|user| user == Some(first))
+        .then_some(first)
+        .filter(|user| *user != 0)
+}
+
+/// The Initializer as a native sidecar: it starts first, and stays to renew. `application_user` gets key and secret, `pod_security` is the `securityContext` of its pod.
 pub(super) fn initializer(
     image: &str,
     coordinator_namespace: &str,
     opener: Opener,
+    application_user: Option<u64>,
     pod_security: &Value,
 ) -> Value {
     let mut env = vec![
         json!({"name": "COORDINATOR_HOST", "value": format!("coordinator-ready.{coordinator_namespace}")}),
     ];
-    let security = match opener {
-        // It gives the key to Envoy's group, which only root may do.
-        Opener::ServiceMesh => root(pod_security),
-        // Its user stays that of the pod, so that the application can read the key.
-        Opener::Initializer => {
-            env.push(json!({"name": "CONTRAST_SERVICE_MESH_DISABLED", "value": "true"}));
-            json!({"capabilities": {"add": ["NET_ADMIN"]}})
-        }
-    };
+    if let Some(user) = application_user {
+        env.push(json!({"name": "CONTRAST_FILES_OWNER", "value": user.to_string()}));
+    }
+    // Only root may give files to Envoy and the application, and change what the kernel lets in.
+    let mut security = root(pod_security);
+    if opener == Opener::Initializer {
+        env.push(json!({"name": "CONTRAST_SERVICE_MESH_DISABLED", "value": "true"}));
+        security["capabilities"] = json!({"add": ["NET_ADMIN"]});
+    }
     json!({
         "name": INITIALIZER,
         "image": image,

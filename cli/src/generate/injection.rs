@@ -138,15 +138,9 @@ impl<'a> Injection<'a> {
                 inject::INITIALIZER_IMAGE,
                 namespace,
                 opener,
+                inject::application_user(spec),
                 &spec["securityContext"],
             );
-            let user = spec["securityContext"]["runAsUser"].as_u64();
-            if let (Opener::Initializer, Some(user @ 1..), None) = (opener, user, &secure) {
-                self.notice(&format!(
-                    "all containers run as user {user}, so the Initializer cannot take away the default deny of guests that have one, \
-                     and no connections come in; give the pod the service mesh, or write `runAsUser` at the containers"
-                ));
-            }
             if let Some(secure) = &secure {
                 secure.extend(&mut container, &spec["securityContext"]);
                 if let Some(volume) = secure.missing_volume(spec) {

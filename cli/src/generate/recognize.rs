@@ -20,7 +20,7 @@ pub(crate) fn is_generated(
     secure_pv: Option<&str>,
 ) -> bool {
     let initializer = |opener| {
-        let mut expected = inject::initializer("", "", opener, pod_security);
+        let mut expected = inject::initializer("", "", opener, None, pod_security);
         if let Some(secure) = secure_pv.and_then(SecureVolume::named) {
             secure.extend(&mut expected, pod_security);
         }
@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn own_containers_are_told_from_those_that_only_have_their_names() {
         let none = Value::Null;
-        let made = |opener| inject::initializer("registry.example/own", "shop", opener, &none);
+        let made =
+            |opener| inject::initializer("registry.example/own", "shop", opener, None, &none);
         assert!(is_generated(&made(Opener::ServiceMesh), &none, None));
         let mut initializer = made(Opener::Initializer);
         assert!(is_generated(&initializer, &none, None));

@@ -208,13 +208,22 @@ fn initializer_opens_pods_without_mesh() {
         assert!(env.contains(&disabled), "{initializer}");
         assert_eq!(
             initializer["securityContext"],
-            json!({"capabilities": {"add": ["NET_ADMIN"]}})
+            json!({"runAsUser": 0, "runAsGroup": 0, "capabilities": {"add": ["NET_ADMIN"]}})
         );
     }
 }
 
+/// The Initializer is root all the same, and gives key and secret to them.
 #[test]
-fn users_of_the_pod_are_no_obstacle_to_the_mesh_and_told_without_it() {
+fn users_of_the_pod_get_their_files() {
+    let owner = |context: &Context| {
+        let env = container(context, "contrast-initializer")["env"].clone();
+        let env = env.as_array().expect("variables").clone();
+        let mut found = env
+            .into_iter()
+            .filter(|variable| variable["name"] == "CONTRAST_FILES_OWNER");
+        found.next().map(|variable| variable["value"].clone())
+    };
     let secure = |annotation: &str| {
         application(annotation).replacen(
             "    spec:\n      runtimeClassName",
@@ -222,19 +231,20 @@ fn users_of_the_pod_are_no_obstacle_to_the_mesh_and_told_without_it() {
             2,
         )
     };
-    let context = Context::new();
     let ingress = "contrast.edgeless.systems/servicemesh-ingress: \"\"";
-    let said = generate(&context, &secure(ingress), &[]);
-    assert!(!said.contains("default deny"), "{said}");
-    for name in ["contrast-initializer", "contrast-service-mesh"] {
-        let security = &container(&context, name)["securityContext"];
-        assert_eq!(security["runAsUser"], 0, "{name}");
-        assert_eq!(security["runAsNonRoot"], false, "{name}");
+    for annotation in [ingress, ""] {
+        let context = Context::new();
+        generate(&context, &secure(annotation), &[]);
+        for name in ["contrast-initializer", "contrast-service-mesh"] {
+            let security = &container(&context, name)["securityContext"];
+            if !security.is_null() {
+                assert_eq!(security["runAsUser"], 0, "{name}");
+                assert_eq!(security["runAsNonRoot"], false, "{name}");
+            }
+        }
+        assert_eq!(owner(&context), Some(json!("1000")));
     }
     let context = Context::new();
-    let said = generate(&context, &secure(""), &[]);
-    assert!(
-        said.contains("all containers run as user 1000, so the Initializer cannot take away"),
-        "{said}"
-    );
+    generate(&context, &application(""), &[]);
+    assert_eq!(owner(&context), None);
 }
