@@ -93,6 +93,16 @@ pub enum Contradiction {
     /// A workload without a namespace.
     #[error(transparent)]
     Namespace(#[from] NamespaceUnknown),
+    /// A listener where Envoy looks for the application.
+    #[error(
+        "{what} listens on {address}, where the service mesh reaches the application: any member could use it; choose another address of 127.0.0.0/8"
+    )]
+    ApplicationAlias {
+        /// What listens.
+        what: String,
+        /// Where.
+        address: SocketAddr,
+    },
     /// Ingress traffic would leave through an egress listener.
     #[error(
         "ingress {ingress} forwards to {address}, where egress {egress} listens; change the egress listen address"

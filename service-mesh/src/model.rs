@@ -6,7 +6,7 @@ use std::{
 };
 
 use contrast_firewall::{
-    Capture, EGRESS_FIRST_PORT, INGRESS_MTLS_PORT, INGRESS_TLS_PORT, Redirection,
+    APPLICATION_V4, Capture, EGRESS_FIRST_PORT, INGRESS_MTLS_PORT, INGRESS_TLS_PORT, Redirection,
 };
 
 pub use crate::contradiction::{Contradiction, ModelError};
@@ -366,7 +366,7 @@ impl Mesh {
     fn application(&self, port: u16) -> SocketAddr {
         match self.mode {
             Mode::Explicit { application, .. } => SocketAddr::new(application, port),
-            Mode::Transparent { .. } => (contrast_firewall::APPLICATION_V4, port).into(),
+            Mode::Transparent { .. } => (APPLICATION_V4, port).into(),
         }
     }
 
@@ -448,6 +448,9 @@ impl Mesh {
 
     fn find_overlaps(&self, contradictions: &mut Vec<Contradiction>) {
         let mut listeners: Vec<(String, SocketAddr)> = Vec::new();
+        if let Mode::Transparent { .. } = self.mode {
+            self.find_opened_ports(contradictions);
+        }
         if let Mode::Explicit { pod: Some(pod), .. } = self.mode {
             let named = |port: &IngressPort| {
                 let address = SocketAddr::new(pod, port.port);
@@ -483,6 +486,19 @@ impl Mesh {
         }
     }
 
+    /// The port of the metrics is open without TLS, whatever its ingress entry says.
+    fn find_opened_ports(&self, contradictions: &mut Vec<Contradiction>) {
+        let Some(metrics) = self.metrics else { return };
+        let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), metrics);
+        let same = self.ingress.iter().filter(|port| port.port == metrics);
+        contradictions.extend(same.map(|port| Contradiction::Overlap {
+            first: format!("ingress {}", port.name),
+            address: everywhere,
+            second: "the metrics".to_owned(),
+            other: everywhere,
+        }));
+    }
+
     /// An egress listener in the application's place would send whoever reaches the ingress port on to the remote, with
     /// this workload's certificate.
     fn find_loops(&self, contradictions: &mut Vec<Contradiction>) {
@@ -491,6 +507,21 @@ impl Mesh {
             .iter()
             .flat_map(|route| route.listens.iter().map(|listen| (*listen, &route.name)))
             .collect();
+        if let Mode::Transparent { .. } = self.mode {
+            let on_alias = |address: &SocketAddr| address.ip() == IpAddr::V4(APPLICATION_V4);
+            let egress = taken
+                .iter()
+                .map(|(address, name)| (format!("egress {name}"), *address));
+            let admin = self
+                .admin
+                .iter()
+                .map(|admin| ("the admin interface".to_owned(), *admin));
+            let found = egress.chain(admin).filter(|(_, address)| on_alias(address));
+            contradictions.extend(
+                found.map(|(what, address)| Contradiction::ApplicationAlias { what, address }),
+            );
+            return;
+        }
         for port in &self.ingress {
             let application = self.application(port.port);
             contradictions.extend(taken.get(&application).map(|egress| Contradiction::Loop {

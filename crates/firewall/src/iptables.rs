@@ -39,8 +39,14 @@ pub(crate) const OUTPUT: Chain = Chain {
     name: "CONTRAST_MESH_OUTPUT",
 };
 
-/// Chains of the redirection, in the order in which they are filled: first the one that drops.
-pub(crate) const MESH: [Chain; 3] = [INPUT, PREROUTING, OUTPUT];
+pub(crate) const LEAVING: Chain = Chain {
+    table: "filter",
+    built_in: "OUTPUT",
+    name: "CONTRAST_MESH_LEAVING",
+};
+
+/// Chains of the redirection, in the order in which they are filled: first those that drop.
+pub(crate) const MESH: [Chain; 4] = [INPUT, LEAVING, PREROUTING, OUTPUT];
 
 /// Most ports that one rule of `multiport` takes.
 const MULTIPORT_MAX: usize = 15;
@@ -117,6 +123,7 @@ pub(crate) fn mesh(chain: Chain, family: Family, redirection: &Redirection) -> V
     match chain {
         INPUT => input(family, redirection),
         PREROUTING => prerouting(family, redirection),
+        LEAVING => leaving(redirection),
         _ => output(family, redirection),
     }
 }
@@ -195,18 +202,34 @@ fn output(family: Family, redirection: &Redirection) -> Vec<String> {
     if redirection.egress.is_empty() || (family == Family::V6 && !redirection.ipv6) {
         return Vec::new();
     }
-    let mut rules = vec![
-        "-o lo -j RETURN".to_owned(),
-        format!("-m owner --uid-owner {ENVOY_UID} -j RETURN"),
-        format!("-m owner --gid-owner {ENVOY_UID} -j RETURN"),
-        format!("-m mark --mark {EGRESS_MARK:#x} -j RETURN"),
-    ];
+    let mut rules = uncaptured();
     rules.extend(redirection.egress.iter().map(|capture| {
         format!(
             "-p tcp -m tcp --dport {} -j REDIRECT --to-ports {}",
             capture.port, capture.listener
         )
     }));
+    rules
+}
+
+/// What egress leaves alone.
+fn uncaptured() -> Vec<String> {
+    vec![
+        "-o lo -j RETURN".to_owned(),
+        format!("-m owner --uid-owner {ENVOY_UID} -j RETURN"),
+        format!("-m owner --gid-owner {ENVOY_UID} -j RETURN"),
+        format!("-m mark --mark {EGRESS_MARK:#x} -j RETURN"),
+    ]
+}
+
+/// What the redirection missed, of both families.
+fn leaving(redirection: &Redirection) -> Vec<String> {
+    if redirection.egress.is_empty() {
+        return Vec::new();
+    }
+    let captured = redirection.egress.iter().map(|capture| capture.port);
+    let mut rules = uncaptured();
+    rules.extend(ports("tcp", &captured.collect(), "DROP"));
     rules
 }
 

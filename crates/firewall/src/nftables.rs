@@ -61,6 +61,7 @@ fn write_mesh(text: &mut String, table: &str, redirection: &Redirection) {
     write_input(text, redirection);
     if !redirection.egress.is_empty() {
         write_output(text, redirection);
+        write_leaving(text, redirection);
     }
     text.push_str("}\n");
 }
@@ -161,6 +162,25 @@ fn write_output(text: &mut String, redirection: &Redirection) {
         );
     }
     text.push_str("\t}\n");
+}
+
+/// What the redirection missed: connections from before it, and such that connection tracking takes for parts of others. Both families,
+/// because a name may resolve to either.
+fn write_leaving(text: &mut String, redirection: &Redirection) {
+    let captured = redirection.egress.iter().map(|capture| capture.port);
+    let _ = write!(
+        text,
+        "\tchain leaving {{
+\t\ttype filter hook output priority filter; policy accept;
+\t\toifname \"lo\" accept
+\t\tmeta skuid {ENVOY_UID} accept
+\t\tmeta skgid {ENVOY_UID} accept
+\t\tmeta mark {EGRESS_MARK:#x} accept
+\t\ttcp dport {} counter drop comment \"captured ports that the redirection missed\"
+\t}}
+",
+        set(&captured.collect())
+    );
 }
 
 /// What a rule that lets something in selects first.

@@ -12,8 +12,10 @@ mod pod;
 
 use std::{
     env, fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
     process::Command,
+    time::Duration,
 };
 
 use contrast_firewall::{
@@ -226,7 +228,7 @@ fn envoy_gets_connections_to_other_ports_and_none_to_its_own() {
         });
         for (ip, [mtls, tls]) in [POD_V4, POD_V6].into_iter().zip(envoys) {
             for (port, envoy) in [(MESH_PORT, &mtls), (TLS_PORT, &tls)] {
-                let client = pod.without(|| std::net::TcpStream::connect((ip, port)));
+                let client = pod.without(|| TcpStream::connect((ip, port)));
                 let client = client.unwrap_or_else(|error| panic!("{backend}: {ip}: {error}"));
                 let (accepted, peer) = envoy.accept().expect("accepts");
                 assert_eq!(peer, client.local_addr().expect("address"), "{backend}");
@@ -250,6 +252,40 @@ fn envoy_gets_connections_to_other_ports_and_none_to_its_own() {
         }
         let expected = [2, 0, 0];
         assert_eq!(own.map(|server| server.served()), expected, "{backend}");
+    });
+}
+
+#[test]
+fn connections_from_before_the_capture_carry_nothing_any_more() {
+    with_each_backend(|pod, backend, firewall| {
+        for (stranger, ipv6) in [
+            (STRANGER_V4, true),
+            (STRANGER_V6, true),
+            (STRANGER_V6, false),
+        ] {
+            let listener = pod.without(|| TcpListener::bind((stranger, 443)).expect("port"));
+            let mut early = pod.within(|| TcpStream::connect((stranger, 443)).expect("connects"));
+            let (mut accepted, _) = listener.accept().expect("accepts");
+            let limit = Some(Duration::from_millis(250));
+            accepted.set_read_timeout(limit).expect("timeout");
+            early.write_all(b"1").expect("sends");
+            accepted.read_exact(&mut [0]).expect("arrives before");
+
+            let captured = Redirection {
+                ipv6,
+                ..redirection()
+            };
+            pod.within(|| firewall.apply(&captured).expect("redirects"));
+            early.write_all(b"2").expect("is taken by the kernel");
+            let arrived = accepted.read(&mut [0]);
+            assert!(arrived.is_err(), "{backend}, {stranger}: {arrived:?}");
+            // A new one leads to Envoy, which is not there, or is dropped.
+            let address = (stranger, 443).into();
+            let new =
+                pod.within(|| TcpStream::connect_timeout(&address, Duration::from_millis(250)));
+            assert!(new.is_err(), "{backend}, {stranger}");
+            pod.within(|| firewall.remove().expect("removes"));
+        }
     });
 }
 

@@ -224,16 +224,12 @@ fn refuses_an_application_address_that_others_can_reach() {
 
 #[test]
 fn refuses_ingress_that_would_leave_through_egress() {
-    for (egress, surroundings) in [
-        ("api#127.0.0.1:8080#api:80", on_pod()),
-        ("api#127.0.0.6:8080#api:80", transparent()),
-    ] {
-        let found = mesh("web#8080#false", egress, &surroundings).expect_err("a loop");
-        assert!(
-            matches!(found.as_slice(), [Contradiction::Loop { .. }]),
-            "{found:?}"
-        );
-    }
+    let found = mesh("web#8080#false", "api#127.0.0.1:8080#api:80", &on_pod());
+    let found = found.expect_err("a loop");
+    assert!(
+        matches!(found.as_slice(), [Contradiction::Loop { .. }]),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -268,4 +264,40 @@ fn tells_which_ingress_entry_exposes_the_admin_interface() {
         .map(|port| port.name.as_str())
         .collect();
     assert_eq!(exposed, ["admin"]);
+}
+
+#[test]
+fn nothing_listens_where_the_application_is_reached() {
+    let found = mesh(
+        "",
+        "api#127.0.0.6:9000#api:9443##db#127.0.0.7:5432#db:5432",
+        &transparent(),
+    );
+    let shown = shown(found);
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert!(
+        shown[0].starts_with("egress api listens on 127.0.0.6:9000"),
+        "{shown:?}"
+    );
+    let admin = Surroundings {
+        admin: Some(address("127.0.0.6:9901")),
+        ..transparent()
+    };
+    assert!(mesh("", "", &admin).is_err());
+    // Without redirection nothing leads there.
+    assert!(mesh("", "api#127.0.0.6:9000#api:9443", &on_pod()).is_ok());
+}
+
+#[test]
+fn metrics_do_not_open_the_port_of_an_entry() {
+    let with_metrics = Surroundings {
+        metrics: Some(9102),
+        ..transparent()
+    };
+    let found = mesh("web#9102#false#allow=api", "", &with_metrics).expect_err("one port");
+    assert!(
+        matches!(found.as_slice(), [Contradiction::Overlap { .. }]),
+        "{found:?}"
+    );
+    assert!(mesh("web#9103#false#allow=api", "", &with_metrics).is_ok());
 }
