@@ -166,7 +166,15 @@ impl<'a> Injection<'a> {
                 namespace,
                 &spec["securityContext"],
             );
-            self.put_init_container(usize::MAX, &container)?;
+            // Before the pod's own init containers, which would otherwise speak around the mesh; behind the Initializer, for whose certificate it waits.
+            let initializer = items(spec, "initContainers")
+                .iter()
+                .position(|other| other["name"] == inject::INITIALIZER);
+            let at = match wants_initializer {
+                true => initializer.unwrap_or(0).saturating_add(1),
+                false => usize::MAX,
+            };
+            self.put_init_container(at, &container)?;
         }
         match self.injected.containers.is_empty() {
             true => Ok(()),

@@ -248,3 +248,19 @@ fn users_of_the_pod_get_their_files() {
     generate(&context, &application(""), &[]);
     assert_eq!(owner(&context), None);
 }
+
+/// They would speak around the mesh.
+#[test]
+fn mesh_starts_before_the_init_containers_of_the_pod() {
+    let ingress = "contrast.edgeless.systems/servicemesh-ingress: \"\"";
+    let own = "      initContainers:\n        - name: setup\n          image: registry.example/web@sha256:2222222222222222222222222222222222222222222222222222222222222222\n          command: [/setup]\n      containers:\n        - name: web\n";
+    let yaml = application(ingress).replacen("      containers:\n        - name: web\n", own, 1);
+    let context = Context::new();
+    for _ in 0..2 {
+        generate(&context, &yaml, &[]);
+        let text = fs::read_to_string(context.path("application.yml")).expect("reads");
+        let places = ["contrast-initializer", "contrast-service-mesh", "setup"]
+            .map(|name| text.find(&format!("name: {name}\n")).expect("is there"));
+        assert!(places.is_sorted(), "{text}");
+    }
+}
