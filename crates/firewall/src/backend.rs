@@ -84,28 +84,23 @@ impl Backend {
 
     /// Whether the default deny is there, for any family.
     pub(crate) fn is_denied(self) -> Result<bool, ToolError> {
-        if self == Self::Nftables {
-            let tables = run("nft", &["list", "tables"], "")?;
-            let wanted = format!("table inet {}", nftables::DENY);
-            return Ok(tables.lines().any(|line| line.trim() == wanted));
-        }
-        for family in families() {
-            if self.look(family, iptables::DENY)?.jumps > 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        self.has(nftables::DENY, iptables::DENY)
     }
 
     /// Whether a redirection is there, for any family.
     pub(crate) fn is_redirected(self) -> Result<bool, ToolError> {
+        self.has(nftables::MESH, iptables::INPUT)
+    }
+
+    /// Whether `table` is there, or something leads to `chain`.
+    fn has(self, table: &str, chain: Chain) -> Result<bool, ToolError> {
         if self == Self::Nftables {
             let tables = run("nft", &["list", "tables"], "")?;
-            let wanted = format!("table inet {}", nftables::MESH);
+            let wanted = format!("table inet {table}");
             return Ok(tables.lines().any(|line| line.trim() == wanted));
         }
         for family in families() {
-            if self.look(family, iptables::INPUT)?.jumps > 0 {
+            if self.look(family, chain)?.jumps > 0 {
                 return Ok(true);
             }
         }

@@ -147,11 +147,8 @@ fn write_output(text: &mut String, redirection: &Redirection) {
         text,
         "\tchain output {{
 \t\ttype nat hook output priority -100; policy accept;
-\t\toifname \"lo\" accept
-\t\tmeta skuid {ENVOY_UID} accept
-\t\tmeta skgid {ENVOY_UID} accept
-\t\tmeta mark {EGRESS_MARK:#x} accept
-"
+{}",
+        uncaptured()
     );
     let families = families(redirection);
     for capture in &redirection.egress {
@@ -164,6 +161,17 @@ fn write_output(text: &mut String, redirection: &Redirection) {
     text.push_str("\t}\n");
 }
 
+/// What egress leaves alone.
+fn uncaptured() -> String {
+    format!(
+        "\t\toifname \"lo\" accept
+\t\tmeta skuid {ENVOY_UID} accept
+\t\tmeta skgid {ENVOY_UID} accept
+\t\tmeta mark {EGRESS_MARK:#x} accept
+"
+    )
+}
+
 /// What the redirection missed: connections from before it, and such that connection tracking takes for parts of others. Both families,
 /// because a name may resolve to either.
 fn write_leaving(text: &mut String, redirection: &Redirection) {
@@ -172,13 +180,10 @@ fn write_leaving(text: &mut String, redirection: &Redirection) {
         text,
         "\tchain leaving {{
 \t\ttype filter hook output priority filter; policy accept;
-\t\toifname \"lo\" accept
-\t\tmeta skuid {ENVOY_UID} accept
-\t\tmeta skgid {ENVOY_UID} accept
-\t\tmeta mark {EGRESS_MARK:#x} accept
-\t\ttcp dport {} counter drop comment \"captured ports that the redirection missed\"
+{}\t\ttcp dport {} counter drop comment \"captured ports that the redirection missed\"
 \t}}
 ",
+        uncaptured(),
         set(&captured.collect())
     );
 }
