@@ -1,6 +1,6 @@
 //! Which programs speak to the kernel, and what each can do.
 
-use std::{fmt, path::Path};
+use std::{fmt, fs, path::Path};
 
 use crate::{
     iptables::{self, Chain, Family},
@@ -39,10 +39,9 @@ impl Backend {
         if self == Self::Nftables {
             return nft(&nftables::probe_deny());
         }
-        for family in families() {
-            self.restore(family, &iptables::probe("filter", &iptables::deny(family)))?;
-        }
-        Ok(())
+        each_family(|family| {
+            self.restore(family, &iptables::probe("filter", &iptables::deny(family)))
+        })
     }
 
     /// Whether `redirection` can be made.
@@ -51,35 +50,35 @@ impl Backend {
             return nft(&nftables::probe_mesh(redirection.ipv6));
         }
         let everything = Redirection::everything(redirection.ipv6);
-        for family in families() {
-            for chain in iptables::MESH {
+        each_family(|family| {
+            iptables::MESH.into_iter().try_for_each(|chain| {
                 let rules = iptables::mesh(chain, family, &everything);
-                self.restore(family, &iptables::probe(chain.table, &rules))?;
-            }
-        }
-        Ok(())
+                self.restore(family, &iptables::probe(chain.table, &rules))
+            })
+        })
+    }
+
+    /// Whether the rules that are there can be looked at. Makes none, and loads nothing into the kernel.
+    pub(crate) fn answers(self) -> bool {
+        self.is_denied().is_ok()
     }
 
     pub(crate) fn deny(self) -> Result<(), ToolError> {
         if self == Self::Nftables {
             return nft(&nftables::deny());
         }
-        for family in families() {
+        each_family(|family| {
             let jumps = self.look(family, iptables::DENY)?.jumps;
             let text = iptables::DENY.replace(jumps, &iptables::deny(family));
-            self.restore(family, &text)?;
-        }
-        Ok(())
+            self.restore(family, &text)
+        })
     }
 
     pub(crate) fn open(self) -> Result<(), ToolError> {
         if self == Self::Nftables {
             return nft(&nftables::delete(nftables::DENY));
         }
-        for family in families() {
-            self.remove_chain(family, iptables::DENY)?;
-        }
-        Ok(())
+        each_family(|family| self.remove_chain(family, iptables::DENY))
     }
 
     /// Whether the default deny is there, for any family.
@@ -99,43 +98,39 @@ impl Backend {
             let wanted = format!("table inet {table}");
             return Ok(tables.lines().any(|line| line.trim() == wanted));
         }
-        for family in families() {
-            if self.look(family, chain)?.jumps > 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let mut found = false;
+        each_family(|family| {
+            found |= self.look(family, chain)?.jumps > 0;
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     pub(crate) fn apply(self, redirection: &Redirection) -> Result<(), ToolError> {
         if self == Self::Nftables {
             return nft(&nftables::mesh(redirection));
         }
-        for family in families() {
-            for chain in iptables::MESH {
+        each_family(|family| {
+            iptables::MESH.into_iter().try_for_each(|chain| {
                 let rules = iptables::mesh(chain, family, redirection);
                 if rules.is_empty() {
-                    self.remove_chain(family, chain)?;
-                } else {
-                    let jumps = self.look(family, chain)?.jumps;
-                    self.restore(family, &chain.replace(jumps, &rules))?;
+                    return self.remove_chain(family, chain);
                 }
-            }
-        }
-        Ok(())
+                let jumps = self.look(family, chain)?.jumps;
+                self.restore(family, &chain.replace(jumps, &rules))
+            })
+        })
     }
 
     pub(crate) fn remove(self) -> Result<(), ToolError> {
         if self == Self::Nftables {
             return nft(&nftables::delete(nftables::MESH));
         }
-        for family in families() {
+        each_family(|family| {
             // The chain that drops goes last.
-            for chain in iptables::MESH.into_iter().rev() {
-                self.remove_chain(family, chain)?;
-            }
-        }
-        Ok(())
+            let mut chains = iptables::MESH.into_iter().rev();
+            chains.try_for_each(|chain| self.remove_chain(family, chain))
+        })
     }
 
     /// The text that [`Backend::apply`] gives to the programs when nothing is there yet.
@@ -144,7 +139,7 @@ impl Backend {
             return nftables::mesh(redirection);
         }
         let mut text = String::new();
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             text.push_str(&format!("# {}\n", self.program(family, Tool::Restore)));
             for chain in iptables::MESH {
                 let rules = iptables::mesh(chain, family, redirection);
@@ -162,7 +157,7 @@ impl Backend {
             return nftables::deny();
         }
         let mut text = String::new();
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             text.push_str(&format!("# {}\n", self.program(family, Tool::Restore)));
             text.push_str(&iptables::DENY.replace(0, &iptables::deny(family)));
         }
@@ -177,6 +172,9 @@ impl Backend {
     }
 
     fn look(self, family: Family, chain: Chain) -> Result<Found, ToolError> {
+        if self == Self::IptablesLegacy && !is_legacy_table_loaded(family, chain.table) {
+            return Ok(Found::default());
+        }
         let saved = run(self.program(family, Tool::Save), &["-t", chain.table], "")?;
         let declared = format!(":{} ", chain.name);
         Ok(Found {
@@ -212,6 +210,7 @@ enum Tool {
 }
 
 /// What is there of a chain of ours.
+#[derive(Debug, Default)]
 struct Found {
     exists: bool,
     jumps: usize,
@@ -221,11 +220,29 @@ fn nft(text: &str) -> Result<(), ToolError> {
     run("nft", &["-f", "-"], text).map(drop)
 }
 
-/// Families that the kernel has: IPv6 needs rules even while no address is there, because one may come.
-fn families() -> Vec<Family> {
-    let mut families = vec![Family::V4];
-    if Path::new("/proc/self/net/if_inet6").exists() {
-        families.push(Family::V6);
-    }
-    families
+/// Calls `change` for IPv4 and IPv6: IPv6 needs rules even while no address is there, because one may come. Only a kernel that has no IPv6
+/// may refuse them.
+fn each_family(mut change: impl FnMut(Family) -> Result<(), ToolError>) -> Result<(), ToolError> {
+    Family::ALL
+        .into_iter()
+        .try_for_each(|family| match change(family) {
+            Err(_) if family == Family::V6 && !kernel_has_ipv6() => Ok(()),
+            result => result,
+        })
+}
+
+fn kernel_has_ipv6() -> bool {
+    Path::new("/proc/thread-self/net/if_inet6").exists()
+}
+
+/// Whether `table` of iptables-legacy is loaded in this network namespace. To look into one with the programs would load it, and its empty
+/// chains would then see every packet.
+fn is_legacy_table_loaded(family: Family, table: &str) -> bool {
+    let names = match family {
+        Family::V4 => "/proc/thread-self/net/ip_tables_names",
+        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    // Without the file there are no such tables in the kernel.
+    let loaded = fs::read_to_string(names).unwrap_or_default();
+    loaded.lines().any(|name| name == table)
 }

@@ -89,12 +89,12 @@ pub fn present() -> Result<Present, Tried> {
 /// The rules of this process's network namespace. Its calls run programs and block for some milliseconds.
 #[derive(Debug, Clone)]
 pub struct Firewall {
-    /// Back ends that can deny, the preferred first; never empty.
+    /// Back ends, the preferred first: one that can deny, and those that may have been used before; never empty.
     backends: Vec<Backend>,
 }
 
 impl Firewall {
-    /// Finds the back ends that work, by making and removing rules that affect nothing.
+    /// Finds a back end that works, by making and removing rules that affect nothing.
     ///
     /// # Errors
     /// When none works.
@@ -108,22 +108,18 @@ impl Firewall {
     /// When none works.
     pub fn probe_among(candidates: &[Backend]) -> Result<Self, FirewallError> {
         let mut tried = Vec::new();
-        let mut backends = Vec::new();
-        for backend in candidates {
+        let mut candidates = candidates.iter().copied();
+        for backend in candidates.by_ref() {
             match backend.probe_deny() {
-                Ok(()) => backends.push(*backend),
-                Err(error) => tried.push((*backend, error)),
+                Ok(()) => {
+                    let others = candidates.filter(|other| other.answers());
+                    let backends = [backend].into_iter().chain(others).collect();
+                    return Ok(Self { backends });
+                }
+                Err(error) => tried.push((backend, error)),
             }
         }
-        match backends.is_empty() {
-            true => Err(FirewallError::NoBackend(Tried(tried))),
-            false => Ok(Self { backends }),
-        }
-    }
-
-    /// The back ends that work, the preferred first.
-    pub fn backends(&self) -> &[Backend] {
-        &self.backends
+        Err(FirewallError::NoBackend(Tried(tried)))
     }
 
     /// Lets nothing new in. May be repeated.

@@ -59,6 +59,8 @@ pub(crate) enum Family {
 }
 
 impl Family {
+    pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
     const fn loopback(self) -> &'static str {
         match self {
             Self::V4 => "127.0.0.1",

@@ -14,8 +14,7 @@ pub(crate) const DENY: &str = "contrast_deny";
 const PROBE: &str = "contrast_probe";
 
 /// Neighbour discovery, without which IPv6 has no addresses and no routes.
-const NEIGHBOUR_DISCOVERY: &str =
-    "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept";
+const NEIGHBOUR_DISCOVERY: &str = "meta nfproto ipv6 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept";
 /// The first packet of a TCP connection, whatever connection tracking remembers of an earlier one with the same ports.
 const FIRST_PACKET: &str = "tcp flags & (syn | ack) == syn";
 
@@ -37,7 +36,7 @@ fn write_deny(text: &mut String, table: &str) {
         "table inet {table} {{
 \tchain input {{
 \t\ttype filter hook input priority filter - 10; policy drop;
-\t\tiifname \"lo\" accept
+\t\tiif \"lo\" accept
 \t\t{NEIGHBOUR_DISCOVERY}
 \t\t{FIRST_PACKET} counter drop comment \"new TCP connections\"
 \t\tct state established,related accept
@@ -72,7 +71,7 @@ fn write_prerouting(text: &mut String, redirection: &Redirection) {
         text,
         "\tchain prerouting {{
 \t\ttype filter hook prerouting priority mangle; policy accept;
-\t\tiifname \"lo\" accept
+\t\tiif \"lo\" accept
 \t\tip daddr 127.0.0.0/8 counter drop comment \"loopback is never outside\"
 \t\tip6 daddr {{ ::1, {APPLICATION_V6} }} counter drop comment \"loopback is never outside\"
 \t\tmeta l4proto != tcp accept
@@ -115,10 +114,10 @@ fn write_input(text: &mut String, redirection: &Redirection) {
         text,
         "\tchain input {{
 \t\ttype filter hook input priority filter; policy drop;
-\t\tiifname \"lo\" accept
+\t\tiif \"lo\" accept
+\t\tmeta mark {TPROXY_MARK:#x} accept
 \t\t{NEIGHBOUR_DISCOVERY}
 \t\tmeta l4proto {{ icmp, ipv6-icmp }} ct state related accept
-\t\tmeta mark {TPROXY_MARK:#x} accept
 "
     );
     if let Some(Ingress { plain, udp, .. }) = &redirection.ingress {
@@ -164,7 +163,7 @@ fn write_output(text: &mut String, redirection: &Redirection) {
 /// What egress leaves alone.
 fn uncaptured() -> String {
     format!(
-        "\t\toifname \"lo\" accept
+        "\t\toif \"lo\" accept
 \t\tmeta skuid {ENVOY_UID} accept
 \t\tmeta skgid {ENVOY_UID} accept
 \t\tmeta mark {EGRESS_MARK:#x} accept

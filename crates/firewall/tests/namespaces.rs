@@ -365,6 +365,32 @@ fn each_redirection_takes_the_place_of_the_one_before() {
 }
 
 #[test]
+fn tables_of_a_back_end_that_is_not_used_are_not_loaded() {
+    if !pod::possible() {
+        return;
+    }
+    let pod = Pod::new();
+    let loaded = || {
+        let names = |file| fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+        names("ip_tables_names").unwrap_or_default()
+            + &names("ip6_tables_names").unwrap_or_default()
+    };
+    let backend = pod.within(|| {
+        let firewall = Firewall::probe().expect("a back end works");
+        firewall.deny().expect("denies");
+        let backend = firewall.apply(&redirection()).expect("applies");
+        assert!(firewall.is_denied().expect("says"));
+        firewall.open().expect("opens");
+        firewall.remove().expect("removes");
+        backend
+    });
+    match backend {
+        Backend::IptablesLegacy => assert!(pod.within(loaded).contains("filter")),
+        _ => assert_eq!(pod.within(loaded), "", "{backend}"),
+    }
+}
+
+#[test]
 fn rules_of_others_stay_and_none_of_ours_after_removal() {
     with_each_backend(|pod, backend, firewall| {
         pod.within(|| {

@@ -1,4 +1,5 @@
-//! Two Envoys with the least configuration that gives mutual TLS with the mesh's settings.
+//! Two Envoys with the least configuration that gives mutual TLS with the mesh's settings; on demand with the fewest rules that lead
+//! connections to them in both pods and keep the client's address.
 
 use std::{
     fs,
@@ -13,6 +14,7 @@ use contrast_e2e::harness::{
     Process, envoy,
     mesh::{Bed, Generation, Identity},
 };
+use contrast_firewall::APPLICATION_V4;
 use serde_json::{Value, json};
 
 use crate::{ECHO, SERVER, SINK};
@@ -20,6 +22,14 @@ use crate::{ECHO, SERVER, SINK};
 const TLS: u16 = 9443;
 const TLS_SINK: u16 = 9444;
 const LISTEN: [u16; 3] = [9100, 9101, 9102];
+const MARK: u32 = 1;
+
+/// Whether applications dial Envoys, or connections are redirected to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached {
+    Directly,
+    ByRules,
+}
 
 pub(crate) struct ByHand {
     pub(crate) client: usize,
@@ -37,7 +47,7 @@ pub(crate) struct ByHand {
 }
 
 impl ByHand {
-    pub(crate) fn start(bed: &mut Bed, generation: &Generation) -> Self {
+    pub(crate) fn start(bed: &mut Bed, generation: &Generation, reached: Reached) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("mode");
         let (client, server) = (bed.stranger().expect("node"), bed.stranger().expect("node"));
@@ -59,8 +69,19 @@ impl ByHand {
                 "require_client_certificate": true,
                 "common_tls_context": tls(&at_server, None),
             });
-            let to = SocketAddr::from((Ipv4Addr::LOCALHOST, application));
-            proxy((Ipv4Addr::UNSPECIFIED, port).into(), to, Some(context), None)
+            let (listen, to) = match reached {
+                Reached::Directly => (Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST),
+                Reached::ByRules => (Ipv4Addr::LOCALHOST, APPLICATION_V4),
+            };
+            let mut parts = proxy((listen, port).into(), (to, application).into(), Some(context), None);
+            if reached == Reached::ByRules {
+                parts.0["transparent"] = json!(true);
+                parts.0["listener_filters"] = json!([{
+                    "name": "envoy.filters.listener.original_src",
+                    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.original_src.v3.OriginalSrc"},
+                }]);
+            }
+            parts
         });
         let upstream = |sessions: u32| {
             json!({
@@ -69,19 +90,29 @@ impl ByHand {
                 "common_tls_context": tls(&at_client, Some(remote.into())),
             })
         };
+        let (echo, sink) = match reached {
+            Reached::Directly => (TLS, TLS_SINK),
+            Reached::ByRules => (ECHO, SINK),
+        };
         let client_listeners = [
-            (LISTEN[0], TLS, 0),
-            (LISTEN[1], TLS, 1),
-            (LISTEN[2], TLS_SINK, 0),
+            (LISTEN[0], echo, 0),
+            (LISTEN[1], echo, 1),
+            (LISTEN[2], sink, 0),
         ]
         .map(|(listen, port, sessions)| {
             let to = SocketAddr::from((remote, port));
-            proxy(
+            let mut parts = proxy(
                 (Ipv4Addr::LOCALHOST, listen).into(),
                 to,
                 None,
                 Some(upstream(sessions)),
-            )
+            );
+            if reached == Reached::ByRules {
+                // SOL_SOCKET, SO_MARK.
+                parts.1["upstream_bind_config"] =
+                    json!({"socket_options": [{"level": 1, "name": 36, "int_value": MARK}]});
+            }
+            parts
         });
         let write = |name: &str, parts: &[(Value, Value)]| {
             let (listeners, clusters): (Vec<_>, Vec<_>) = parts.iter().cloned().unzip();
@@ -93,14 +124,17 @@ impl ByHand {
         };
         let configuration = write("server", &server_listeners);
         let client_configuration = write("client", &client_listeners);
-        let at = |index: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, LISTEN[index]));
+        let at = |index: usize| match reached {
+            Reached::Directly => SocketAddr::from((Ipv4Addr::LOCALHOST, LISTEN[index])),
+            Reached::ByRules => SocketAddr::from((remote, if index == 2 { SINK } else { ECHO })),
+        };
         let mut by_hand = Self {
             client,
             server,
             full: at(0),
             resumed: at(1),
             sink: at(2),
-            server_tls: (remote, TLS).into(),
+            server_tls: (remote, echo).into(),
             configuration: configuration.clone(),
             envoys: Vec::new(),
             directory,
@@ -111,6 +145,9 @@ impl ByHand {
         ] {
             let (envoy, _) = by_hand.run(bed, node, &configuration, port);
             by_hand.envoys.push(envoy);
+        }
+        if reached == Reached::ByRules {
+            redirect(bed, server, client);
         }
         by_hand
     }
@@ -147,6 +184,41 @@ impl ByHand {
             .wait_until("its listener", Duration::from_secs(20), listens)
             .expect("Envoy listens");
         (process, begun.elapsed())
+    }
+}
+
+/// Rules that know the ports of this bench only, deny nothing, and do not track connections to the server.
+fn redirect(bed: &Bed, server: usize, client: usize) {
+    let at_server = format!(
+        "table inet mesh {{ chain prerouting {{ type filter hook prerouting priority mangle
+            iif lo accept
+            tcp dport {ECHO} tproxy ip to 127.0.0.1:{TLS} accept
+            tcp dport {SINK} tproxy ip to 127.0.0.1:{TLS_SINK} accept
+        }}
+        }}"
+    );
+    let at_client = format!(
+        "table inet mesh {{ chain output {{ type nat hook output priority -100
+            meta mark {MARK} accept
+            tcp dport {ECHO} redirect to :{}
+            tcp dport {SINK} redirect to :{}
+        }}
+        }}",
+        LISTEN[0], LISTEN[2]
+    );
+    let answers = format!("from {APPLICATION_V4} iif lo lookup 100");
+    for (node, command) in [
+        (server, format!("nft '{at_server}'")),
+        (
+            server,
+            "ip route add local default dev lo table 100".to_owned(),
+        ),
+        (server, format!("ip rule add {answers}")),
+        (client, format!("nft '{at_client}'")),
+    ] {
+        let mut shell = bed.network().command(node, Path::new("/bin/sh"));
+        let made = shell.args(["-c", &command]).status().expect("shell");
+        assert!(made.success(), "{command}");
     }
 }
 

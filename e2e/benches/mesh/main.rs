@@ -1,5 +1,6 @@
-//! What the service mesh costs: the same traffic directly, through both sidecars, and through two Envoys configured by hand with the same
-//! TLS settings; all on one machine, in network namespaces, in turns.
+//! What the service mesh costs: the same traffic directly, through two Envoys configured by hand, and through two sidecars with the same TLS
+//! settings, whose client is led to Envoy by a loopback address, as by hand, or transparently; all on one machine, in network namespaces, in
+//! turns.
 //!
 //! `cargo bench -p contrast-e2e --bench mesh` prints a table for `docs/performance.md`; it needs root, `nft`, Envoy and
 //! `cargo build --release --bins`. Nothing here fails because something is slow.
@@ -15,17 +16,24 @@ mod by_hand;
 mod measure;
 mod start;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use contrast_e2e::harness::mesh::{Application, Bed, Generation};
 
-use by_hand::ByHand;
+use by_hand::{ByHand, Reached};
 use measure::{Route, bulk, connections, exchanges, header, latencies, row, sink};
 
 /// Port of the echoing application, and of the one that only reads.
 const ECHO: u16 = 8080;
 const SINK: u16 = 8090;
-const ROUNDS: usize = 8;
+/// Where the application dials in the pod whose egress is not transparent.
+const ALIAS: Ipv4Addr = Ipv4Addr::new(127, 0, 5, 1);
+/// Number of ways that are compared.
+const ROUTES: usize = 5;
+const ROUNDS: usize = 16;
 const SERVER: &str = "server";
 
 fn main() {
@@ -43,19 +51,27 @@ fn main() {
     });
     let server = server.expect("the server's sidecar is ready");
     let remote = server.addresses[0];
-    let egress = format!("echo#transparent#{remote}:{ECHO}##sink#transparent#{remote}:{SINK}");
-    let environment = [
-        ("CONTRAST_INGRESS_PROXY_CONFIG", "DISABLED".to_owned()),
-        ("CONTRAST_EGRESS_PROXY_CONFIG", egress),
-    ];
-    let client = bed.ready(&environment, |own| {
-        generation.issue("test/deployment/client", own)
-    });
-    let client = client.expect("the client's sidecar is ready");
+    let mut client = |egress: String| {
+        let environment = [
+            ("CONTRAST_INGRESS_PROXY_CONFIG", "DISABLED".to_owned()),
+            ("CONTRAST_EGRESS_PROXY_CONFIG", egress),
+        ];
+        let client = bed.ready(&environment, |own| {
+            generation.issue("test/deployment/client", own)
+        });
+        client.expect("the client's sidecar is ready")
+    };
+    let aliased = client(format!(
+        "echo#{ALIAS}:{ECHO}#{remote}:{ECHO}##sink#{ALIAS}:{SINK}#{remote}:{SINK}"
+    ));
+    let transparent = client(format!(
+        "echo#transparent#{remote}:{ECHO}##sink#transparent#{remote}:{SINK}"
+    ));
     // By hand.
-    let by_hand = ByHand::start(&mut bed, &generation);
+    let by_hand = ByHand::start(&mut bed, &generation, Reached::Directly);
+    let redirected = ByHand::start(&mut bed, &generation, Reached::ByRules);
 
-    let serving: Vec<_> = [far, server.node, by_hand.server]
+    let serving: Vec<_> = [far, server.node, by_hand.server, redirected.server]
         .into_iter()
         .map(|node| {
             let echo = Application::start(bed.network(), node, ECHO).expect("application");
@@ -78,8 +94,20 @@ fn main() {
             by_hand.sink,
         ),
         route(
+            "by hand, both pods with rules",
+            redirected.client,
+            redirected.full,
+            redirected.sink,
+        ),
+        route(
             "two sidecars",
-            client.node,
+            aliased.node,
+            (ALIAS, ECHO).into(),
+            (ALIAS, SINK).into(),
+        ),
+        route(
+            "two sidecars, transparent egress",
+            transparent.node,
             (remote, ECHO).into(),
             (remote, SINK).into(),
         ),
@@ -92,11 +120,10 @@ fn main() {
     );
 
     println!("{}\n", measure::machine());
-    println!("| what | {} | sidecars / by hand |", header(&routes));
-    println!("| --- | --- | --- | --- | --- |");
+    println!("{}", header(&routes));
     let network = bed.network();
-    let in_turns = |work: &dyn Fn(&Route) -> f64| -> [f64; 3] {
-        let mut rounds = [(); 3].map(|()| Vec::new());
+    let in_turns = |work: &dyn Fn(&Route) -> f64| -> [f64; ROUTES] {
+        let mut rounds = [(); ROUTES].map(|()| Vec::new());
         for _ in 0..ROUNDS {
             for (samples, route) in rounds.iter_mut().zip(&routes) {
                 samples.push(work(route));
@@ -141,7 +168,7 @@ fn main() {
         by_hand.server_tls,
     );
     drop(serving);
-    drop(client);
+    drop((aliased, transparent));
     drop(server);
     start::report(&mut bed, &generation, &by_hand, Duration::from_secs(20));
 }

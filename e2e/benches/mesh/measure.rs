@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::rustls::client::Resumption;
 
-use crate::SERVER;
+use crate::{ROUTES, SERVER};
 
 const MESSAGE: usize = 1024;
 const WARM_UP: usize = 200;
@@ -221,15 +221,24 @@ pub(crate) fn machine() -> String {
     format!("{model}, {cores} cores, load {load} at the begin")
 }
 
-/// Names of the routes, as the head of the table.
+/// The head of the table: names of the routes. By hand, without and with rules, are the baselines of the sidecars.
 pub(crate) fn header(routes: &[Route]) -> String {
     let names: Vec<&str> = routes.iter().map(|route| route.name).collect();
-    names.join(" | ")
+    let lines = "| --- ".repeat(routes.len() + 3);
+    format!(
+        "| what | {} | sidecars / by hand | transparent / with rules |\n{lines}|",
+        names.join(" | ")
+    )
 }
 
-/// Prints a row of the table: direct, by hand, ours, and the ratio of the last two.
-pub(crate) fn row(what: &str, unit: &str, values: [f64; 3], digits: usize) {
-    let [direct, by_hand, ours] = values.map(|value| format!("{value:.digits$} {unit}"));
-    let ratio = values[2] / values[1];
-    println!("| {what} | {direct} | {by_hand} | {ours} | {ratio:.3} |");
+/// Prints a row of the table.
+pub(crate) fn row(what: &str, unit: &str, values: [f64; ROUTES], digits: usize) {
+    let [_, by_hand, with_rules, aliased, transparent] = values;
+    let values = values.map(|value| format!("{value:.digits$} {unit}"));
+    println!(
+        "| {what} | {} | {:.3} | {:.3} |",
+        values.join(" | "),
+        aliased / by_hand,
+        transparent / with_rules
+    );
 }
