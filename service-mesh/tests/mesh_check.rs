@@ -31,6 +31,8 @@ impl Client {
         let tls_config = directory.path().join("tls-config");
         fs::create_dir(&tls_config).expect("directory");
         bundle.install(&tls_config);
+        let root_ca = tls_config.join("coordinator-root-ca.pem");
+        fs::write(root_ca, &bundle.root_ca).expect("root CA");
         fs::write(directory.path().join("ready"), "").expect("ready file");
         Self(directory)
     }
@@ -73,15 +75,26 @@ impl Client {
 
 /// A sidecar before an echoing application, with this behind the port in its ingress entry.
 fn server(envoy: &Path, pod: u8, entry: &str, bundle: &Bundle) -> (Sidecar, SocketAddr) {
+    server_with(envoy, pod, entry, bundle, &[])
+}
+
+fn server_with(
+    envoy: &Path,
+    pod: u8,
+    entry: &str,
+    bundle: &Bundle,
+    further: &[(&'static str, String)],
+) -> (Sidecar, SocketAddr) {
     let ip = Ipv4Addr::new(127, 79, pod, 1);
     let port = echo();
-    let environment = [
+    let own = [
         (
             "CONTRAST_INGRESS_PROXY_CONFIG",
             format!("app#{port}#{entry}"),
         ),
         ("CONTRAST_POD_IP", ip.to_string()),
     ];
+    let environment = [&own, further].concat();
     let sidecar = Sidecar::ready(envoy, &environment, |directory| bundle.install(directory));
     (sidecar, SocketAddr::from((ip, port)))
 }
@@ -112,6 +125,59 @@ fn envoy_that_lets_in_and_envoy_that_does_not() {
 
     let plain = SocketAddr::from((Ipv4Addr::LOCALHOST, echo()));
     assert_eq!(client.reasons(plain), ["not-tls"]);
+}
+
+#[test]
+fn allowed_workloads_pass_and_others_are_told_that_they_are_not_allowed() {
+    let Some(envoy) = envoy() else { return };
+    let mesh = Generation::new();
+    let allow = "false#allow=friend,shop/statefulset/store";
+    let environment = ("CONTRAST_NAMESPACE", "shop".to_owned());
+    let (_choosy, address) = server_with(&envoy, 3, allow, &mesh.issue(), &[environment]);
+    for allowed in ["deployment/friend", "daemonset/friend", "statefulset/store"] {
+        let found = Client::with(&mesh.issue_as(allowed)).reasons(address);
+        assert_eq!(found, Vec::<String>::new(), "{allowed}");
+    }
+    for refused in ["deployment/foe", "deployment/store", "deployment/friendly"] {
+        let found = Client::with(&mesh.issue_as(refused)).reasons(address);
+        assert_eq!(found, ["not-allowed"], "{refused}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_certificates_is_told_of_both_sides() {
+    let Some(envoy) = envoy() else { return };
+    let old = Generation::new();
+    let new = old.next();
+    let (_server, address) = server(&envoy, 4, "false", &new.issue());
+    let reasons = |bundle: &Bundle| Client::with(bundle).reasons(address);
+    assert_eq!(
+        reasons(&new.issue_expired()),
+        ["own-expired", "peer-says-expired"]
+    );
+    assert_eq!(
+        reasons(&old.issue().and_trusts(&new)),
+        ["peer-unknown-ca"],
+        "the pod did not renew"
+    );
+    let (_behind, address) = server(&envoy, 5, "false", &old.issue());
+    assert_eq!(
+        Client::with(&new.issue()).reasons(address),
+        ["other-generation", "peer-unknown-ca"],
+        "the server did not renew"
+    );
+    let (_overlap, address) = server(&envoy, 6, "false", &new.issue().and_trusts(&old));
+    let behind = Client::with(&old.issue().and_trusts(&new));
+    assert_eq!(behind.reasons(address), Vec::<String>::new());
+}
+
+#[test]
+fn port_without_tls_is_told_from_one_in_the_mesh() {
+    let Some(envoy) = envoy() else { return };
+    let mesh = Generation::new();
+    let client = Client::with(&mesh.issue());
+    let (_plain, address) = server(&envoy, 7, "true", &mesh.issue());
+    assert_eq!(client.reasons(address), ["not-tls"]);
 }
 
 #[test]

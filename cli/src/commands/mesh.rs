@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use contrast_clock::{SystemWallClock, WallClock as _};
 use contrast_mesh_annotation::{AnnotationError, Egress};
 use contrast_mesh_check::{Patience, Pod, Report, State, Target, TargetError, Verdict};
+use contrast_policy::{MESH_CHECK, SERVICE_MESH};
 
 use crate::{
     args::{Format, FormatArgs},
@@ -84,6 +85,12 @@ enum MeshError {
     Refused { pod: String, said: String },
     #[error("cannot check in the pod {pod}: {said}")]
     Exec { pod: String, said: String },
+    #[error("the policy of the pod {pod} denies the check: {said}")]
+    Denied {
+        pod: String,
+        said: String,
+        has_target: bool,
+    },
     #[error("the sidecar of {pod} answers something that this version does not understand")]
     Answer {
         pod: String,
@@ -102,7 +109,7 @@ impl Diagnose for MeshError {
             | Self::Name { .. }
             | Self::Kubectl(_)
             | Self::Refused { .. } => Exit::Usage,
-            Self::Exec { .. } | Self::Answer { .. } => Exit::Unavailable,
+            Self::Exec { .. } | Self::Denied { .. } | Self::Answer { .. } => Exit::Unavailable,
             Self::Failed { .. } => Exit::Negative,
         }
     }
@@ -112,13 +119,14 @@ impl Diagnose for MeshError {
             Self::Kubectl(error) if error.kind() == io::ErrorKind::NotFound => {
                 vec!["install kubectl and put it in PATH, or run `service-mesh check` inside the pod".into()]
             }
-            Self::Exec { said, .. } if said.to_lowercase().contains("policy") => vec![
-                "the pod's policy denies `kubectl exec`, and no annotation allows it: commands of exec probes and lifecycle hooks alone run in a \
-                 confidential pod (docs/how-to/host-access.md)"
+            Self::Denied { has_target: true, .. } => vec![
+                "policies allow the check of the pod itself and none of a target: leave the target out (docs/how-to/mesh-check.md)".into(),
+                "read the log of contrast-service-mesh with the annotation `contrast.edgeless.systems/streams: read`, or run the same workload \
+                 with another runtimeClassName to debug it"
                     .into(),
-                "run the same workload with another runtimeClassName to debug it, or read the log of contrast-service-mesh with the annotation \
-                 `contrast.edgeless.systems/streams: read`"
-                    .into(),
+            ],
+            Self::Denied { .. } => vec![
+                "`contrast generate` of this version allows the check in pods with a service mesh: make the pod's policy anew".into(),
             ],
             Self::Exec { .. } => {
                 vec!["does the pod run, and does it have the container contrast-service-mesh?".into()]
@@ -222,8 +230,8 @@ fn in_pod(pod: &str, args: &CheckArgs) -> Result<Report, MeshError> {
     if let Some(namespace) = &args.namespace {
         kubectl.args(["--namespace", name("namespace", namespace)?]);
     }
-    kubectl.args(["--container", "contrast-service-mesh", "--"]);
-    kubectl.args(["/bin/service-mesh", "check", "--json"]);
+    kubectl.args(["--container", SERVICE_MESH, "--"]);
+    kubectl.args(MESH_CHECK);
     if let Some(target) = &args.target {
         kubectl.args(["--", target]);
     }
@@ -231,11 +239,11 @@ fn in_pod(pod: &str, args: &CheckArgs) -> Result<Report, MeshError> {
         .stdin(Stdio::null())
         .output()
         .map_err(MeshError::Kubectl)?;
-    read(pod, &ended)
+    read(pod, args.target.is_some(), &ended)
 }
 
 /// A report on standard output counts, whatever the exit code: that says the verdict.
-fn read(pod: &str, ended: &Ended) -> Result<Report, MeshError> {
+fn read(pod: &str, has_target: bool, ended: &Ended) -> Result<Report, MeshError> {
     let source = match serde_json::from_slice(&ended.stdout) {
         Ok(report) => return Ok(report),
         Err(source) => source,
@@ -249,6 +257,11 @@ fn read(pod: &str, ended: &Ended) -> Result<Report, MeshError> {
     said.truncate(cut);
     Err(match ended.status.code() {
         Some(REMOTE_USAGE) => MeshError::Refused { pod, said },
+        _ if said.to_lowercase().contains("policy") => MeshError::Denied {
+            pod,
+            said,
+            has_target,
+        },
         _ => MeshError::Exec { pod, said },
     })
 }

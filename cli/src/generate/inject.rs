@@ -1,5 +1,6 @@
 //! What is added to a pod: the Initializer, the service mesh, and the volume that they share with the application.
 
+use contrast_policy::{SERVICE_MESH, SERVICE_MESH_PROGRAM};
 use contrast_resources::{ResourceError, Step, YamlFile};
 use serde_json::{Value, json};
 
@@ -18,7 +19,6 @@ pub(super) const SERVICE_MESH_IMAGE: &str = concat!(
 );
 
 pub(crate) const INITIALIZER: &str = "contrast-initializer";
-pub(crate) const SERVICE_MESH: &str = "contrast-service-mesh";
 pub(crate) const SECRETS_VOLUME: &str = "contrast-secrets";
 pub(super) const SECRETS_PATH: &str = "/contrast";
 
@@ -212,11 +212,11 @@ pub(super) fn service_mesh(
     json!({
         "name": SERVICE_MESH,
         "image": image,
-        "command": ["/bin/service-mesh"],
+        "command": [SERVICE_MESH_PROGRAM],
         "restartPolicy": "Always",
         "env": env,
         "startupProbe": {
-            "exec": {"command": ["/bin/service-mesh", "--check-ready"]},
+            "exec": {"command": [SERVICE_MESH_PROGRAM, "--check-ready"]},
             "periodSeconds": 1,
             "failureThreshold": 300,
         },

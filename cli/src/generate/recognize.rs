@@ -1,5 +1,6 @@
 //! Tells what `generate` puts into a pod from what the user wrote, without generating. `lint` asks.
 
+use contrast_policy::SERVICE_MESH;
 use serde_json::Value;
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
     secure_volume::SecureVolume,
 };
 
-pub(crate) use super::inject::{INITIALIZER, SECRETS_VOLUME, SERVICE_MESH};
+pub(crate) use super::inject::{INITIALIZER, SECRETS_VOLUME};
 
 /// Fields that decide what a container does and may do. The image is left out: it may be of one's own registry, and the policy binds it.
 const DECISIVE: [&str; 4] = ["command", "args", "securityContext", "volumeDevices"];

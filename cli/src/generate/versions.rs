@@ -1,10 +1,11 @@
 //! Images of Contrast have the version of the command that makes their policies.
 
+use contrast_policy::SERVICE_MESH;
 use serde_json::Value;
 
 use super::{
     image_store,
-    inject::{INITIALIZER, SERVICE_MESH, containers},
+    inject::{INITIALIZER, containers},
 };
 
 /// The Coordinator's container.

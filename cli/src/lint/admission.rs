@@ -1,5 +1,6 @@
 //! What changes between the YAML and the pod: admission controllers, defaults and autoscalers.
 
+use contrast_policy::SERVICE_MESH;
 use serde_json::Value;
 
 use super::{
@@ -7,7 +8,7 @@ use super::{
     model::{Pod, Resource, items, keys, text},
     rules,
 };
-use crate::generate::recognize::{INITIALIZER, SERVICE_MESH};
+use crate::generate::recognize::INITIALIZER;
 
 /// Keys of labels and annotations with which injectors are asked, and the values that do not ask.
 const INJECTORS: [(&str, &[&str]); 8] = [

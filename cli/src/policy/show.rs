@@ -177,6 +177,12 @@ fn container(out: &mut dyn Write, container: &ContainerPolicy) -> io::Result<()>
     for command in &container.exec {
         writeln!(out, "  may execute {}", command.join(" "))?;
     }
+    if container.exec_output {
+        writeln!(
+            out,
+            "  readable    what these commands print, not what the container prints"
+        )?;
+    }
     Ok(())
 }
 

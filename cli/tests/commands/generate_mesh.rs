@@ -196,6 +196,35 @@ fn sidecar_may_redirect_and_the_initializer_leaves_it_to_that() {
 }
 
 #[test]
+fn host_may_run_the_check_in_the_sidecar_and_nowhere_else() {
+    let show = |annotation: &str| {
+        let context = Context::new();
+        generate(&context, &application(annotation), &[]);
+        let shown = context.run(&["policy", "show", "web", "application.yml"]);
+        let of_check = |line: &&str| line.contains("check --json") || line.contains("  readable ");
+        // What stands before it is the name of its container.
+        let mut container = "";
+        let mut found = Vec::new();
+        for line in shown.lines() {
+            match line.starts_with(' ') {
+                false if !line.is_empty() => container = line,
+                _ => found.extend(Some(line).filter(of_check).map(|line| (container, line))),
+            }
+        }
+        let found = found.into_iter();
+        let found = found.map(|(container, line)| format!("{container}: {}", line.trim()));
+        found.collect::<Vec<_>>()
+    };
+    let expected = [
+        "contrast-service-mesh: may execute /bin/service-mesh check --json",
+        "contrast-service-mesh: readable    what these commands print, not what the container prints",
+    ];
+    let ingress = "contrast.edgeless.systems/servicemesh-ingress: \"\"";
+    assert_eq!(show(ingress), expected);
+    assert_eq!(show(""), Vec::<String>::new());
+}
+
+#[test]
 fn initializer_opens_pods_without_mesh() {
     let ingress = "contrast.edgeless.systems/servicemesh-ingress: \"\"";
     for (annotation, more) in [("", vec![]), (ingress, vec!["--skip-service-mesh"])] {

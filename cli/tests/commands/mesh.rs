@@ -105,13 +105,14 @@ fn without_kubectl_it_says_what_to_do() {
 #[test]
 fn a_policy_that_denies_exec_is_named() {
     let script = "#!/bin/sh\necho 'error: Internal error occurred: error executing command in container: ExecProcessRequest is blocked by policy: ' >&2\nexit 1\n";
-    let output = with_kubectl(
-        &Context::new(),
-        script,
-        &["mesh", "check", "--pod", "web-1"],
-    );
-    assert_eq!(output.status.code(), Some(4), "{output:?}");
-    insta::assert_snapshot!(text(&output.stderr));
+    let said = |target: &[&str]| {
+        let arguments = [&["mesh", "check", "--pod", "web-1"], target].concat();
+        let output = with_kubectl(&Context::new(), script, &arguments);
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        text(&output.stderr)
+    };
+    insta::assert_snapshot!("a_policy_that_denies_the_check", said(&[]));
+    insta::assert_snapshot!("a_policy_that_denies_the_check_of_a_target", said(&["api"]));
 }
 
 #[test]
@@ -148,9 +149,22 @@ fn in_a_pod_the_sidecar_answers() {
     assert!(shown.contains("FAIL  certificate files"), "{shown}");
     assert!(shown.contains("127.0.0.1:1 (egress entry api)"), "{shown}");
     assert!(shown.contains("FAIL  TCP"), "{shown}");
-    let given = fs::read_to_string(context.path("arguments")).expect("arguments");
+    let given = || {
+        let given = fs::read_to_string(context.path("arguments")).expect("arguments");
+        given.lines().collect::<Vec<_>>().join(" ")
+    };
     let expected = "exec web-1 --namespace shop --container contrast-service-mesh -- /bin/service-mesh check --json -- api";
-    assert_eq!(given.lines().collect::<Vec<_>>().join(" "), expected);
+    assert_eq!(given(), expected);
+
+    // The one command that policies allow.
+    let output = with_kubectl(&context, &script, &["mesh", "check", "--pod", "web-1"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text(&output.stdout).contains("FAIL  certificate files"),
+        "{output:?}"
+    );
+    let expected = "exec web-1 --container contrast-service-mesh -- /bin/service-mesh check --json";
+    assert_eq!(given(), expected);
 
     let output = with_kubectl(
         &context,

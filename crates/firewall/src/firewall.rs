@@ -63,10 +63,10 @@ pub struct Present {
 /// Looks which rules are there and changes nothing.
 ///
 /// # Errors
-/// When no back end says, with what each said.
+/// When no back end says, or the process may not look at all of them; with what each said.
 pub fn present() -> Result<Present, Tried> {
     let mut found = None;
-    let mut tried = Vec::new();
+    let mut tried: Vec<(Backend, ToolError)> = Vec::new();
     for backend in Backend::ALL {
         let look = || Ok((backend.is_denied()?, backend.is_redirected()?));
         match look() {
@@ -83,7 +83,9 @@ pub fn present() -> Result<Present, Tried> {
             Err(error) => tried.push((backend, error)),
         }
     }
-    found.ok_or(Tried(tried))
+    // A back end that is not loaded has no rules, and that needs no rights to say; another one's stay hidden without them.
+    let hidden = tried.iter().any(|(_, error)| error.is_for_want_of_rights());
+    found.filter(|_| !hidden).ok_or(Tried(tried))
 }
 
 /// The rules of this process's network namespace. Its calls run programs and block for some milliseconds.

@@ -51,16 +51,24 @@ pub enum ToolError {
     },
 }
 
+impl ToolError {
+    /// Whether the process may not do it, so that the program's failure says nothing of what is there.
+    pub(crate) fn is_for_want_of_rights(&self) -> bool {
+        matches!(self, Self::Refused { said, .. } if is_for_want_of_rights(said))
+    }
+}
+
+fn is_for_want_of_rights(said: &str) -> bool {
+    let said = said.to_lowercase();
+    let texts = ["not permitted", "permission denied", "you must be root"];
+    texts.iter().any(|text| said.contains(text))
+}
+
 /// What to do about what the kernel said.
 fn hint(said: &str) -> &'static str {
-    let said = said.to_lowercase();
-    if ["not permitted", "permission denied", "you must be root"]
-        .iter()
-        .any(|text| said.contains(text))
-    {
-        " (the process needs CAP_NET_ADMIN in the pod's network namespace)"
-    } else {
-        ""
+    match is_for_want_of_rights(said) {
+        true => " (the process needs CAP_NET_ADMIN in the pod's network namespace)",
+        false => "",
     }
 }
 

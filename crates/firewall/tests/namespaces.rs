@@ -20,7 +20,7 @@ use std::{
 
 use contrast_firewall::{
     APPLICATION_V4, APPLICATION_V6, Backend, Capture, EGRESS_FIRST_PORT, Firewall,
-    INGRESS_MTLS_PORT, INGRESS_TLS_PORT, Ingress, ROUTE_TABLE, Redirection,
+    INGRESS_MTLS_PORT, INGRESS_TLS_PORT, Ingress, Present, ROUTE_TABLE, Redirection, present,
 };
 use nix::sys::socket::{setsockopt, sockopt::IpTransparent};
 use pod::{
@@ -361,6 +361,39 @@ fn each_redirection_takes_the_place_of_the_one_before() {
             ours.map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(ours(pod), ours(&fresh), "after {backend}");
+    });
+}
+
+#[test]
+fn a_look_sees_what_each_back_end_made_and_changes_nothing() {
+    with_each_backend(|pod, backend, firewall| {
+        let sees = |denied, redirected, when: &str| {
+            let before = rules(pod);
+            let found = pod.within(|| present().expect("a back end says"));
+            let expected = Present { denied, redirected };
+            assert_eq!(found, expected, "{backend}, {when}");
+            assert_eq!(rules(pod), before, "{backend}, {when}");
+        };
+        sees(false, false, "nothing was made");
+        pod.within(|| firewall.deny().expect("denies"));
+        sees(true, false, "denied");
+        pod.within(|| firewall.apply(&redirection()).expect("applies"));
+        sees(true, true, "denied and redirected");
+        pod.within(|| firewall.open().expect("opens"));
+        sees(false, true, "redirected");
+        pod.within(|| firewall.remove().expect("removes"));
+        let egress_only = Redirection {
+            ingress: None,
+            ..redirection()
+        };
+        pod.within(|| firewall.apply(&egress_only).expect("applies"));
+        sees(false, true, "redirected without ingress");
+        pod.within(|| firewall.remove().expect("removes"));
+        sees(false, false, "all is removed");
+        // Looking belongs to the network namespace.
+        pod.within(|| firewall.deny().expect("denies"));
+        let elsewhere = Pod::new().within(|| present().expect("a back end says"));
+        assert!(!elsewhere.denied && !elsewhere.redirected, "{backend}");
     });
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use contrast_mesh_check::{Reason, Report, State, Target, Verdict};
 use support::{
-    Clients::{Anybody, Members},
+    Clients::{Anybody, Members, Only},
     DAY, Deployment, Directory,
     Then::{Close, CloseOnData, Stay},
     echo, foreign, now, plain, reasons, serve,
@@ -201,6 +201,28 @@ fn a_peer_that_refuses_our_certificate_says_why() {
         reasons(&without.check(server, "")),
         [Reason::FilesUnusable, Reason::CertificateRequired]
     );
+}
+
+#[test]
+fn a_server_that_allows_some_workloads_passes_for_them_and_names_its_reason_for_others() {
+    let mesh = Deployment::new().generation();
+    let allowed = "spiffe://example/ns/shop/deployment/web";
+    let check = |client: &str| {
+        let server = serve(&mesh.issue("api"), Only(&mesh.ca(), allowed), Stay);
+        Directory::with(&mesh.issue(client)).check(server, "")
+    };
+    let report = check("web");
+    assert_eq!(report.verdict, Verdict::Passed, "{report:#?}");
+    assert_eq!(report.with_state(State::Ok).count(), report.checks.len());
+
+    let report = check("other");
+    assert_eq!(reasons(&report), [Reason::NotAllowed]);
+    let refused = row(&report, "own certificate");
+    let hint = refused.hint.as_deref().unwrap_or_default();
+    assert!(hint.contains("`allow=`"), "{refused:?}");
+    // The names that the hint tells to compare.
+    let names = &row(&report, "own names").found;
+    assert!(names.contains("shop/deployment/other"), "{names}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod cases;
 mod difference;
 mod evaluate;
 mod initdata;
+mod mesh;
 mod model;
 mod rules;
 
@@ -21,6 +22,7 @@ pub use cases::{CaseVerdict, RecordedCase, judge_cases};
 pub use difference::{Change, Difference, differences};
 pub use evaluate::{Decision, Engine, EvaluateError};
 pub use initdata::{INITDATA_ANNOTATION, Initdata, InitdataError};
+pub use mesh::{MESH_CHECK, SERVICE_MESH, SERVICE_MESH_PROGRAM};
 pub use model::{
     ContainerPolicy, Content, CopyPolicy, DataError, EnvFact, FilePolicy, ImagePolicy, MountKind,
     MountPolicy, Part, PodPolicy, ProcessPolicy, SandboxPolicy, Stage, Stream, Template,

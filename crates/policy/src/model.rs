@@ -135,8 +135,10 @@ pub struct ContainerPolicy {
     pub devices: Vec<String>,
     /// Number of GPUs.
     pub gpus: u32,
-    /// Commands that may be executed in it: its probes and hooks.
+    /// Commands that may be executed in it: its probes and hooks, and the check of the service mesh in its sidecar.
     pub exec: Vec<Vec<String>>,
+    /// Whether the host may read what these commands print, whatever `streams` says: in the sidecar of the service mesh only.
+    pub exec_output: bool,
 }
 
 /// A pinned image.

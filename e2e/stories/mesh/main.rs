@@ -9,6 +9,7 @@
 
 mod flood;
 mod identity;
+mod lifetime;
 mod ports;
 mod protocols;
 mod refusals;

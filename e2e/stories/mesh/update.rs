@@ -104,7 +104,11 @@ async fn ask_all_the_time(url: String, seen: Arc<Seen>) {
 }
 
 /// Sets the manifest after `change`.
-fn set(cluster: &Cluster, coordinator: &CoordinatorPod, change: impl FnOnce(&mut Value)) {
+pub(crate) fn set(
+    cluster: &Cluster,
+    coordinator: &CoordinatorPod,
+    change: impl FnOnce(&mut Value),
+) {
     let path = cluster.owner().file("manifest.json");
     let text = fs::read_to_string(&path).expect("manifest");
     let mut manifest: Value = serde_json::from_str(&text).expect("JSON");
@@ -117,7 +121,7 @@ fn set(cluster: &Cluster, coordinator: &CoordinatorPod, change: impl FnOnce(&mut
 }
 
 /// Certificate of the pod, and how many CAs it trusts.
-fn files(pod: &Pod) -> (String, usize) {
+pub(crate) fn files(pod: &Pod) -> (String, usize) {
     let chain = fs::read_to_string(pod.file("tls-config/certChain.pem")).expect("chain");
     let trusted = fs::read_to_string(pod.file("tls-config/mesh-ca.pem")).expect("bundle");
     (chain, trusted.matches("BEGIN CERTIFICATE").count())

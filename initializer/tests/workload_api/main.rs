@@ -10,3 +10,4 @@
 mod clients;
 mod envoy;
 mod pod;
+mod secrets;

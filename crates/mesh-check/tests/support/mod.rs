@@ -18,11 +18,16 @@ use contrast_clock::{SystemEntropy, SystemWallClock, WallClock as _};
 use contrast_mesh_check::{Patience, Pod, Reason, Report, State, Target};
 use contrast_pki::{LeafRequest, MeshCa, RootCa, SigningKey};
 use rustls::{
-    RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
+    client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, aws_lc_rs::default_provider},
-    server::WebPkiClientVerifier,
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _};
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -161,6 +166,8 @@ pub(crate) enum Clients<'a> {
     Anybody,
     /// Members under this bundle, PEM.
     Members(&'a str),
+    /// Members under this bundle with this SPIFFE ID; others get the alert that Envoy sends.
+    Only(&'a str, &'a str),
 }
 
 /// What a server does with a connection behind the handshake.
@@ -179,15 +186,11 @@ pub(crate) fn serve(files: &Files, clients: Clients<'_>, then: Then) -> SocketAd
         .expect("TLS 1.3");
     let builder = match clients {
         Clients::Anybody => builder.with_no_client_auth(),
-        Clients::Members(bundle) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
-                roots.add(certificate.expect("PEM")).expect("root");
-            }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.expect("verifier"))
-        }
+        Clients::Members(bundle) => builder.with_client_cert_verifier(members(bundle, provider)),
+        Clients::Only(bundle, spiffe_id) => builder.with_client_cert_verifier(Arc::new(Choosy {
+            members: members(bundle, provider),
+            spiffe_id: spiffe_id.to_owned(),
+        })),
     };
     let chain = CertificateDer::pem_slice_iter(files.chain.as_bytes());
     let chain = chain.collect::<Result<_, _>>().expect("chain");
@@ -211,6 +214,73 @@ pub(crate) fn serve(files: &Files, clients: Clients<'_>, then: Then) -> SocketAd
             let _ = stream.read_to_end(&mut Vec::new());
         }
     })
+}
+
+fn members(bundle: &str, provider: Arc<CryptoProvider>) -> Arc<dyn ClientCertVerifier> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+        roots.add(certificate.expect("PEM")).expect("root");
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    verifier.expect("verifier")
+}
+
+/// Lets in one workload only.
+#[derive(Debug)]
+struct Choosy {
+    members: Arc<dyn ClientCertVerifier>,
+    spiffe_id: String,
+}
+
+impl ClientCertVerifier for Choosy {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.members.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self
+            .members
+            .verify_client_cert(end_entity, intermediates, now)?;
+        // Strings of DER stand in it as they are.
+        let wanted = self.spiffe_id.as_bytes();
+        let mut windows = end_entity.windows(wanted.len());
+        match windows.any(|window| window == wanted) {
+            true => Ok(verified),
+            false => {
+                let why = OtherError(Arc::new(std::io::Error::other("not allowed")));
+                Err(CertificateError::Other(why).into())
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.members
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.members
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.members.supported_verify_schemes()
+    }
 }
 
 /// Answers one connection with `answer`, without TLS, and keeps it open.

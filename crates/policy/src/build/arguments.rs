@@ -8,7 +8,7 @@ use super::{
     environment::Environment,
     fields::{list, words},
 };
-use crate::{Part, Template};
+use crate::{MESH_CHECK, Part, Template};
 
 /// As Kubernetes has it: `command` replaces entrypoint and cmd, `args` replaces cmd.
 pub(super) fn of(
@@ -54,8 +54,8 @@ fn fixed(words: &[String]) -> impl Iterator<Item = Template> + '_ {
     words.iter().cloned().map(Template::Fixed)
 }
 
-/// Commands of probes and hooks. Kubernetes fills in only variables that are written out as values.
-pub(super) fn exec_commands(container: &Value) -> Vec<Vec<String>> {
+/// Commands of probes and hooks, and the check of the service mesh. Kubernetes fills in only variables that are written out as values.
+pub(super) fn exec_commands(container: &Value, is_mesh: bool) -> Vec<Vec<String>> {
     let value_of = |name: &str| {
         let variables = list(&container["env"]);
         let own = variables.iter().rev().find(|other| other["name"] == name)?;
@@ -80,7 +80,8 @@ pub(super) fn exec_commands(container: &Value) -> Vec<Vec<String>> {
     let hooks = ["postStart", "preStop"]
         .map(|hook| words(&container["lifecycle"][hook]["exec"]["command"]));
     let mut commands: Vec<Vec<String>> = Vec::new();
-    for command in probes.into_iter().chain(hooks) {
+    let check = is_mesh.then(|| MESH_CHECK.map(str::to_owned).to_vec());
+    for command in probes.into_iter().chain(hooks).chain(check) {
         if !command.is_empty() && !commands.contains(&command) {
             commands.push(command);
         }

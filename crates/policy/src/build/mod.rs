@@ -16,9 +16,12 @@ pub use error::BuildError;
 pub use names::PodName;
 
 use contrast_images::{ImageCache, ImageConfig, ImageReference};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{ContainerPolicy, ImagePolicy, PodPolicy, ProcessPolicy, SandboxPolicy, Stage, Stream};
+use crate::{
+    ContainerPolicy, ImagePolicy, PodPolicy, ProcessPolicy, SERVICE_MESH, SERVICE_MESH_PROGRAM,
+    SandboxPolicy, Stage, Stream,
+};
 use error::unsupported;
 use fields::{ids, list, texts};
 
@@ -141,6 +144,7 @@ impl PodSource<'_> {
         let security = &container["securityContext"];
         let privileged = security["privileged"] == true;
         let mounts = volumes.mounts(name, container, config, copies)?;
+        let is_mesh = is_service_mesh(container, stage);
         let files = volumes::kubernetes_files(self.spec(), container, copies);
         Ok(ContainerPolicy {
             name: name.to_owned(),
@@ -166,7 +170,8 @@ impl PodSource<'_> {
             files,
             devices: texts(container, "volumeDevices", "devicePath"),
             gpus: gpus(name, container)?,
-            exec: arguments::exec_commands(container),
+            exec: arguments::exec_commands(container, is_mesh),
+            exec_output: is_mesh,
         })
     }
 
@@ -209,6 +214,13 @@ impl PodSource<'_> {
         streams.dedup();
         Ok(streams)
     }
+}
+
+/// Whether it is the sidecar that `generate` injects.
+fn is_service_mesh(container: &Value, stage: Stage) -> bool {
+    stage == Stage::Sidecar
+        && container["name"] == SERVICE_MESH
+        && container["command"] == json!([SERVICE_MESH_PROGRAM])
 }
 
 /// Some runtimes start the pause container as the pod's user, others as its image's.

@@ -86,7 +86,8 @@ WaitProcessRequest if count(known) == 0
 
 WaitProcessRequest := refused(known) if count(known) > 0
 
-# --- Streams: what a container prints, and what it reads, is for the host only where the pod says so.
+# --- Streams: what a container prints, and what it reads, is for the host only where the pod says so. What the commands print that
+# may be executed in the sidecar of the service mesh is for the host, too.
 
 ReadStreamRequest if count(why_ReadStreamRequest) == 0
 
@@ -94,6 +95,13 @@ ReadStreamRequest := refused(why_ReadStreamRequest) if count(why_ReadStreamReque
 
 why_ReadStreamRequest contains "R04 the host may not read output; the annotation contrast.edgeless.systems/streams allows it" if {
 	not "read" in policy_data.streams
+	not of_readable_command
+}
+
+# The container's own process has the container's id, or no id.
+of_readable_command if {
+	executing.exec_output
+	not text(["exec_id"]) in ["", "!", container_id]
 }
 
 why_ReadStreamRequest contains reason if some reason in known
@@ -112,7 +120,7 @@ why_WriteStreamRequest contains "R05 the host may not write input; the annotatio
 
 why_WriteStreamRequest contains reason if some reason in known
 
-# --- ExecProcess: the probes and hooks of the container, as the container itself.
+# --- ExecProcess: the probes and hooks of the container, and the check of the sidecar of the service mesh, as the container itself.
 
 ExecProcessRequest if count(why_ExecProcessRequest) == 0
 
@@ -142,7 +150,7 @@ why_ExecProcessRequest contains reason if {
 why_ExecProcessRequest contains reason if {
 	found := list(["process", "Args"])
 	not found in executing.exec
-	reason := sprintf("E02 command: expected a probe or hook of container %s, found %v", [executing.name, found])
+	reason := sprintf("E02 command: expected a probe, hook or check of container %s, found %v", [executing.name, found])
 }
 
 why_ExecProcessRequest contains reason if {

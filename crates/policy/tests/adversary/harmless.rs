@@ -338,6 +338,14 @@ pub(crate) const CLASSES: &[Harmless] = &[
         reason: "the host may end any process; a probe's name is its own, and it gets no capabilities but the container's",
     },
     Harmless {
+        name: "output of the mesh's check",
+        kinds: &["ReadStreamRequest"],
+        roles: ANY,
+        places: &["/exec_id", "/len"],
+        changes: ANY,
+        reason: "of the sidecar's commands only; the sidecar's own output has the container's id, or none, and is refused",
+    },
+    Harmless {
         name: "questions",
         kinds: &[
             "DestroySandboxRequest",
@@ -354,6 +362,7 @@ pub(crate) const CLASSES: &[Harmless] = &[
         kinds: &[
             "CopyFileRequest",
             "ExecProcessRequest",
+            "ReadStreamRequest",
             "SignalProcessRequest",
             "StatsContainerRequest",
             "WaitProcessRequest",
@@ -389,6 +398,7 @@ const WITHOUT_MEMORY: &[&str] = &[
     "ExecProcessRequest",
     "GetOOMEventRequest",
     "GuestDetailsRequest",
+    "ReadStreamRequest",
     "SignalProcessRequest",
     "StatsContainerRequest",
     "UpdateInterfaceRequest",

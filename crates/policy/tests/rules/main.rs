@@ -6,4 +6,5 @@ mod copies;
 mod creation;
 mod host;
 mod injected;
+mod mesh_check;
 mod running;

@@ -23,6 +23,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// As when a manifest says nothing else.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// Files that the Initializer installs.
+const CERTIFICATE_FILE: &str = "certChain.pem";
+const KEY_FILE: &str = "key.pem";
+const MESH_CA_FILE: &str = "mesh-ca.pem";
+
 /// The CA of one manifest generation.
 #[derive(Debug)]
 pub struct Generation {
@@ -130,9 +135,9 @@ impl Identity {
     /// When a file cannot be written.
     pub fn install(&self, directory: &Path) -> Result<()> {
         let files = [
-            ("mesh-ca.pem", &self.trusted, 0o444),
-            ("key.pem", &self.key, 0o440),
-            ("certChain.pem", &self.chain, 0o444),
+            (MESH_CA_FILE, &self.trusted, 0o444),
+            (KEY_FILE, &self.key, 0o440),
+            (CERTIFICATE_FILE, &self.chain, 0o444),
         ];
         for (name, content, mode) in files {
             let new = directory.join(format!(".{name}.new"));
@@ -142,6 +147,22 @@ impl Identity {
             fs::rename(&new, directory.join(name))?;
         }
         Ok(())
+    }
+
+    /// What the Initializer of a pod installed in `directory`.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn installed(directory: &Path) -> Result<Self> {
+        let read = |name: &str| {
+            let path = directory.join(name);
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        Ok(Self {
+            chain: read(CERTIFICATE_FILE)?,
+            key: read(KEY_FILE)?,
+            trusted: read(MESH_CA_FILE)?,
+        })
     }
 
     /// A TLS client that presents the certificate.

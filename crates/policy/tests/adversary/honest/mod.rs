@@ -107,6 +107,9 @@ impl<'a> Host<'a> {
         let mut running = Vec::new();
         for container in list(&spec, "initContainers") {
             let id = self.run(container, 0);
+            if container["name"] == "contrast-service-mesh" {
+                self.mesh_check(container, &id);
+            }
             match container["restartPolicy"] == "Always" {
                 true => running.push(id),
                 false => self.of("RemoveContainerRequest", &id),

@@ -84,8 +84,6 @@ impl Host<'_> {
     }
 
     pub(super) fn probes(&mut self, container: &Value, id_: &str) {
-        let image = self.pod.image(container).clone();
-        let env = self.environment(container, &image);
         let probes =
             ["livenessProbe", "readinessProbe", "startupProbe"].map(|probe| &container[probe]);
         let hooks = ["postStart", "preStop"].map(|hook| &container["lifecycle"][hook]);
@@ -95,25 +93,45 @@ impl Host<'_> {
             .map(|handler| handler["exec"]["command"].clone())
             .collect();
         for command in commands.into_iter().filter(Value::is_array) {
-            let created = self.requests.iter().rev().find(|request| {
-                request.body["container_id"] == id_ && request.kind == "CreateContainerRequest"
-            });
-            let own = created
-                .map(|request| request.body["OCI"]["Process"].clone())
-                .unwrap_or_default();
-            let variables: Vec<String> = env
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
-            let process = json!({
-                "Args": command, "Cwd": own["Cwd"], "Env": variables, "NoNewPrivileges": own["NoNewPrivileges"], "Terminal": false,
-                "User": own["User"], "SelinuxLabel": "", "ApparmorProfile": "", "Rlimits": [], "Capabilities": null,
-            });
-            let body = json!({"container_id": id_, "exec_id": "probe-1", "string_user": null, "process": process});
-            self.push("ExecProcessRequest", id_, body);
+            let request = self.execution(container, id_, "probe-1", &command);
+            self.push("ExecProcessRequest", id_, request);
             let body = json!({"container_id": id_, "exec_id": "probe-1"});
             self.push("WaitProcessRequest", id_, body);
         }
+    }
+
+    /// `contrast mesh check --pod`, in the sidecar of the service mesh.
+    pub(super) fn mesh_check(&mut self, container: &Value, id_: &str) {
+        let command = json!(["/bin/service-mesh", "check", "--json"]);
+        let request = self.execution(container, id_, "check-1", &command);
+        self.push("ExecProcessRequest", id_, request);
+        if let Some(request) = self.requests.last_mut() {
+            request.role = "check";
+        }
+        let body = json!({"container_id": id_, "exec_id": "check-1", "len": 32768});
+        self.push("ReadStreamRequest", id_, body);
+        let body = json!({"container_id": id_, "exec_id": "check-1"});
+        self.push("WaitProcessRequest", id_, body);
+    }
+
+    fn execution(&self, container: &Value, id_: &str, name: &str, command: &Value) -> Value {
+        let image = self.pod.image(container).clone();
+        let created = self.requests.iter().rev().find(|request| {
+            request.body["container_id"] == id_ && request.kind == "CreateContainerRequest"
+        });
+        let own = created
+            .map(|request| request.body["OCI"]["Process"].clone())
+            .unwrap_or_default();
+        let environment = self.environment(container, &image);
+        let variables: Vec<String> = environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let process = json!({
+            "Args": command, "Cwd": own["Cwd"], "Env": variables, "NoNewPrivileges": own["NoNewPrivileges"], "Terminal": false,
+            "User": own["User"], "SelinuxLabel": "", "ApparmorProfile": "", "Rlimits": [], "Capabilities": null,
+        });
+        json!({"container_id": id_, "exec_id": name, "string_user": null, "process": process})
     }
 }
 
