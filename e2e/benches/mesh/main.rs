@@ -15,6 +15,7 @@
 mod by_hand;
 mod measure;
 mod start;
+mod table;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -24,15 +25,13 @@ use std::{
 use contrast_e2e::harness::mesh::{Application, Bed, Generation};
 
 use by_hand::{ByHand, Reached};
-use measure::{Route, bulk, connections, exchanges, header, latencies, row, sink};
+use measure::{Route, connections, sink};
 
 /// Port of the echoing application, and of the one that only reads.
 const ECHO: u16 = 8080;
 const SINK: u16 = 8090;
 /// Where the application dials in the pod whose egress is not transparent.
 const ALIAS: Ipv4Addr = Ipv4Addr::new(127, 0, 5, 1);
-/// Number of ways that are compared.
-const ROUTES: usize = 5;
 const ROUNDS: usize = 16;
 const SERVER: &str = "server";
 
@@ -120,41 +119,8 @@ fn main() {
     );
 
     println!("{}\n", measure::machine());
-    println!("{}", header(&routes));
     let network = bed.network();
-    let in_turns = |work: &dyn Fn(&Route) -> f64| -> [f64; ROUTES] {
-        let mut rounds = [(); ROUTES].map(|()| Vec::new());
-        for _ in 0..ROUNDS {
-            for (samples, route) in rounds.iter_mut().zip(&routes) {
-                samples.push(work(route));
-            }
-        }
-        rounds.map(measure::median)
-    };
-    row(
-        "1 KiB request and response, one connection, median",
-        "µs",
-        in_turns(&|route| latencies(network, route)),
-        1,
-    );
-    row(
-        "1 KiB request and response, 16 connections",
-        "/s",
-        in_turns(&|route| exchanges(network, route)),
-        0,
-    );
-    row(
-        "one connection, bulk",
-        "MB/s",
-        in_turns(&|route| bulk(network, route)),
-        0,
-    );
-    row(
-        "connections with one exchange each, full handshakes",
-        "/s",
-        in_turns(&|route| connections(network, route)),
-        0,
-    );
+    table::compare(network, &routes);
     let resumed: Vec<f64> = (0..ROUNDS).map(|_| connections(network, &again)).collect();
     println!(
         "\nby hand with resumption (Envoy's default): {:.0} connections/s",

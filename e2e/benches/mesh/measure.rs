@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::rustls::client::Resumption;
 
-use crate::{ROUTES, SERVER};
+use crate::SERVER;
 
 const MESSAGE: usize = 1024;
 const WARM_UP: usize = 200;
@@ -219,26 +219,4 @@ pub(crate) fn machine() -> String {
     let load = read("/proc/loadavg");
     let load = load.split(' ').next().unwrap_or_default().to_owned();
     format!("{model}, {cores} cores, load {load} at the begin")
-}
-
-/// The head of the table: names of the routes. By hand, without and with rules, are the baselines of the sidecars.
-pub(crate) fn header(routes: &[Route]) -> String {
-    let names: Vec<&str> = routes.iter().map(|route| route.name).collect();
-    let lines = "| --- ".repeat(routes.len() + 3);
-    format!(
-        "| what | {} | sidecars / by hand | transparent / with rules |\n{lines}|",
-        names.join(" | ")
-    )
-}
-
-/// Prints a row of the table.
-pub(crate) fn row(what: &str, unit: &str, values: [f64; ROUTES], digits: usize) {
-    let [_, by_hand, with_rules, aliased, transparent] = values;
-    let values = values.map(|value| format!("{value:.digits$} {unit}"));
-    println!(
-        "| {what} | {} | {:.3} | {:.3} |",
-        values.join(" | "),
-        aliased / by_hand,
-        transparent / with_rules
-    );
 }
