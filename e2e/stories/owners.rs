@@ -1,0 +1,258 @@
+//! Three workload owners, two of whom must approve: with keys that never meet, one of them in a tool that is not ours.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a story that meets the unexpected has to stop, and says why it is skipped"
+)]
+
+use std::{fs, path::Path, process::Command};
+
+use contrast_clock::SystemEntropy;
+use contrast_e2e::harness::{Cluster, CoordinatorPod, Output};
+use contrast_pki::WorkloadOwnerKey;
+use serde_json::{Value, json};
+
+struct Owners {
+    cluster: Cluster,
+    coordinator: CoordinatorPod,
+}
+
+impl Owners {
+    /// A deployment that is set, with the owners `workload-owner.pem`, `second.pem` and `hsm.pem`, two of whom are needed.
+    fn create(directory: &Path, number: u8) -> Self {
+        let cluster = Cluster::create(directory, number).expect("cluster");
+        cluster.generate().expect("generates");
+        let mut keys = Vec::new();
+        for name in ["second.pem", "hsm.pem"] {
+            let key = WorkloadOwnerKey::generate(&SystemEntropy).expect("key");
+            fs::write(
+                cluster.owner().file(name),
+                key.to_pem().expect("PEM").as_bytes(),
+            )
+            .expect("writes");
+            keys.push(json!(hex::encode(key.public_key_spki())));
+        }
+        let coordinator = cluster.start_coordinator().expect("starts");
+        let owners = Self {
+            cluster,
+            coordinator,
+        };
+        owners.change(|manifest| {
+            let listed = manifest["WorkloadOwnerPubKeys"]
+                .as_array_mut()
+                .expect("keys");
+            listed.extend(keys);
+            manifest["WorkloadOwnerThreshold"] = json!(2);
+        });
+        assert_eq!(owners.set(&[]).code, 0);
+        owners
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Value)) {
+        let text = self.cluster.owner().read("manifest.json").expect("reads");
+        let mut manifest = serde_json::from_str(&text).expect("JSON");
+        change(&mut manifest);
+        let text = serde_json::to_string_pretty(&manifest).expect("JSON");
+        fs::write(self.cluster.owner().file("manifest.json"), text).expect("writes");
+    }
+
+    /// Another lifetime for certificates, in the manifest.
+    fn propose(&self, lifetime: &str) {
+        self.change(|manifest| manifest["MeshCertLifetime"] = json!(lifetime));
+    }
+
+    fn contrast(&self, arguments: &[&str]) -> Output {
+        let output = self.cluster.owner().try_contrast(arguments);
+        output.expect("runs")
+    }
+
+    fn set(&self, more: &[&str]) -> Output {
+        let address = self.coordinator.user_api();
+        self.contrast(&[&["set", "-c", &address, "resources"], more].concat())
+    }
+
+    fn approvals(&self, more: &[&str]) -> Output {
+        let address = self.coordinator.user_api();
+        self.contrast(&[&["approvals", "-c", &address], more].concat())
+    }
+
+    fn sign(&self, key: &str, out: &str) {
+        let signed = self.contrast(&["sign", "--workload-owner-key", key, "--out", out]);
+        assert_eq!(signed.code, 0, "{}", signed.stderr);
+    }
+
+    /// What `openssl` signs of that which `contrast sign --prepare` writes; false where there is no `openssl`.
+    fn sign_with_openssl(&self, key: &str, out: &str) -> bool {
+        let prepared = self.contrast(&["sign", "--prepare", "--out", "approval.txt"]);
+        assert_eq!(prepared.code, 0, "{}", prepared.stderr);
+        let signed = Command::new("openssl")
+            .args(["dgst", "-sha256", "-sign", key, "-out", out, "approval.txt"])
+            .current_dir(self.cluster.owner().workspace())
+            .status();
+        match signed {
+            Ok(status) => {
+                assert!(status.success());
+                true
+            }
+            Err(error) => {
+                eprintln!("SKIPPED in part: cannot run openssl: {error}");
+                false
+            }
+        }
+    }
+}
+
+#[test]
+fn two_of_three_approve_what_they_have_seen() {
+    let directory = tempfile::tempdir().expect("directory");
+    let owners = Owners::create(directory.path(), 28);
+    owners.propose("48h");
+    owners.sign("workload-owner.pem", "first.json");
+    if !owners.sign_with_openssl("hsm.pem", "hsm.sig") {
+        owners.sign("hsm.pem", "hsm.sig");
+    }
+
+    let one = owners.approvals(&["--signature", "first.json"]);
+    assert_eq!(one.code, 1, "{}{}", one.stdout, one.stderr);
+    for text in ["$.MeshCertLifetime", "+ \"48h\"", "2 needed", "not enough"] {
+        assert!(one.stdout.contains(text), "{text}: {}", one.stdout);
+    }
+    assert_eq!(one.stdout.matches("not yet").count(), 2, "{}", one.stdout);
+    let two = owners.approvals(&[
+        "--signature",
+        "first.json",
+        "--signature",
+        "hsm.sig",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(two.code, 0, "{}{}", two.stdout, two.stderr);
+    let two: Value = serde_json::from_str(&two.stdout).expect("JSON");
+    assert_eq!(two["sufficient"], true, "{two}");
+
+    let refused = owners.set(&["--signature", "first.json"]);
+    assert_ne!(refused.code, 0, "{}", refused.stdout);
+    assert!(refused.stderr.contains("needs 2"), "{}", refused.stderr);
+    let set = owners.set(&["--signature", "first.json", "--signature", "hsm.sig"]);
+    assert_eq!(set.code, 0, "{}", set.stderr);
+}
+
+#[test]
+fn approvals_that_do_not_count_are_named_before_anything_is_sent() {
+    let directory = tempfile::tempdir().expect("directory");
+    let owners = Owners::create(directory.path(), 29);
+    let stranger = WorkloadOwnerKey::generate(&SystemEntropy).expect("key");
+    let pem = stranger.to_pem().expect("PEM");
+    fs::write(owners.cluster.owner().file("stranger.pem"), pem.as_bytes()).expect("writes");
+    owners.propose("48h");
+    owners.sign("workload-owner.pem", "first.json");
+    owners.sign("second.pem", "second.json");
+    owners.sign("stranger.pem", "stranger.json");
+    fs::copy(
+        owners.cluster.owner().file("first.json"),
+        owners.cluster.owner().file("again.json"),
+    )
+    .expect("copies");
+    let damaged = owners.cluster.owner().read("first.json").expect("reads");
+    let (head, _) = damaged
+        .rsplit_once("\"Signature\": \"30")
+        .expect("a signature");
+    fs::write(
+        owners.cluster.owner().file("damaged.json"),
+        format!("{head}\"Signature\": \"31\"\n}}\n"),
+    )
+    .expect("writes");
+    fs::write(owners.cluster.owner().file("garbage.sig"), "garbage").expect("writes");
+    let refuses = |files: &[&str], says: &str| {
+        let named: Vec<&str> = files
+            .iter()
+            .flat_map(|file| ["--signature", *file])
+            .collect();
+        let set = owners.set(&named);
+        assert_eq!(set.code, 2, "{files:?}: {}", set.stderr);
+        assert!(set.stderr.contains(says), "{files:?}: {}", set.stderr);
+    };
+    refuses(&["first.json", "again.json"], "approvals of the same owner");
+    refuses(
+        &["first.json", "stranger.json"],
+        "is not among the active manifest's workload owners",
+    );
+    refuses(&["first.json", "damaged.json"], "the file is damaged");
+    refuses(
+        &["first.json", "garbage.sig"],
+        "is not a signature of any of the 3 known owner key(s)",
+    );
+    refuses(&["missing.json"], "does not exist");
+
+    let both = ["--signature", "first.json", "--signature", "second.json"];
+    let set = owners.set(&both);
+    assert_eq!(set.code, 0, "{}", set.stderr);
+    // What was approved once is not approved for ever, and not for something else.
+    owners.propose("24h");
+    refuses(&["first.json", "second.json"], "approves the manifest");
+    owners.sign("workload-owner.pem", "first.json");
+    owners.sign("second.pem", "second.json");
+    assert_eq!(owners.set(&both).code, 0);
+    owners.propose("48h");
+    owners.sign("workload-owner.pem", "first.json");
+    owners.sign("second.pem", "second.json");
+    assert_eq!(owners.set(&both).code, 0);
+    owners.propose("24h");
+    let old = owners.contrast(&[
+        "sign",
+        "--latest-transition",
+        &"ab".repeat(32),
+        "--out",
+        "first.json",
+    ]);
+    assert_eq!(old.code, 0, "{}", old.stderr);
+    refuses(
+        &["first.json", "second.json"],
+        "but the latest transition is",
+    );
+}
+
+#[test]
+fn approvals_are_not_for_other_deployments_and_need_a_transition() {
+    let (here, there) = (
+        tempfile::tempdir().expect("directory"),
+        tempfile::tempdir().expect("directory"),
+    );
+    let owners = Owners::create(here.path(), 30);
+    owners.propose("48h");
+    owners.sign("workload-owner.pem", "first.json");
+    // The same manifest and the same owners, with a Coordinator of their own.
+    let twin = Cluster::create(there.path(), 31).expect("cluster");
+    twin.generate().expect("generates");
+    fs::copy(
+        owners.cluster.owner().file("first.json"),
+        twin.owner().file("first.json"),
+    )
+    .expect("copies");
+    let coordinator = twin.start_coordinator().expect("starts");
+    let address = coordinator.user_api();
+    let first = twin.owner().try_contrast(&[
+        "set",
+        "-c",
+        &address,
+        "--signature",
+        "first.json",
+        "resources",
+    ]);
+    let first = first.expect("runs");
+    assert_eq!(first.code, 2, "{}", first.stderr);
+    assert!(
+        first.stderr.contains("has no manifest yet"),
+        "{}",
+        first.stderr
+    );
+
+    let new = twin.owner().try_contrast(&["sign"]).expect("runs");
+    assert_eq!(new.code, 2, "{}", new.stderr);
+    assert!(
+        new.stderr.contains("no latest transition is known"),
+        "{}",
+        new.stderr
+    );
+}
