@@ -238,10 +238,12 @@ pub fn shares_from_wire(shares: &SeedShares) -> SeedSharesDocument {
     let share = |share: &contrast_proto::user::SeedShare| EncryptedShare {
         public_key: share.public_key.to_vec(),
         encrypted_seed: share.encrypted_seed.to_vec(),
+        digest: share.digest.to_vec(),
     };
     SeedSharesDocument {
         salt: shares.salt.to_vec(),
         threshold: shares.threshold,
+        set: shares.set.to_vec(),
         shares: shares.shares.iter().map(share).collect(),
     }
 }
@@ -334,13 +336,16 @@ mod tests {
         let seed = Seed::generate(&entropy).expect("seed");
         let salt = Salt::generate(&entropy).expect("salt");
         let owner = shares::SeedShareOwnerKey::from_pem(&pem).expect("owner");
-        let document = shares::encrypt_seed(&seed, &salt, &[owner], 1).expect("encrypts");
+        let document =
+            shares::encrypt_seed(&seed, &salt, &[owner], 1, &SystemEntropy).expect("encrypts");
         let wire = SeedShares {
             salt: document.salt.clone().into(),
             threshold: 1,
+            set: document.set.clone().into(),
             shares: vec![contrast_proto::user::SeedShare {
                 public_key: document.shares[0].public_key.clone().into(),
                 encrypted_seed: document.shares[0].encrypted_seed.clone().into(),
+                digest: document.shares[0].digest.clone().into(),
             }],
         };
         let json = shares_to_json(&wire).expect("JSON");

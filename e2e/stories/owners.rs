@@ -1,4 +1,5 @@
-//! Three workload owners, two of whom must approve: with keys that never meet, one of them in a tool that is not ours.
+//! Three owners, two of whom are needed: to approve an update, with keys that never meet, one of them in a tool that is not ours; and to
+//! recover the seed.
 
 #![allow(
     clippy::expect_used,
@@ -10,7 +11,7 @@ use std::{fs, path::Path, process::Command};
 
 use contrast_clock::SystemEntropy;
 use contrast_e2e::harness::{Cluster, CoordinatorPod, Output};
-use contrast_pki::WorkloadOwnerKey;
+use contrast_pki::{WorkloadOwnerKey, shares};
 use serde_json::{Value, json};
 
 struct Owners {
@@ -254,5 +255,138 @@ fn approvals_are_not_for_other_deployments_and_need_a_transition() {
         new.stderr.contains("no latest transition is known"),
         "{}",
         new.stderr
+    );
+}
+
+/// Seed shares.
+impl Owners {
+    /// A deployment whose seed two of `seedshare-owner.pem`, `second-share.pem` and `third-share.pem` can recover.
+    fn sharing(directory: &Path, number: u8) -> Self {
+        let owners = Self::create(directory, number);
+        for name in ["second-share.pem", "third-share.pem"] {
+            let pem = shares::generate_owner_key_pem().expect("key");
+            fs::write(owners.cluster.owner().file(name), pem.as_bytes()).expect("writes");
+        }
+        owners.share(&["seedshare-owner.pem", "second-share.pem", "third-share.pem"]);
+        owners
+    }
+
+    /// Lets two of `keys` recover, by an update.
+    fn share(&self, keys: &[&str]) {
+        let public = |name: &&str| {
+            let pem = self.cluster.owner().read(name).expect("reads");
+            let key = shares::SeedShareOwnerKey::from_pem(&pem).expect("key");
+            json!(hex::encode(key.as_pkcs1_der()))
+        };
+        self.change(|manifest| {
+            manifest["SeedshareOwnerPubKeys"] = keys.iter().map(public).collect();
+            manifest["SeedshareThreshold"] = json!(2);
+        });
+        let set = self.set(&[
+            "--workload-owner-key",
+            "workload-owner.pem",
+            "--workload-owner-key",
+            "second.pem",
+        ]);
+        assert_eq!(set.code, 0, "{}", set.stderr);
+        assert!(set.stdout.contains("seed-shares.json"), "{}", set.stdout);
+    }
+
+    fn recover(&self, key: &str, more: &[&str]) -> Output {
+        let address = self.coordinator.user_api();
+        self.contrast(
+            &[
+                &["recover", "-c", &address, "--seedshare-owner-key", key],
+                more,
+            ]
+            .concat(),
+        )
+    }
+
+    /// Ends the Coordinator with SIGKILL and starts it on the same disk.
+    fn restart(self) -> Self {
+        let Self {
+            cluster,
+            coordinator,
+        } = self;
+        drop(coordinator);
+        let coordinator = cluster.start_coordinator().expect("starts");
+        Self {
+            cluster,
+            coordinator,
+        }
+    }
+}
+
+#[test]
+fn two_of_three_recover_the_seed_together() {
+    let directory = tempfile::tempdir().expect("directory");
+    let owners = Owners::sharing(directory.path(), 32);
+    let root = owners
+        .cluster
+        .owner()
+        .read("coordinator-root-ca.pem")
+        .expect("reads");
+    let accepts = |owners: &Owners, key: &str| {
+        let recovered = owners.recover(key, &[]);
+        assert_eq!(recovered.code, 0, "{}", recovered.stderr);
+        assert!(
+            recovered.stdout.contains("1 more needed"),
+            "{}",
+            recovered.stdout
+        );
+    };
+    let owners = owners.restart();
+    accepts(&owners, "third-share.pem");
+    accepts(&owners, "third-share.pem");
+    // Shares are kept in memory only.
+    let owners = owners.restart();
+    accepts(&owners, "seedshare-owner.pem");
+    let recovered = owners.recover("second-share.pem", &["--format", "json"]);
+    assert_eq!(recovered.code, 0, "{}", recovered.stderr);
+    let recovered: Value = serde_json::from_str(&recovered.stdout).expect("JSON");
+    assert_eq!(recovered["serving"], true, "{recovered}");
+    let address = owners.coordinator.user_api();
+    let verified = owners.contrast(&["verify", "-c", &address]);
+    assert_eq!(verified.code, 0, "{}", verified.stderr);
+    assert_eq!(
+        owners
+            .cluster
+            .owner()
+            .read("verify/coordinator-root-ca.pem")
+            .expect("reads"),
+        root
+    );
+    let again = owners.recover("third-share.pem", &[]);
+    assert_ne!(again.code, 0, "{}", again.stdout);
+}
+
+#[test]
+fn shares_of_before_the_owners_changed_are_refused_by_name() {
+    let directory = tempfile::tempdir().expect("directory");
+    let owners = Owners::sharing(directory.path(), 33);
+    let file = |name: &str| owners.cluster.owner().file(name);
+    fs::copy(file("seed-shares.json"), file("old-shares.json")).expect("copies");
+    owners.share(&["third-share.pem", "seedshare-owner.pem"]);
+    let owners = owners.restart();
+    let refuses = |key: &str, shares: &str, says: &str| {
+        let refused = owners.recover(key, &["--seed-shares", shares]);
+        assert_ne!(refused.code, 0, "{}", refused.stdout);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    };
+    refuses("third-share.pem", "old-shares.json", "was replaced");
+    refuses(
+        "second-share.pem",
+        "seed-shares.json",
+        "none of the 2 seed share(s) is encrypted to this key",
+    );
+    assert_eq!(owners.recover("third-share.pem", &[]).code, 0);
+    refuses("seedshare-owner.pem", "old-shares.json", "was replaced");
+    let last = owners.recover("seedshare-owner.pem", &[]);
+    assert!(
+        last.stdout.contains("it serves again"),
+        "{}{}",
+        last.stdout,
+        last.stderr
     );
 }

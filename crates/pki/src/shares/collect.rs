@@ -50,6 +50,11 @@ impl Collector {
         }
     }
 
+    /// Whether no share was added yet.
+    pub fn is_empty(&self) -> bool {
+        self.shares.is_empty()
+    }
+
     /// Public keys of the owners whose shares were added, in the document's order.
     pub fn owners(&self) -> impl Iterator<Item = &[u8]> {
         let added = self.shares.keys();
