@@ -92,9 +92,9 @@ fn one_share_too_few_excludes_no_seed() {
 fn wrong_shares_are_told_from_right_ones_as_they_come() {
     let document = shared(2, 3);
     let [first, second, _] = <[_; 3]>::try_from(decrypted(&document)).expect("three");
-    let mut collector = Collector::new(document.clone());
+    let mut collector = Collector::new(document);
     assert!(matches!(
-        collector.add(first.clone()).expect("adds"),
+        collector.add(first).expect("adds"),
         Progress::Missing(1)
     ));
 
