@@ -11,7 +11,7 @@ use std::{fs, path::Path, process::Command};
 
 use contrast_clock::SystemEntropy;
 use contrast_e2e::harness::{Cluster, CoordinatorPod, Output};
-use contrast_pki::{WorkloadOwnerKey, shares};
+use contrast_pki::WorkloadOwnerKey;
 use serde_json::{Value, json};
 
 struct Owners {
@@ -20,47 +20,28 @@ struct Owners {
 }
 
 impl Owners {
-    /// A deployment that is set, with the owners `workload-owner.pem`, `second.pem` and `hsm.pem`, two of whom are needed.
+    /// A deployment that is set, of whose three owners two are needed. Their keys are here, and so is one of nobody, `stranger.pem`.
     fn create(directory: &Path, number: u8) -> Self {
         let cluster = Cluster::create(directory, number).expect("cluster");
         cluster.generate().expect("generates");
-        let mut keys = Vec::new();
-        for name in ["second.pem", "hsm.pem"] {
-            let key = WorkloadOwnerKey::generate(&SystemEntropy).expect("key");
-            fs::write(
-                cluster.owner().file(name),
-                key.to_pem().expect("PEM").as_bytes(),
-            )
-            .expect("writes");
-            keys.push(json!(hex::encode(key.public_key_spki())));
-        }
+        let owner = cluster.owner();
+        owner.share_with_others(2, 3).expect("owners");
+        let stranger = WorkloadOwnerKey::generate(&SystemEntropy).expect("key");
+        let pem = stranger.to_pem().expect("PEM");
+        fs::write(owner.file("stranger.pem"), pem.as_bytes()).expect("writes");
         let coordinator = cluster.start_coordinator().expect("starts");
         let owners = Self {
             cluster,
             coordinator,
         };
-        owners.change(|manifest| {
-            let listed = manifest["WorkloadOwnerPubKeys"]
-                .as_array_mut()
-                .expect("keys");
-            listed.extend(keys);
-            manifest["WorkloadOwnerThreshold"] = json!(2);
-        });
         assert_eq!(owners.set(&[]).code, 0);
         owners
     }
 
-    fn change(&self, change: impl FnOnce(&mut Value)) {
-        let text = self.cluster.owner().read("manifest.json").expect("reads");
-        let mut manifest = serde_json::from_str(&text).expect("JSON");
-        change(&mut manifest);
-        let text = serde_json::to_string_pretty(&manifest).expect("JSON");
-        fs::write(self.cluster.owner().file("manifest.json"), text).expect("writes");
-    }
-
     /// Another lifetime for certificates, in the manifest.
     fn propose(&self, lifetime: &str) {
-        self.change(|manifest| manifest["MeshCertLifetime"] = json!(lifetime));
+        let change = |manifest: &mut Value| manifest["MeshCertLifetime"] = json!(lifetime);
+        self.cluster.owner().edit_manifest(change).expect("edits");
     }
 
     fn contrast(&self, arguments: &[&str]) -> Output {
@@ -110,8 +91,8 @@ fn two_of_three_approve_what_they_have_seen() {
     let owners = Owners::create(directory.path(), 28);
     owners.propose("48h");
     owners.sign("workload-owner.pem", "first.json");
-    if !owners.sign_with_openssl("hsm.pem", "hsm.sig") {
-        owners.sign("hsm.pem", "hsm.sig");
+    if !owners.sign_with_openssl("workload-owner-3.pem", "hsm.sig") {
+        owners.sign("workload-owner-3.pem", "hsm.sig");
     }
 
     let one = owners.approvals(&["--signature", "first.json"]);
@@ -148,7 +129,7 @@ fn approvals_that_do_not_count_are_named_before_anything_is_sent() {
     fs::write(owners.cluster.owner().file("stranger.pem"), pem.as_bytes()).expect("writes");
     owners.propose("48h");
     owners.sign("workload-owner.pem", "first.json");
-    owners.sign("second.pem", "second.json");
+    owners.sign("workload-owner-2.pem", "second.json");
     owners.sign("stranger.pem", "stranger.json");
     fs::copy(
         owners.cluster.owner().file("first.json"),
@@ -193,11 +174,11 @@ fn approvals_that_do_not_count_are_named_before_anything_is_sent() {
     owners.propose("24h");
     refuses(&["first.json", "second.json"], "approves the manifest");
     owners.sign("workload-owner.pem", "first.json");
-    owners.sign("second.pem", "second.json");
+    owners.sign("workload-owner-2.pem", "second.json");
     assert_eq!(owners.set(&both).code, 0);
     owners.propose("48h");
     owners.sign("workload-owner.pem", "first.json");
-    owners.sign("second.pem", "second.json");
+    owners.sign("workload-owner-2.pem", "second.json");
     assert_eq!(owners.set(&both).code, 0);
     owners.propose("24h");
     let old = owners.contrast(&[
@@ -260,33 +241,18 @@ fn approvals_are_not_for_other_deployments_and_need_a_transition() {
 
 /// Seed shares.
 impl Owners {
-    /// A deployment whose seed two of `seedshare-owner.pem`, `second-share.pem` and `third-share.pem` can recover.
-    fn sharing(directory: &Path, number: u8) -> Self {
-        let owners = Self::create(directory, number);
-        for name in ["second-share.pem", "third-share.pem"] {
-            let pem = shares::generate_owner_key_pem().expect("key");
-            fs::write(owners.cluster.owner().file(name), pem.as_bytes()).expect("writes");
-        }
-        owners.share(&["seedshare-owner.pem", "second-share.pem", "third-share.pem"]);
-        owners
-    }
-
     /// Lets two of `keys` recover, by an update.
     fn share(&self, keys: &[&str]) {
-        let public = |name: &&str| {
-            let pem = self.cluster.owner().read(name).expect("reads");
-            let key = shares::SeedShareOwnerKey::from_pem(&pem).expect("key");
-            json!(hex::encode(key.as_pkcs1_der()))
-        };
-        self.change(|manifest| {
-            manifest["SeedshareOwnerPubKeys"] = keys.iter().map(public).collect();
-            manifest["SeedshareThreshold"] = json!(2);
-        });
+        let owner = self.cluster.owner();
+        let public = |name: &&str| owner.seed_share_owner(name).expect("key");
+        let public: Vec<_> = keys.iter().map(public).collect();
+        let change = |manifest: &mut Value| manifest["SeedshareOwnerPubKeys"] = json!(public);
+        owner.edit_manifest(change).expect("edits");
         let set = self.set(&[
             "--workload-owner-key",
             "workload-owner.pem",
             "--workload-owner-key",
-            "second.pem",
+            "workload-owner-2.pem",
         ]);
         assert_eq!(set.code, 0, "{}", set.stderr);
         assert!(set.stdout.contains("seed-shares.json"), "{}", set.stdout);
@@ -321,7 +287,7 @@ impl Owners {
 #[test]
 fn two_of_three_recover_the_seed_together() {
     let directory = tempfile::tempdir().expect("directory");
-    let owners = Owners::sharing(directory.path(), 32);
+    let owners = Owners::create(directory.path(), 32);
     let root = owners
         .cluster
         .owner()
@@ -337,12 +303,12 @@ fn two_of_three_recover_the_seed_together() {
         );
     };
     let owners = owners.restart();
-    accepts(&owners, "third-share.pem");
-    accepts(&owners, "third-share.pem");
+    accepts(&owners, "seedshare-owner-3.pem");
+    accepts(&owners, "seedshare-owner-3.pem");
     // Shares are kept in memory only.
     let owners = owners.restart();
     accepts(&owners, "seedshare-owner.pem");
-    let recovered = owners.recover("second-share.pem", &["--format", "json"]);
+    let recovered = owners.recover("seedshare-owner-2.pem", &["--format", "json"]);
     assert_eq!(recovered.code, 0, "{}", recovered.stderr);
     let recovered: Value = serde_json::from_str(&recovered.stdout).expect("JSON");
     assert_eq!(recovered["serving"], true, "{recovered}");
@@ -357,30 +323,30 @@ fn two_of_three_recover_the_seed_together() {
             .expect("reads"),
         root
     );
-    let again = owners.recover("third-share.pem", &[]);
+    let again = owners.recover("seedshare-owner-3.pem", &[]);
     assert_ne!(again.code, 0, "{}", again.stdout);
 }
 
 #[test]
 fn shares_of_before_the_owners_changed_are_refused_by_name() {
     let directory = tempfile::tempdir().expect("directory");
-    let owners = Owners::sharing(directory.path(), 33);
+    let owners = Owners::create(directory.path(), 33);
     let file = |name: &str| owners.cluster.owner().file(name);
     fs::copy(file("seed-shares.json"), file("old-shares.json")).expect("copies");
-    owners.share(&["third-share.pem", "seedshare-owner.pem"]);
+    owners.share(&["seedshare-owner-3.pem", "seedshare-owner.pem"]);
     let owners = owners.restart();
     let refuses = |key: &str, shares: &str, says: &str| {
         let refused = owners.recover(key, &["--seed-shares", shares]);
         assert_ne!(refused.code, 0, "{}", refused.stdout);
         assert!(refused.stderr.contains(says), "{}", refused.stderr);
     };
-    refuses("third-share.pem", "old-shares.json", "was replaced");
+    refuses("seedshare-owner-3.pem", "old-shares.json", "was replaced");
     refuses(
-        "second-share.pem",
+        "seedshare-owner-2.pem",
         "seed-shares.json",
         "none of the 2 seed share(s) is encrypted to this key",
     );
-    assert_eq!(owners.recover("third-share.pem", &[]).code, 0);
+    assert_eq!(owners.recover("seedshare-owner-3.pem", &[]).code, 0);
     refuses("seedshare-owner.pem", "old-shares.json", "was replaced");
     let last = owners.recover("seedshare-owner.pem", &[]);
     assert!(
