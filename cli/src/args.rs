@@ -110,6 +110,10 @@ pub enum Command {
     Lint(LintArgs),
     /// Attest the Coordinator and set or update its manifest
     Set(SetArgs),
+    /// Approve an update of the manifest, for somebody else to set
+    Sign(SignArgs),
+    /// Show what an update changes and which workload owners approved it
+    Approvals(ApprovalsArgs),
     /// Attest the Coordinator and check that it enforces exactly this manifest
     Verify(VerifyArgs),
     /// Show what a Coordinator says about itself and its cluster
@@ -310,6 +314,10 @@ pub struct SetArgs {
     #[arg(long, value_name = "FILE")]
     pub workload_owner_key: Vec<PathBuf>,
 
+    /// Approvals that others made.
+    #[command(flatten)]
+    pub approvals: ApprovalFiles,
+
     /// Update only if the Coordinator's latest transition is the one that is expected
     #[arg(long)]
     pub atomic: bool,
@@ -322,6 +330,70 @@ pub struct SetArgs {
     /// How many seconds to wait for a Coordinator that is not reachable yet, or has no quorum
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     pub timeout: u64,
+
+    /// What CPU vendors publish, for evidence that comes without it.
+    #[command(flatten)]
+    pub collateral: contrast_collateral::Options,
+
+    /// Shape of the result.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Approvals in files.
+#[derive(Debug, Args)]
+pub struct ApprovalFiles {
+    /// Approval of a workload owner: what `contrast sign` wrote, or a bare signature; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub signature: Vec<PathBuf>,
+
+    /// Public key of a workload owner whose bare signature is given, if the active manifest has its digest only; may be repeated
+    #[arg(long, value_name = "FILE", requires = "signature")]
+    pub owner_public_key: Vec<PathBuf>,
+}
+
+/// `contrast sign`.
+#[derive(Debug, Args)]
+pub struct SignArgs {
+    /// Manifest to approve [default: manifest.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// Private key of a workload owner [default: workload-owner.pem]
+    #[arg(long, value_name = "FILE", conflicts_with = "prepare")]
+    pub workload_owner_key: Option<PathBuf>,
+
+    /// The transition that the manifest is to follow, 64 hex digits [default: the one that the last set, verify or recover saw]
+    #[arg(long, value_name = "HASH")]
+    pub latest_transition: Option<TransitionHash>,
+
+    /// Write the text that another tool signs, such as one for an HSM: ECDSA on P-384 with SHA-256, ASN.1 DER
+    #[arg(long)]
+    pub prepare: bool,
+
+    /// Where to write it [default: approval-<KEY>.json, with the key's digest; with --prepare approval.txt]
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+
+    /// Shape of the result.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `contrast approvals`.
+#[derive(Debug, Args)]
+pub struct ApprovalsArgs {
+    /// Manifest that is proposed [default: manifest.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// Approvals so far.
+    #[command(flatten)]
+    pub approvals: ApprovalFiles,
+
+    /// Where Coordinators may be.
+    #[command(flatten)]
+    pub coordinators: CoordinatorArgs,
 
     /// What CPU vendors publish, for evidence that comes without it.
     #[command(flatten)]

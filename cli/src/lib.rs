@@ -13,6 +13,7 @@
 //! it did not create itself, or leave half a file behind.
 
 pub mod address;
+pub mod approval;
 pub mod args;
 pub mod attempts;
 pub mod attestation;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use contrast_manifest::{ManifestHash, OwnerKeyDigest};
+use contrast_manifest::OwnerKeyDigest;
 use contrast_pki::{
     OwnerKeyError, WorkloadOwnerKey,
     shares::{EncryptedShare, SeedShare, SeedSharesDocument, SharesError, decrypt_share},
@@ -12,9 +12,9 @@ use contrast_proto::user::{OwnerSignature, SeedShares};
 use zeroize::Zeroizing;
 
 use crate::{
+    approval::Update,
     diagnostic::Diagnose,
     exit::Exit,
-    transition::TransitionHash,
     workspace::{self, WorkspaceError},
 };
 
@@ -34,6 +34,15 @@ pub enum OwnerError {
     /// Not a workload owner's private key.
     #[error("`{}` is not the private key of a workload owner", .path.display())]
     WorkloadOwner {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: OwnerKeyError,
+    },
+    /// Not the public key of a workload owner.
+    #[error("`{}` is not the public key of a workload owner", .path.display())]
+    PublicKey {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -84,6 +93,9 @@ impl Diagnose for OwnerError {
             Self::WorkloadOwner { .. } => vec![
                 "expected an ECDSA P-384 private key in PEM, such as `contrast generate` creates"
                     .into(),
+            ],
+            Self::PublicKey { .. } => vec![
+                "expected an ECDSA P-384 key in PEM, `PUBLIC KEY`, such as `openssl ec -pubout` writes".into(),
             ],
             _ => Vec::new(),
         }
@@ -140,18 +152,14 @@ impl WorkloadOwner {
         OwnerKeyDigest::of(self.key.public_key_spki())
     }
 
-    /// Approves the step from transition `base` to `manifest`.
+    /// Approves an update.
     ///
     /// # Errors
     /// When the cryptographic library fails.
-    pub fn approve(
-        &self,
-        manifest: ManifestHash,
-        base: TransitionHash,
-    ) -> Result<OwnerSignature, OwnerError> {
+    pub fn approve(&self, update: Update) -> Result<OwnerSignature, OwnerError> {
         let signature = self
             .key
-            .approve_update(&manifest.0, &base.0)
+            .approve_update(&update.manifest.0, &update.base.0)
             .map_err(|source| OwnerError::Sign {
                 path: self.path.clone(),
                 source,
@@ -161,6 +169,18 @@ impl WorkloadOwner {
             signature: signature.into(),
         })
     }
+}
+
+/// Reads a workload owner's public key, SubjectPublicKeyInfo DER, from PEM: `PUBLIC KEY`, or a private key whose public half is taken.
+///
+/// # Errors
+/// When the file is missing or holds no P-384 key.
+pub fn read_public_key(path: &Path) -> Result<Vec<u8>, OwnerError> {
+    let text = secret_text(path, workspace::read("owner public key", path, "")?)?;
+    WorkloadOwnerKey::public_key_from_pem(&text).map_err(|source| OwnerError::PublicKey {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// A seed share owner's private key, PEM, wiped when dropped.
@@ -218,10 +238,12 @@ pub fn shares_from_wire(shares: &SeedShares) -> SeedSharesDocument {
     let share = |share: &contrast_proto::user::SeedShare| EncryptedShare {
         public_key: share.public_key.to_vec(),
         encrypted_seed: share.encrypted_seed.to_vec(),
+        digest: share.digest.to_vec(),
     };
     SeedSharesDocument {
         salt: shares.salt.to_vec(),
         threshold: shares.threshold,
+        set: shares.set.to_vec(),
         shares: shares.shares.iter().map(share).collect(),
     }
 }
@@ -261,9 +283,11 @@ fn secret_text(path: &Path, bytes: Vec<u8>) -> Result<Zeroizing<String>, OwnerEr
 #[cfg(test)]
 mod tests {
     use contrast_clock::{SeededEntropy, SystemEntropy};
+    use contrast_manifest::ManifestHash;
     use contrast_pki::{Salt, Seed, shares, verify_update_approval};
 
     use super::*;
+    use crate::transition::TransitionHash;
 
     fn file(contents: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().expect("directory");
@@ -277,8 +301,11 @@ mod tests {
         let key = WorkloadOwnerKey::generate(&SystemEntropy).expect("key");
         let (_dir, path) = file(&key.to_pem().expect("PEM"));
         let owner = WorkloadOwner::read(&path).expect("reads");
-        let (manifest, base) = (ManifestHash([1; 32]), TransitionHash([2; 32]));
-        let approval = owner.approve(manifest, base).expect("signs");
+        let update = Update {
+            manifest: ManifestHash([1; 32]),
+            base: TransitionHash([2; 32]),
+        };
+        let approval = owner.approve(update).expect("signs");
         let verify = |manifest: [u8; 32], base: [u8; 32]| {
             verify_update_approval(&approval.public_key, &manifest, &base, &approval.signature)
         };
@@ -309,13 +336,16 @@ mod tests {
         let seed = Seed::generate(&entropy).expect("seed");
         let salt = Salt::generate(&entropy).expect("salt");
         let owner = shares::SeedShareOwnerKey::from_pem(&pem).expect("owner");
-        let document = shares::encrypt_seed(&seed, &salt, &[owner], 1).expect("encrypts");
+        let document =
+            shares::encrypt_seed(&seed, &salt, &[owner], 1, &SystemEntropy).expect("encrypts");
         let wire = SeedShares {
             salt: document.salt.clone().into(),
             threshold: 1,
+            set: document.set.clone().into(),
             shares: vec![contrast_proto::user::SeedShare {
                 public_key: document.shares[0].public_key.clone().into(),
                 encrypted_seed: document.shares[0].encrypted_seed.clone().into(),
+                digest: document.shares[0].digest.clone().into(),
             }],
         };
         let json = shares_to_json(&wire).expect("JSON");

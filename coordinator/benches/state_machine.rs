@@ -72,6 +72,7 @@ impl Replica {
         let shares = SeedSharesDocument {
             salt: vec![2; 32],
             threshold: 1,
+            set: Vec::new(),
             shares: Vec::new(),
         };
         let founding = (self.next == 1).then(|| FoundingDocuments {

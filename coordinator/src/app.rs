@@ -33,7 +33,7 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use crate::{
     api::{
         ActiveManifestVerifier, MESH_ISSUING_MAX, MESH_REQUEST_BYTES_MAX, MeshService,
-        USER_REQUEST_BYTES_MAX, USER_REQUESTS_MAX, UserService,
+        USER_REQUEST_BYTES_MAX, USER_REQUESTS_MAX, UserService, forget_seed_shares,
     },
     cluster::{LogFile, LogMedium},
     config::Config,
@@ -344,9 +344,15 @@ impl Bound {
             })),
             ..tls.clone()
         };
+        let seed_shares = Arc::default();
+        apis.spawn(
+            "seed shares",
+            forget_seed_shares(Arc::clone(&seed_shares), watcher.clone()),
+        );
         let user = UserService {
             replica: self.replica.clone(),
             metrics: Arc::clone(&self.metrics),
+            collection: seed_shares,
         };
         let mesh = MeshService {
             replica: self.replica.clone(),

@@ -145,10 +145,7 @@ async fn whole_life_set_get_update_restart_recover() {
     short.seed_share.truncate(63);
     let status = client.recover(short).await.expect_err("malformed");
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert_eq!(
-        status.message(),
-        "seed_share: expected 64 bytes, found 63 bytes"
-    );
+    assert_eq!(status.message(), "the seed has 63 bytes, expected 64");
 
     let recovered = client
         .recover(recovery.clone())

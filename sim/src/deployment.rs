@@ -143,7 +143,7 @@ impl Owners {
         Ok(RecoveryRequest {
             seed: Seed::from_slice(share.expose())?,
             salt: Salt::from_slice(&shares.salt)?,
-            known,
+            known: known.into_iter().collect(),
             force,
         })
     }

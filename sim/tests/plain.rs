@@ -223,6 +223,7 @@ fn change(chain: &[TransitionHash], number: u64) -> Change {
     let shares = SeedSharesDocument {
         salt: vec![2; 32],
         threshold: 1,
+        set: Vec::new(),
         shares: Vec::new(),
     };
     Change {

@@ -1,5 +1,6 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
+mod demo;
 mod process;
 mod sim;
 mod tidy;
@@ -21,17 +22,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Builds everything and shows an attested deployment from YAML to mTLS, on this machine.
-    Demo {
-        /// Keep the demo's files (manifest, certificates, logs) and print where they are.
-        #[arg(long)]
-        keep: bool,
-        /// Evidence that the software TEE issues: snp or tdx.
-        #[arg(long, default_value = "snp")]
-        tee: String,
-        /// How many Coordinators to run, 1 to 5. Several need root, and the one that leads is killed.
-        #[arg(long, default_value_t = 1)]
-        replicas: u8,
-    },
+    Demo(demo::Demo),
     /// Runs all tests: unit, crate and end-to-end.
     Test,
     /// Checks formatting, lints, documentation, licences and repository rules.
@@ -59,11 +50,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
-        Task::Demo {
-            keep,
-            tee,
-            replicas,
-        } => demo(keep, &tee, replicas),
+        Task::Demo(demo) => demo.run(),
         Task::Test => test(),
         Task::Lint => lint(),
         Task::Bench => run(cargo(["bench", "--workspace", "--benches"])),
@@ -79,28 +66,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn demo(keep: bool, tee: &str, replicas: u8) -> Result<()> {
-    build_programs()?;
-    tools::envoy_or_explain();
-    let mut demo = cargo([
-        "run",
-        "--quiet",
-        "--package",
-        "contrast-e2e",
-        "--bin",
-        "demo",
-        "--",
-        "--tee",
-        tee,
-        "--replicas",
-        &replicas.to_string(),
-    ]);
-    if keep {
-        demo.arg("--keep");
-    }
-    run(demo)
 }
 
 fn test() -> Result<()> {

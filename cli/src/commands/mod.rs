@@ -1,5 +1,6 @@
 //! One module for each command.
 
+mod approvals;
 pub mod attestation;
 pub mod collateral;
 mod completion;
@@ -13,6 +14,7 @@ pub mod mesh;
 pub mod policy;
 mod recover;
 mod set;
+mod sign;
 mod status;
 mod verify;
 mod version;
@@ -26,7 +28,8 @@ use crate::{
     diagnostic::{Diagnose, Failure},
     exit::Exit,
     output::Output,
-    workspace::{self, Workspace},
+    transition::TransitionHash,
+    workspace::{self, KnownTransition, Workspace},
 };
 
 /// Runs one command to its end.
@@ -39,6 +42,8 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(args, &workspace()?, output),
         Command::Lint(args) => lint::run(args, &workspace()?, output),
         Command::Set(args) => block_on(set::run(args, &workspace()?, output)),
+        Command::Sign(args) => sign::run(args, &workspace()?, output),
+        Command::Approvals(args) => block_on(approvals::run(args, &workspace()?, output)),
         Command::Verify(args) => block_on(verify::run(args, &workspace()?, output)),
         Command::Status(args) => block_on(status::run(args, &workspace()?, output)),
         Command::Recover(args) => block_on(recover::run(args, &workspace()?, output)),
@@ -116,5 +121,16 @@ fn warn_if_insecure(manifest: &Manifest, output: &Output) {
             "INSECURE: the manifest accepts evidence of a software TEE. Whoever holds its keys can read and change \
              everything; use it for development only",
         );
+    }
+}
+
+/// An old history that the host put back, or another deployment, must be noticed.
+fn warn_about_rollback(known: &[KnownTransition], history: &[TransitionHash], output: &Output) {
+    for known in known.iter().filter(|known| !history.contains(&known.hash)) {
+        output.warning(&format!(
+            "the Coordinator's history does not contain the transition in `{}`: it was rolled back, or this is another \
+             deployment",
+            known.path.display()
+        ));
     }
 }

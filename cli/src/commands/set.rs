@@ -9,12 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use contrast_clock::{SystemWallClock, WallClock};
-use contrast_manifest::Manifest;
-use contrast_proto::user::{SetManifestRequest, SetManifestResponse};
+use contrast_manifest::{Manifest, ManifestError};
+use contrast_proto::user::{OwnerSignature, SetManifestRequest, SetManifestResponse};
 use serde::Serialize;
 
-use super::{collateral, read_manifest, warn_if_insecure};
+use super::{approvals, collateral, read_manifest, warn_about_rollback, warn_if_insecure};
 use crate::{
+    approval::{Collector, Update},
     args::SetArgs,
     attempts::{AttemptError, Attempts, shown},
     call::REASON_NO_MANIFEST,
@@ -25,9 +26,9 @@ use crate::{
     output::{Output, Paint, Render},
     owner::{WorkloadOwner, shares_to_json},
     transition::{TransitionHash, TransitionHashError, transition_hash},
+    verify::history::newest_manifest,
     workspace::{
-        KnownTransition, LATEST_TRANSITION, MANIFEST, MESH_CA, ROOT_CA, SEED_SHARES,
-        WORKLOAD_OWNER_KEY, Workspace,
+        LATEST_TRANSITION, MANIFEST, MESH_CA, ROOT_CA, SEED_SHARES, WORKLOAD_OWNER_KEY, Workspace,
     },
 };
 
@@ -40,22 +41,31 @@ enum SetError {
     NoOwnerKey { base: TransitionHash, path: PathBuf },
     #[error("the Coordinator answered with something that is no transition")]
     Answer(#[source] TransitionHashError),
+    #[error(
+        "approvals are given, and the Coordinator has no manifest yet whose owners could approve an update"
+    )]
+    NoActiveManifest,
+    #[error("the manifest that the Coordinator enforces cannot be read")]
+    ActiveManifest(#[source] ManifestError),
 }
 
 impl Diagnose for SetError {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoOwnerKey { .. } => Exit::Usage,
-            Self::Answer(_) => Exit::Unavailable,
+            Self::NoOwnerKey { .. } | Self::NoActiveManifest => Exit::Usage,
+            Self::Answer(_) | Self::ActiveManifest(_) => Exit::Unavailable,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NoOwnerKey { .. } => {
-                vec!["name the private key of a workload owner with `--workload-owner-key`".into()]
+                vec![
+                    "name the private key of a workload owner with `--workload-owner-key`, or owners' approvals with `--signature`"
+                        .into(),
+                ]
             }
-            Self::Answer(_) => Vec::new(),
+            _ => Vec::new(),
         }
     }
 }
@@ -105,6 +115,7 @@ pub(super) async fn run(
     let mut deployment = Deployment::read(&args.paths)?;
     let earlier = deployment.require_policies(&manifest)?;
     let owners = read_owners(args, workspace)?;
+    let keys = approvals::public_keys(&args.approvals)?;
     warn(&manifest, &owners, output);
     let known = workspace.known_transitions()?;
 
@@ -120,7 +131,8 @@ pub(super) async fn run(
         let attempt = async {
             let mut session = Session::attest(address, &manifest, &collateral, &clock).await?;
             if request.is_none() {
-                let history = match args.atomic && earlier.is_empty() {
+                let judged_here = args.approvals.signature.is_empty();
+                let history = match args.atomic && earlier.is_empty() && judged_here {
                     true => History::default(),
                     false => current_history(&mut session).await?,
                 };
@@ -137,14 +149,24 @@ pub(super) async fn run(
                         history.transitions.last().copied().unwrap_or_default()
                     }
                 };
-                request = Some(prepare(
-                    &manifest,
-                    &deployment,
-                    &owners,
+                let update = Update {
+                    manifest: manifest.hash(),
                     base,
-                    args,
-                    workspace,
-                )?);
+                };
+                let collected = collect(args, update, &history, &keys)?;
+                let signatures = match base == TransitionHash::NONE {
+                    true => Vec::new(),
+                    false => approve(update, collected, &owners, workspace)?,
+                };
+                request = Some(SetManifestRequest {
+                    manifest: manifest.bytes().to_vec().into(),
+                    policies: deployment
+                        .documents()
+                        .map(|document| document.to_vec().into())
+                        .collect(),
+                    base_transition: base.0.to_vec().into(),
+                    signatures,
+                });
             }
             // Just filled; the fallback is an empty request, which the Coordinator refuses.
             let request = request.clone().unwrap_or_default();
@@ -176,6 +198,9 @@ pub(super) async fn run(
 }
 
 fn read_owners(args: &SetArgs, workspace: &Workspace) -> Result<Vec<WorkloadOwner>, Failure> {
+    if args.workload_owner_key.is_empty() && !args.approvals.signature.is_empty() {
+        return Ok(Vec::new());
+    }
     if args.workload_owner_key.is_empty() {
         let path = workspace.path(WORKLOAD_OWNER_KEY);
         return Ok(WorkloadOwner::read_optional(&path)?.into_iter().collect());
@@ -215,6 +240,8 @@ struct History {
     transitions: Vec<TransitionHash>,
     /// Initdata documents.
     policies: Vec<Bytes>,
+    /// The manifest of the latest transition.
+    active: Option<Vec<u8>>,
 }
 
 async fn current_history(session: &mut Session) -> Result<History, AttemptError> {
@@ -225,49 +252,57 @@ async fn current_history(session: &mut Session) -> Result<History, AttemptError>
     };
     let hashes: Result<Vec<_>, _> = response.transitions.iter().map(transition_hash).collect();
     Ok(History {
+        active: newest_manifest(&response).map(<[u8]>::to_vec),
         transitions: hashes.map_err(|error| Failure::from(SetError::Answer(error)))?,
         policies: response.policies,
     })
 }
 
-fn warn_about_rollback(known: &[KnownTransition], history: &[TransitionHash], output: &Output) {
-    for known in known.iter().filter(|known| !history.contains(&known.hash)) {
-        output.warning(&format!(
-            "the Coordinator's history does not contain the transition in `{}`: it was rolled back, or this is another \
-             deployment",
-            known.path.display()
-        ));
+/// The approvals in files, all of which must count.
+fn collect(
+    args: &SetArgs,
+    update: Update,
+    history: &History,
+    keys: &[Vec<u8>],
+) -> Result<Vec<OwnerSignature>, Failure> {
+    let files = &args.approvals.signature;
+    if files.is_empty() {
+        return Ok(Vec::new());
     }
+    let active = history.active.as_ref().ok_or(SetError::NoActiveManifest)?;
+    let active = Manifest::parse(active).map_err(SetError::ActiveManifest)?;
+    let mut collector = Collector::new(update, &active, keys);
+    files.iter().try_for_each(|file| collector.add(file))?;
+    let collected = collector.finish().into_iter();
+    Ok(collected.map(|approval| approval.signature).collect())
 }
 
-fn prepare(
-    manifest: &Manifest,
-    deployment: &Deployment,
+/// Adds to `collected` the approvals by keys that are here.
+fn approve(
+    update: Update,
+    collected: Vec<OwnerSignature>,
     owners: &[WorkloadOwner],
-    base: TransitionHash,
-    args: &SetArgs,
     workspace: &Workspace,
-) -> Result<SetManifestRequest, Failure> {
-    let signatures = match base == TransitionHash::NONE {
-        true => Vec::new(),
-        false if owners.is_empty() && args.workload_owner_key.is_empty() => {
-            let path = workspace.path(WORKLOAD_OWNER_KEY);
-            return Err(SetError::NoOwnerKey { base, path }.into());
+) -> Result<Vec<OwnerSignature>, Failure> {
+    if collected.is_empty() && owners.is_empty() {
+        return Err(SetError::NoOwnerKey {
+            base: update.base,
+            path: workspace.path(WORKLOAD_OWNER_KEY),
         }
-        false => owners
+        .into());
+    }
+    let mut signatures = collected;
+    for owner in owners {
+        let signature = owner.approve(update)?;
+        // One's own approval may be among the files.
+        if !signatures
             .iter()
-            .map(|owner| owner.approve(manifest.hash(), base))
-            .collect::<Result<_, _>>()?,
-    };
-    Ok(SetManifestRequest {
-        manifest: manifest.bytes().to_vec().into(),
-        policies: deployment
-            .documents()
-            .map(|document| document.to_vec().into())
-            .collect(),
-        base_transition: base.0.to_vec().into(),
-        signatures,
-    })
+            .any(|other| other.public_key == signature.public_key)
+        {
+            signatures.push(signature);
+        }
+    }
+    Ok(signatures)
 }
 
 /// Seed shares come first: they cannot be had by asking again in every state, the rest can.

@@ -13,6 +13,8 @@ fn help_of_every_command() {
         "set",
         "verify",
         "recover",
+        "sign",
+        "approvals",
         "mesh",
         "completion",
         "version",

@@ -115,7 +115,8 @@ fn owner_workspace() -> (
     let owner = shares::SeedShareOwnerKey::from_pem(&key).expect("public key");
     let seed = Seed::generate(&SystemEntropy).expect("seed");
     let salt = Salt::generate(&SystemEntropy).expect("salt");
-    let document = shares::encrypt_seed(&seed, &salt, &[owner], 1).expect("encrypts");
+    let document =
+        shares::encrypt_seed(&seed, &salt, &[owner], 1, &SystemEntropy).expect("encrypts");
     context.file("seed-shares.json", &document.to_json().expect("JSON"));
     let policy = coordinator(&manifest);
     (context, tee, policy)

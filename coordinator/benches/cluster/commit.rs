@@ -173,7 +173,8 @@ impl Pieces {
                     let owners: Vec<_> = owners
                         .map(|key| SeedShareOwnerKey::from_pkcs1_der(key).expect("key"))
                         .collect();
-                    let shares = encrypt_seed(&seed, &salt, &owners, 1).expect("encrypts");
+                    let shares =
+                        encrypt_seed(&seed, &salt, &owners, 1, &SystemEntropy).expect("encrypts");
                     let root = root.certificate_der();
                     let documents = policies.clone();
                     let first =

@@ -136,7 +136,8 @@ fn sealed(transitions: usize, policies: usize, count: usize) -> Sealed {
                     .map(|key| SeedShareOwnerKey::from_pkcs1_der(key).expect("key"))
                     .collect();
                 let threshold = latest.seedshare_threshold();
-                let shares = encrypt_seed(&seed, &salt, &owners, threshold).expect("encrypts");
+                let shares = encrypt_seed(&seed, &salt, &owners, threshold, &SystemEntropy)
+                    .expect("encrypts");
                 let root = RootCa::new(derivation.root_ca_key().expect("derives"), now());
                 let root = root.expect("root");
                 let first = History::found(

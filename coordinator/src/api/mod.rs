@@ -9,7 +9,7 @@ mod wire;
 
 pub(crate) use mesh::MeshService;
 pub(crate) use status::owner_failure;
-pub(crate) use user::UserService;
+pub(crate) use user::{UserService, forget_seed_shares};
 pub(crate) use verifier::ActiveManifestVerifier;
 pub(crate) use wire::update_request;
 

@@ -132,7 +132,7 @@ fn classify_state(error: &StateError) -> (Code, &'static str) {
             (Code::PermissionDenied, "UPDATES_DISABLED")
         }
         StateError::Approval(_) => (Code::PermissionDenied, "OWNER_SIGNATURES"),
-        StateError::SeedShareOwnersChanged => (Code::PermissionDenied, "SEED_SHARE_OWNERS_CHANGED"),
+        StateError::OtherSalt => (Code::InvalidArgument, "SEED_SHARES_UNUSABLE"),
         StateError::History(HistoryError::WrongSeed) => (Code::PermissionDenied, "WRONG_SEED"),
         StateError::History(HistoryError::RolledBack { .. }) => {
             (Code::FailedPrecondition, "HISTORY_ROLLED_BACK")

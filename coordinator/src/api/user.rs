@@ -1,24 +1,69 @@
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use contrast_proto::user::{
     self as wire_user, GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest,
     GetStatusRequest, RecoverRequest, RecoverResponse, SeedShares, SetManifestRequest,
     SetManifestResponse, user_api_server::UserApi,
 };
+use contrast_telemetry::drain::Watcher;
+use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
 
 use super::{handler::answer, status::ApiError, wire};
 use crate::{
     ops::Metrics,
     replica::Hosted,
-    state::{StateError, Step},
+    state::{Collected, Collection, SeedShareRequest, StateError, Step},
 };
+
+/// How often seed shares are looked at for whether they waited too long.
+const FORGETTING: Duration = Duration::from_secs(30);
 
 /// The user API: see `proto/contrast/v1/user.proto`.
 #[derive(Debug, Clone)]
 pub(crate) struct UserService {
     pub(crate) replica: Hosted,
     pub(crate) metrics: Arc<Metrics>,
+    /// Seed shares, while there are too few.
+    pub(crate) collection: Arc<Mutex<Collection>>,
+}
+
+impl UserService {
+    async fn collect(&self, request: SeedShareRequest) -> Result<Collected, StateError> {
+        // Where nothing is to be recovered, no share is kept either.
+        if self.replica.confirmed().await.is_ok() {
+            return Err(StateError::AlreadyRecovered);
+        }
+        let snapshot = self.replica.guard().snapshot();
+        let history = snapshot.history().ok_or(StateError::NothingToRecover)?;
+        let mut collection = self
+            .collection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        collection.add(history.seed_shares(), request, Instant::now())
+    }
+}
+
+/// Forgets seed shares that waited too long for the others, until draining starts.
+pub(crate) async fn forget_seed_shares(
+    collection: Arc<Mutex<Collection>>,
+    drain: Watcher,
+) -> Result<(), Infallible> {
+    while !drain.is_draining() {
+        tokio::select! {
+            () = sleep(FORGETTING) => {
+                let mut collection = collection.lock().unwrap_or_else(PoisonError::into_inner);
+                collection.expire(Instant::now());
+            }
+            () = drain.draining() => {}
+        }
+    }
+    Ok(())
 }
 
 #[tonic::async_trait]
@@ -52,12 +97,20 @@ impl UserApi for UserService {
         request: Request<RecoverRequest>,
     ) -> Result<Response<RecoverResponse>, Status> {
         let work = async {
-            let request = wire::recovery_request(request.get_ref())?;
-            let transition = self.replica.recover(request).await?;
-            Ok(RecoverResponse {
-                transition: wire::transition_bytes(transition),
-                missing_shares: 0,
-            })
+            let request = wire::seed_share_request(request.get_ref())?;
+            match self.collect(request).await? {
+                Collected::Missing(missing_shares) => Ok(RecoverResponse {
+                    transition: Bytes::new(),
+                    missing_shares,
+                }),
+                Collected::Complete(request) => {
+                    let transition = self.replica.recover(request).await?;
+                    Ok(RecoverResponse {
+                        transition: wire::transition_bytes(transition),
+                        missing_shares: 0,
+                    })
+                }
+            }
         };
         answer(&self.metrics, "Recover", work).await
     }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contrast_manifest::MAX_MANIFEST_BYTES;
-use contrast_pki::{Salt, Seed, shares::SeedSharesDocument};
+use contrast_pki::{
+    Salt,
+    shares::{SeedShare, SeedSharesDocument},
+};
 use contrast_proto::{mesh, user as wire};
 
 use crate::{
@@ -13,11 +16,13 @@ use crate::{
         peers::EvidenceSummary,
         status::{ActiveStatus, ClusterStatus, MemberStatus, Status},
     },
-    state::{Active, Approval, Link, RecoveryRequest, StateError, TransitionHash, UpdateRequest},
+    state::{Active, Approval, Link, SeedShareRequest, StateError, TransitionHash, UpdateRequest},
 };
 
 /// Largest policy document, in bytes (4 MiB).
 const POLICY_BYTES_MAX: usize = 4 << 20;
+/// No seed share is longer, in bytes.
+const SHARE_BYTES_MAX: usize = 128;
 /// More owner signatures than this are refused unread.
 const SIGNATURES_MAX: usize = 256;
 
@@ -96,13 +101,14 @@ fn detached(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 
-pub(crate) fn recovery_request(
+pub(crate) fn seed_share_request(
     request: &wire::RecoverRequest,
-) -> Result<RecoveryRequest, RequestError> {
+) -> Result<SeedShareRequest, RequestError> {
     let share = &request.seed_share;
+    limit("seed_share", share.len(), SHARE_BYTES_MAX, "bytes")?;
     let salt = &request.salt;
-    Ok(RecoveryRequest {
-        seed: Seed::from_slice(share).map_err(|_| length("seed_share", 64, share.len()))?,
+    Ok(SeedShareRequest {
+        share: SeedShare::from_bytes(share.to_vec()),
         salt: Salt::from_slice(salt).map_err(|_| length("salt", 32, salt.len()))?,
         known: transition("known_transition", &request.known_transition)?,
         force: request.force,
@@ -154,10 +160,12 @@ pub(crate) fn seed_shares(document: &SeedSharesDocument) -> wire::SeedShares {
     let shares = document.shares.iter().map(|share| wire::SeedShare {
         public_key: Bytes::copy_from_slice(&share.public_key),
         encrypted_seed: Bytes::copy_from_slice(&share.encrypted_seed),
+        digest: Bytes::copy_from_slice(&share.digest),
     });
     wire::SeedShares {
         salt: Bytes::copy_from_slice(&document.salt),
         threshold: document.threshold,
+        set: Bytes::copy_from_slice(&document.set),
         shares: shares.collect(),
     }
 }

@@ -117,11 +117,11 @@ pub struct Change {
     pub manifest: Bytes,
     /// Policy documents (initdata) that the history may not have yet. Their SHA-256 names them.
     pub policies: Vec<Bytes>,
-    /// With the first transition, and with a recovery that had to replace it.
+    /// With the first transition, when the seed is shared anew, and with a recovery that had to replace it.
     pub founding: Option<FoundingDocuments>,
 }
 
-/// What is written once, with the first transition.
+/// What is written with the first transition, and replaced by few others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundingDocuments {
     /// JSON of the encrypted seed shares.

@@ -249,7 +249,7 @@ pub struct SetReceipt {
     pub mesh_ca: String,
     /// The transition.
     pub transition: TransitionHash,
-    /// JSON of the encrypted seed shares, while the history has only its first transition.
+    /// JSON of the encrypted seed shares, when the transition made them, or may have.
     pub seed_shares: Option<String>,
 }
 

@@ -150,13 +150,11 @@ impl<C: ClusterTypes> Replica<C> {
     }
 }
 
-/// Refuses a history without the transition that the owner names.
+/// Refuses a history without every transition that an owner names.
 fn check_known(history: &History, request: &RecoveryRequest) -> Result<(), StateError> {
     let skipped = cfg!(feature = "mutant-unguarded-recovery");
-    if let Some(known) = request.known.filter(|_| !skipped) {
-        history.check_contains(known)?;
-    }
-    Ok(())
+    let mut known = request.known.iter().filter(|_| !skipped);
+    Ok(known.try_for_each(|known| history.check_contains(*known))?)
 }
 
 /// What a member remembers. Its log counts, too: what is in it may have been acknowledged.

@@ -117,12 +117,11 @@ pub enum StateError {
     /// The owners did not approve.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
-    /// Seed shares exist once.
+    /// What a seed share owner handed in does not fit what others did.
     #[error(
-        "the new manifest changes SeedshareOwnerPubKeys or SeedshareThreshold; the seed was shared when the first manifest \
-         was set and cannot be shared again: keep both as they are"
+        "the salt differs from the one that came with the other seed shares; all owners need the same seed shares document"
     )]
-    SeedShareOwnersChanged,
+    OtherSalt,
     /// The history on disk.
     #[error(transparent)]
     History(#[from] HistoryError),

@@ -182,7 +182,7 @@ impl History {
         }
     }
 
-    /// Replaces what was written with the first transition, after a recovery that found it damaged.
+    /// Replaces what was written with the first transition: the seed was shared anew, or a recovery found it damaged.
     pub(crate) fn replace_founding(
         &mut self,
         seed_shares: SeedSharesDocument,

@@ -8,6 +8,7 @@
 //!   [`Phase::Active`], because checking them takes the seed.
 //! - Nothing secret goes to the [`Store`].
 
+mod collection;
 mod course;
 mod deployment;
 mod error;
@@ -25,6 +26,7 @@ mod update;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use collection::{Collected, Collection, SeedShareRequest};
 pub use deployment::Deployment;
 pub use error::{KeysError, StateError};
 pub use guard::{Guard, Observer, Step, Unserved, UpdateRequest};

@@ -39,15 +39,9 @@ pub(crate) fn found(
     let policies = update::check_policies(&manifest, request.policies)?;
     let seed = Arc::new(Seed::generate(entropy)?);
     let salt = Arc::new(Salt::generate(entropy)?);
-    let owners = manifest
-        .seedshare_owners()
-        .iter()
-        .map(|key| SeedShareOwnerKey::from_pkcs1_der(key))
-        .collect::<Result<Vec<_>, SharesError>>()?;
-    let shares = encrypt_seed(&seed, &salt, &owners, manifest.seedshare_threshold())?;
+    let shares = share(&seed, &salt, &manifest, entropy)?;
     let deployment = Arc::new(Deployment::new(seed, salt).map_err(StateError::Keys)?);
     let root = RootCa::new(deployment.derivation().root_ca_key()?, now)?;
-    let shares = shares.to_json()?;
     let founding = FoundingDocuments {
         seed_shares: Bytes::copy_from_slice(shares.as_bytes()),
         root_certificate: Bytes::copy_from_slice(root.certificate_der()),
@@ -63,7 +57,23 @@ pub(crate) fn found(
     Ok((deployment, manifest, proposal))
 }
 
-/// A later manifest: needs the owners of the active one.
+/// JSON of the seed's shares for the owners that `manifest` names.
+fn share(
+    seed: &Seed,
+    salt: &Salt,
+    manifest: &Manifest,
+    entropy: &dyn Entropy,
+) -> Result<String, StateError> {
+    let owners = manifest
+        .seedshare_owners()
+        .iter()
+        .map(|key| SeedShareOwnerKey::from_pkcs1_der(key))
+        .collect::<Result<Vec<_>, SharesError>>()?;
+    let shares = encrypt_seed(seed, salt, &owners, manifest.seedshare_threshold(), entropy)?;
+    Ok(shares.to_json()?)
+}
+
+/// A later manifest: needs the owners of the active one. When it names other owners of the seed, the seed is shared anew.
 pub(crate) fn replace(
     active: &Active,
     request: UpdateRequest,
@@ -86,18 +96,33 @@ pub(crate) fn replace(
     let hash = ManifestHash::of(&manifest);
     update::check_approvals(active.manifest(), hash, base, &approvals)?;
     let manifest = Manifest::parse(&manifest).map_err(StateError::Manifest)?;
-    if !update::same_seed_share_owners(active.manifest(), &manifest) {
-        return Err(StateError::SeedShareOwnersChanged);
-    }
     let policies = update::check_policies(&manifest, policies)?;
+    let keys = active.keys();
+    let shares = match update::same_seed_share_owners(active.manifest(), &manifest) {
+        true => None,
+        false => {
+            let deployment = keys.deployment();
+            Some(share(
+                deployment.seed(),
+                deployment.salt(),
+                &manifest,
+                entropy,
+            )?)
+        }
+    };
+    let founding = shares.as_ref().map(|shares| FoundingDocuments {
+        seed_shares: Bytes::copy_from_slice(shares.as_bytes()),
+        root_certificate: Bytes::copy_from_slice(active.history().root_certificate()),
+    });
     let next = Next {
         manifest: &manifest,
         policies: policies.into_values().collect(),
         previous: latest,
-        founding: None,
+        founding,
     };
-    let keys = active.keys();
-    next.propose(keys.deployment(), keys.root(), entropy, now)
+    let mut proposal = next.propose(keys.deployment(), keys.root(), entropy, now)?;
+    proposal.receipt.seed_shares = shares;
+    Ok(proposal)
 }
 
 /// The same manifest under a new mesh CA: after a recovery, or when no living replica has the key of the old one.
@@ -128,15 +153,12 @@ pub(crate) fn renew(
 
 /// What a request that took effect already is answered.
 pub(crate) fn receipt(active: &Active) -> Result<SetReceipt, StateError> {
-    let history = active.history();
-    // Before the first change or recovery the answer to the first set may have been lost; it is the same then.
-    let first = history.generation() == 1;
-    let seed_shares = first.then(|| history.seed_shares().to_json()).transpose()?;
     Ok(SetReceipt {
         root_ca: active.keys().root().certificate_pem(),
         mesh_ca: active.mesh_ca().self_signed_pem(),
         transition: active.transition(),
-        seed_shares,
+        // The answer that was lost may have been the one with new shares.
+        seed_shares: Some(active.history().seed_shares().to_json()?),
     })
 }
 

@@ -6,14 +6,14 @@ use contrast_pki::{Salt, Seed};
 
 use super::{Deployment, History, StateError, TransitionHash};
 
-/// What a seed share owner hands in.
+/// What seed share owners ask for, when there are enough of them.
 pub struct RecoveryRequest {
-    /// The share; with threshold 1 the seed itself.
+    /// The seed.
     pub seed: Seed,
     /// Salt of the seed shares document.
     pub salt: Salt,
-    /// Latest transition that the owner has seen, if any.
-    pub known: Option<TransitionHash>,
+    /// The latest transitions that the owners have seen.
+    pub known: Vec<TransitionHash>,
     /// Recover although other replicas answer that know this deployment.
     pub force: bool,
 }

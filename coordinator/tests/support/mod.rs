@@ -160,12 +160,14 @@ impl Deployment {
         let document = SeedSharesDocument {
             salt: shares.salt.to_vec(),
             threshold: shares.threshold,
+            set: shares.set.to_vec(),
             shares: shares
                 .shares
                 .iter()
                 .map(|share| EncryptedShare {
                     public_key: share.public_key.to_vec(),
                     encrypted_seed: share.encrypted_seed.to_vec(),
+                    digest: share.digest.to_vec(),
                 })
                 .collect(),
         };

@@ -8,6 +8,13 @@ use std::{
 #[error("the system's random number generator failed: {0}")]
 pub struct EntropyError(String);
 
+impl EntropyError {
+    /// An error of a source of one's own, and why it failed.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
 /// Source of random bytes for keys, seeds and nonces.
 pub trait Entropy: Debug + Send + Sync {
     /// Fills `destination` with random bytes.

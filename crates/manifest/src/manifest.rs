@@ -139,6 +139,11 @@ impl Manifest {
         &self.0.parts.workload_owners
     }
 
+    /// Public keys (SubjectPublicKeyInfo DER) of those owners that the manifest lists by key; of the others it knows the digest only.
+    pub fn workload_owner_keys(&self) -> &[Vec<u8>] {
+        &self.0.parts.workload_owner_keys
+    }
+
     /// How many of them must sign, at least 1.
     pub fn workload_owner_threshold(&self) -> u32 {
         self.0.parts.workload_owner_threshold

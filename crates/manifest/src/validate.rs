@@ -27,6 +27,7 @@ pub(crate) struct Parts {
     pub(crate) coordinators: BTreeSet<PolicyHash>,
     pub(crate) reference_values: Vec<ReferenceValue>,
     pub(crate) workload_owners: BTreeSet<OwnerKeyDigest>,
+    pub(crate) workload_owner_keys: Vec<Vec<u8>>,
     pub(crate) workload_owner_threshold: u32,
     pub(crate) seedshare_owners: Vec<Vec<u8>>,
     pub(crate) seedshare_threshold: u32,
@@ -46,7 +47,8 @@ pub(crate) fn check(
         &mut problems,
     );
     vcpus::check_coverage(document, &root, &mut problems);
-    let workload_owners = check_workload_owners(document, &root, &mut problems);
+    let (workload_owners, workload_owner_keys) =
+        check_workload_owners(document, &root, &mut problems);
     let listed = document
         .workload_owner_key_digests
         .len()
@@ -72,6 +74,7 @@ pub(crate) fn check(
             coordinators,
             reference_values,
             workload_owners,
+            workload_owner_keys,
             workload_owner_threshold,
             seedshare_owners,
             seedshare_threshold,
@@ -188,12 +191,13 @@ fn coordinators(
     coordinators
 }
 
+/// Digests of all owners, and the keys of those that are listed by key.
 fn check_workload_owners(
     document: &ManifestDocument,
     root: &JsonPath,
     problems: &mut Problems,
-) -> BTreeSet<OwnerKeyDigest> {
-    let mut owners = BTreeSet::new();
+) -> (BTreeSet<OwnerKeyDigest>, Vec<Vec<u8>>) {
+    let (mut owners, mut keys) = (BTreeSet::new(), Vec::new());
     let mut add = |digest, path: &JsonPath, problems: &mut Problems| {
         if !owners.insert(digest) {
             problems.malformed(path, "the same owner is listed twice; it would count twice");
@@ -213,11 +217,14 @@ fn check_workload_owners(
             continue;
         };
         match owners::check_workload_owner(&key) {
-            Ok(digest) => add(digest, &path, problems),
+            Ok(digest) => {
+                add(digest, &path, problems);
+                keys.push(key);
+            }
             Err(error) => problems.malformed(&path, error.to_string()),
         }
     }
-    owners
+    (owners, keys)
 }
 
 fn check_seedshare_owners(

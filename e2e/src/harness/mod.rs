@@ -27,7 +27,7 @@ mod yaml;
 pub use cluster::{Cluster, CoordinatorPod, TeeKind};
 pub use mesh_client::MeshClient;
 pub use network::{Network, no_network_because};
-pub use owner::{Output, Owner};
+pub use owner::{Output, Owner, OwnerKeys};
 pub use pod::{Pod, PodSpec};
 pub use process::Process;
 pub use programs::{envoy, program};

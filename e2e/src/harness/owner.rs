@@ -5,6 +5,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use contrast_clock::SystemEntropy;
+use contrast_pki::{
+    WorkloadOwnerKey,
+    shares::{SeedShareOwnerKey, generate_owner_key_pem},
+};
+use serde_json::{Value, json};
 
 use super::{program, programs::workspace_root};
 
@@ -23,6 +29,15 @@ pub struct Output {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
+}
+
+/// Files with the private keys of one person who owns a deployment with others.
+#[derive(Debug, Clone)]
+pub struct OwnerKeys {
+    /// Approves updates.
+    pub workload: String,
+    /// Recovers the seed.
+    pub seed_share: String,
 }
 
 impl Owner {
@@ -60,6 +75,63 @@ impl Owner {
     pub fn read(&self, name: &str) -> Result<String> {
         let path = self.file(name);
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// Changes the manifest, as a person with an editor does.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn edit_manifest(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut manifest = serde_json::from_str(&self.read("manifest.json")?)?;
+        change(&mut manifest);
+        let text = serde_json::to_string_pretty(&manifest)?;
+        Ok(fs::write(self.file("manifest.json"), text)?)
+    }
+
+    /// Makes keys for further owners, of both kinds, until there are `count`, and writes into the manifest that `needed` of them must
+    /// agree.
+    ///
+    /// # Errors
+    /// When keys cannot be made or the manifest not be changed.
+    pub fn share_with_others(&self, needed: u8, count: u8) -> Result<Vec<OwnerKeys>> {
+        let mut owners = vec![OwnerKeys {
+            workload: "workload-owner.pem".to_owned(),
+            seed_share: "seedshare-owner.pem".to_owned(),
+        }];
+        for number in 2..=count {
+            let owner = OwnerKeys {
+                workload: format!("workload-owner-{number}.pem"),
+                seed_share: format!("seedshare-owner-{number}.pem"),
+            };
+            let key = WorkloadOwnerKey::generate(&SystemEntropy)?.to_pem()?;
+            fs::write(self.file(&owner.workload), key.as_bytes())?;
+            let key = generate_owner_key_pem()?;
+            fs::write(self.file(&owner.seed_share), key.as_bytes())?;
+            owners.push(owner);
+        }
+        let workload = |owner: &OwnerKeys| -> Result<String> {
+            let pem = self.read(&owner.workload)?;
+            Ok(hex::encode(WorkloadOwnerKey::public_key_from_pem(&pem)?))
+        };
+        let seed_share = |owner: &OwnerKeys| self.seed_share_owner(&owner.seed_share);
+        let workload: Vec<_> = owners.iter().map(workload).collect::<Result<_>>()?;
+        let seed_share: Vec<_> = owners.iter().map(seed_share).collect::<Result<_>>()?;
+        self.edit_manifest(|manifest| {
+            manifest["WorkloadOwnerPubKeys"] = json!(workload);
+            manifest["WorkloadOwnerThreshold"] = json!(needed);
+            manifest["SeedshareOwnerPubKeys"] = json!(seed_share);
+            manifest["SeedshareThreshold"] = json!(needed);
+        })?;
+        Ok(owners)
+    }
+
+    /// How manifests name the seed share owner whose private key is in the file `name`.
+    ///
+    /// # Errors
+    /// When there is no such key.
+    pub fn seed_share_owner(&self, name: &str) -> Result<String> {
+        let key = SeedShareOwnerKey::from_pem(&self.read(name)?)?;
+        Ok(hex::encode(key.as_pkcs1_der()))
     }
 
     /// Runs `contrast` with `arguments` in the workspace, whatever the outcome.

@@ -64,6 +64,7 @@ pub(super) fn founding() -> FoundingDocuments {
     let shares = SeedSharesDocument {
         salt: vec![2; 32],
         threshold: 1,
+        set: Vec::new(),
         shares: Vec::new(),
     };
     FoundingDocuments {

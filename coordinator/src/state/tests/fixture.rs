@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// RSA-4096 takes seconds to generate; one key serves all tests.
-static SEED_SHARE_OWNER: LazyLock<String> =
+pub(crate) static SEED_SHARE_OWNER: LazyLock<String> =
     LazyLock::new(|| generate_owner_key_pem().expect("RSA key").to_string());
 
 pub(crate) fn owner_key(number: u64) -> WorkloadOwnerKey {
@@ -138,7 +138,7 @@ pub(crate) fn recovery(
     RecoveryRequest {
         seed: Seed::from_slice(share.expose()).expect("threshold 1"),
         salt: Salt::from_slice(&shares.salt).expect("32 bytes"),
-        known,
+        known: known.into_iter().collect(),
         force: false,
     }
 }

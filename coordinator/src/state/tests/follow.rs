@@ -20,6 +20,7 @@ fn shares(salt: u8) -> SeedSharesDocument {
     SeedSharesDocument {
         salt: vec![salt; 32],
         threshold: 1,
+        set: Vec::new(),
         shares: Vec::new(),
     }
 }

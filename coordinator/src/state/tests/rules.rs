@@ -4,11 +4,15 @@ use std::fs;
 
 use bytes::Bytes;
 use contrast_clock::SeededEntropy;
-use contrast_pki::{Salt, Seed, SigningKey};
+use contrast_pki::{
+    Salt, Seed, SigningKey,
+    shares::{Collector, Progress, decrypt_share},
+};
 use tempfile::tempdir;
 
 use super::fixture::{
-    Disk, active, approval, document, open, open_in, owner_key, policies, recovery, request,
+    Disk, SEED_SHARE_OWNER, active, approval, document, open, open_in, owner_key, policies,
+    recovery, request,
 };
 use crate::state::{
     ApprovalError, HistoryError, Phase, RecoveryRequest, StateError, Transition, TransitionHash,
@@ -178,9 +182,10 @@ async fn manifest_without_owners_can_never_be_updated() {
 }
 
 #[tokio::test]
-async fn seed_share_owners_cannot_change() {
+async fn a_manifest_with_other_seed_share_owners_shares_the_seed_anew() {
     let owner = owner_key(1);
-    let guard = open(Box::new(Disk::default())).expect("opens");
+    let directory = tempdir().expect("directory");
+    let guard = open_in(directory.path()).expect("opens");
     let first = document("a", &[&owner]);
     let base = guard
         .set_manifest(request(&first, NONE, &[]))
@@ -195,19 +200,31 @@ async fn seed_share_owners_cannot_change() {
     } else {
         "0"
     };
-    next.seedshare_owner_pub_keys = vec![format!(
-        "{}{digit}{}",
-        &other[..middle],
-        &other[middle + 1..]
-    )];
-    let error = guard
+    // Nobody has this one's private key.
+    let another = format!("{}{digit}{}", &other[..middle], &other[middle + 1..]);
+    next.seedshare_owner_pub_keys = vec![other, another];
+    next.seedshare_threshold = Some(2);
+    let changed = guard
         .set_manifest(request(&next, base, &[&owner]))
         .await
-        .expect_err("changed");
-    assert!(
-        matches!(error, StateError::SeedShareOwnersChanged),
-        "{error}"
-    );
+        .expect("shares anew");
+    let shares = changed.history().seed_shares().clone();
+    assert_eq!((shares.threshold, shares.shares.len()), (2, 2));
+    let share = decrypt_share(&shares, &SEED_SHARE_OWNER).expect("own share");
+    let progress = Collector::new(shares.clone()).add(share);
+    assert!(matches!(progress, Ok(Progress::Missing(1))), "{progress:?}");
+    // The same owners again: the same shares.
+    next.mesh_cert_lifetime = Some("24h".into());
+    let kept = guard
+        .set_manifest(request(&next, changed.transition(), &[&owner]))
+        .await
+        .expect("sets");
+    assert_eq!(kept.history().seed_shares(), &shares);
+    guard.close().await;
+    let again = open_in(directory.path()).expect("opens");
+    let snapshot = again.snapshot();
+    let history = snapshot.history().expect("a history");
+    assert_eq!(history.seed_shares(), &shares);
 }
 
 #[tokio::test]
@@ -358,7 +375,7 @@ async fn rejects_recovery_without_a_history() {
     let request = RecoveryRequest {
         seed: Seed::generate(&entropy).expect("seed"),
         salt: Salt::generate(&entropy).expect("salt"),
-        known: None,
+        known: Vec::new(),
         force: false,
     };
     let error = guard.recover(request).await.expect_err("nothing there");

@@ -29,6 +29,7 @@ fn history(key: &SigningKey, forged: &[usize]) -> History {
     let shares = SeedSharesDocument {
         salt: vec![1; 32],
         threshold: 1,
+        set: Vec::new(),
         shares: Vec::new(),
     };
     let first = sign(0, TransitionHash::NONE);

@@ -1,10 +1,11 @@
 //! The guided tour: real Kubernetes YAML becomes an attested deployment on this machine.
 
+mod owners;
 mod replicas;
 mod steps;
 mod tour;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, str::FromStr};
 
 use clap::Parser;
 use contrast_e2e::harness::TeeKind;
@@ -29,6 +30,30 @@ struct Arguments {
     /// is killed.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     replicas: u8,
+
+    /// How many owners there are, and how many of them must agree: 2of3. With one Coordinator only.
+    #[arg(long, default_value = "1of1")]
+    owners: Owners,
+}
+
+/// `2of3`.
+#[derive(Clone, Copy)]
+struct Owners {
+    needed: u8,
+    count: u8,
+}
+
+impl FromStr for Owners {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = |(needed, count): (&str, &str)| {
+            let (needed, count) = (needed.parse().ok()?, count.parse().ok()?);
+            (1 <= needed && needed <= count).then_some(Self { needed, count })
+        };
+        let parsed = text.split_once("of").and_then(parse);
+        parsed.ok_or_else(|| "expected for example 2of3".to_owned())
+    }
 }
 
 #[tokio::main]

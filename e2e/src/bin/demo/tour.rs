@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use contrast_e2e::harness::{
-    Cluster, CoordinatorPod, MeshClient, Pod, PodSpec, envoy, no_network_because,
+    Cluster, CoordinatorPod, MeshClient, OwnerKeys, Pod, PodSpec, envoy, no_network_because,
 };
 
 use crate::{
-    Arguments, replicas,
+    Arguments, owners, replicas,
     steps::{Steps, only, say},
 };
 
@@ -22,7 +22,12 @@ pub(crate) async fn tour(arguments: &Arguments) -> Result<()> {
         keep,
         tee,
         replicas,
+        owners,
     } = *arguments;
+    ensure!(
+        replicas == 1 || owners.count == 1,
+        "several owners are shown with one Coordinator"
+    );
     let start = Instant::now();
     let directory = tempfile::Builder::new()
         .prefix("contrast-demo-")
@@ -61,8 +66,9 @@ pub(crate) async fn tour(arguments: &Arguments) -> Result<()> {
         },
     )?;
 
+    let keys = owners::create(&cluster, owners, &mut steps)?;
     match replicas {
-        1 => one_coordinator(&cluster, &mut steps).await?,
+        1 => one_coordinator(&cluster, &keys, &mut steps).await?,
         several => replicas::tour(&cluster, several.into(), &mut steps).await?,
     }
     say(&format!(
@@ -80,7 +86,7 @@ pub(crate) async fn tour(arguments: &Arguments) -> Result<()> {
 }
 
 /// The story of a deployment with one Coordinator.
-async fn one_coordinator(cluster: &Cluster, steps: &mut Steps) -> Result<()> {
+async fn one_coordinator(cluster: &Cluster, owners: &[OwnerKeys], steps: &mut Steps) -> Result<()> {
     let mut coordinator = steps.run_with("start the Coordinator", || {
         let coordinator = cluster.start_coordinator()?;
         let facts = vec![format!("user API {}", coordinator.user_api)];
@@ -107,10 +113,13 @@ async fn one_coordinator(cluster: &Cluster, steps: &mut Steps) -> Result<()> {
         Ok(only(&verify.stdout, &["ok ", "verified"]))
     })?;
 
+    if owners.len() > 1 {
+        owners::approve(cluster, &coordinator.user_api(), owners, steps)?;
+    }
     let workloads = cluster.workloads()?;
     let pods = pods(cluster, coordinator.mesh_api, steps).await?;
     impostor(cluster, &workloads["votes"], coordinator.mesh_api, steps)?;
-    coordinator = recovery(cluster, coordinator, steps)?;
+    coordinator = recovery(cluster, coordinator, owners, steps)?;
     steps.run("a new pod enrols with the recovered Coordinator", || {
         enrol_again(cluster, &pods, coordinator.mesh_api)
     })?;
@@ -315,6 +324,7 @@ pub(crate) fn impostor(
 fn recovery(
     cluster: &Cluster,
     coordinator: CoordinatorPod,
+    owners: &[OwnerKeys],
     steps: &mut Steps,
 ) -> Result<CoordinatorPod> {
     let owner = cluster.owner();
@@ -334,8 +344,16 @@ fn recovery(
             ];
             Ok((coordinator, facts))
         })?;
-    steps.run("recover: one seed share owner hands back the seed", || {
-        owner.contrast(&["recover", "-c", &coordinator.user_api()])?;
+    let title = match owners.len() {
+        1 => "recover: one seed share owner hands back the seed".to_owned(),
+        several => format!("recover: {several} seed share owners hand back the seed together"),
+    };
+    steps.run(&title, || {
+        for keys in owners {
+            let user_api = coordinator.user_api();
+            let key = ["--seedshare-owner-key", &keys.seed_share];
+            owner.contrast(&[&["recover", "-c", &user_api], &key[..]].concat())?;
+        }
         owner.contrast(&["verify", "-c", &coordinator.user_api()])?;
         ensure!(
             owner.read("verify/coordinator-root-ca.pem")? == root_before,

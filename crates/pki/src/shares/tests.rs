@@ -1,5 +1,6 @@
 use std::{fs, path::Path, sync::OnceLock};
 
+use contrast_clock::SystemEntropy;
 use proptest::prelude::*;
 
 use super::*;
@@ -19,9 +20,19 @@ fn salt() -> Salt {
     Salt::from_slice(&[9; 32]).expect("salt")
 }
 
+fn complete(document: SeedSharesDocument, shares: impl IntoIterator<Item = SeedShare>) -> Seed {
+    let mut collector = Collector::new(document);
+    for share in shares {
+        if let Progress::Complete(seed) = collector.add(share).expect("adds") {
+            return seed;
+        }
+    }
+    panic!("too few: {collector:?}");
+}
+
 fn document() -> SeedSharesDocument {
     let owner = SeedShareOwnerKey::from_pem(owner_pem()).expect("public half");
-    encrypt_seed(&seed(), &salt(), &[owner], 1).expect("encrypts")
+    encrypt_seed(&seed(), &salt(), &[owner], 1, &SystemEntropy).expect("encrypts")
 }
 
 #[test]
@@ -29,8 +40,10 @@ fn owner_recovers_the_seed_through_the_file() {
     let json = document().to_json().expect("serializes");
     let document = SeedSharesDocument::from_json(json.as_bytes()).expect("parses");
     let share = decrypt_share(&document, owner_pem()).expect("decrypts");
-    let found = combine(document.threshold, &[share]).expect("combines");
-    assert_eq!(found.expose(), seed().expose());
+    assert_eq!(
+        complete(document.clone(), [share]).expose(),
+        seed().expose()
+    );
     assert_eq!(document.salt().expect("salt"), salt());
 }
 
@@ -61,23 +74,19 @@ fn file_has_the_names_and_encodings_of_todays_contrast() {
 fn each_owner_finds_the_share_of_their_own() {
     let other = generate_owner_key_pem().expect("key");
     let owners = [&other, owner_pem()].map(|pem| SeedShareOwnerKey::from_pem(pem).expect("public"));
-    let document = encrypt_seed(&seed(), &salt(), &owners, 1).expect("encrypts");
+    let document = encrypt_seed(&seed(), &salt(), &owners, 1, &SystemEntropy).expect("encrypts");
     let shares = [&other, owner_pem()].map(|pem| decrypt_share(&document, pem).expect("decrypts"));
-    let found = combine(1, &shares).expect("combines");
-    assert_eq!(found.expose(), seed().expose());
+    for share in shares {
+        assert_eq!(
+            complete(document.clone(), [share]).expose(),
+            seed().expose()
+        );
+    }
 
-    let only_other = encrypt_seed(&seed(), &salt(), &owners[..1], 1).expect("encrypts");
+    let only_other =
+        encrypt_seed(&seed(), &salt(), &owners[..1], 1, &SystemEntropy).expect("encrypts");
     let error = decrypt_share(&only_other, owner_pem()).expect_err("no share");
     assert!(matches!(error, SharesError::NotAnOwner { available: 1 }));
-}
-
-#[test]
-fn shares_that_contradict_each_other_make_no_seed() {
-    let share = |byte| SeedShare::from_bytes(vec![byte; 64]);
-    assert!(matches!(
-        combine(1, &[share(1), share(1), share(2)]),
-        Err(SharesError::Contradiction)
-    ));
 }
 
 #[test]
@@ -183,9 +192,9 @@ proptest! {
     ) {
         let shares = shares
             .into_iter()
-            .map(|(public_key, encrypted_seed)| EncryptedShare { public_key, encrypted_seed })
+            .map(|(public_key, encrypted_seed)| EncryptedShare { public_key, encrypted_seed, digest: Vec::new() })
             .collect();
-        let document = SeedSharesDocument { salt, threshold, shares };
+        let document = SeedSharesDocument { salt, threshold, set: Vec::new(), shares };
         let json = document.to_json().expect("serializes");
         let again = SeedSharesDocument::from_json(json.as_bytes()).expect("parses");
         prop_assert_eq!(again, document);
@@ -199,7 +208,7 @@ proptest! {
         prop_assert!(SeedSharesDocument::from_json(&bytes).is_err());
         prop_assert!(SeedSharesDocument::from_json(text.as_bytes()).is_err());
         prop_assert!(SeedShareOwnerKey::from_pkcs1_der(&bytes).is_err());
-        for label in [PKCS1_PEM, PKCS8_PEM, SPKI_PEM] {
+        for label in [PKCS1_PEM, rsa::PKCS8_PEM, SPKI_PEM] {
             let pem = pem::encode(&pem::Pem::new(label, bytes.clone()));
             prop_assert!(SeedShareOwnerKey::from_pem(&pem).is_err());
             prop_assert!(decrypt_share(&document_without_shares(), &pem).is_err());
@@ -226,6 +235,7 @@ fn document_without_shares() -> SeedSharesDocument {
     SeedSharesDocument {
         salt: vec![0; 32],
         threshold: 1,
+        set: Vec::new(),
         shares: Vec::new(),
     }
 }
@@ -240,29 +250,24 @@ fn damaged_share_is_refused() {
 
 #[test]
 fn share_of_wrong_length_is_no_seed() {
-    let error = combine(1, &[SeedShare::from_bytes(vec![1; 63])]).expect_err("too short");
+    let share = SeedShare::from_bytes(vec![1; 63]);
+    let error = Collector::new(document())
+        .add(share)
+        .expect_err("too short");
     assert_eq!(error.to_string(), "the seed has 63 bytes, expected 64");
-    assert!(matches!(
-        combine(1, &[]),
-        Err(SharesError::TooFew {
-            found: 0,
-            threshold: 1
-        })
-    ));
 }
 
 #[test]
-fn threshold_above_one_and_no_owner_are_refused() {
-    let owner = SeedShareOwnerKey::from_pem(owner_pem()).expect("public half");
-    let error = encrypt_seed(&seed(), &salt(), &[owner], 2).expect_err("threshold");
-    assert!(matches!(
-        error,
-        SharesError::ThresholdUnsupported { requested: 2 }
-    ));
-    assert!(matches!(
-        encrypt_seed(&seed(), &salt(), &[], 1),
-        Err(SharesError::NoOwner)
-    ));
+fn thresholds_that_nobody_or_not_everybody_can_meet_are_refused() {
+    let owner = || SeedShareOwnerKey::from_pem(owner_pem()).expect("public half");
+    let refused = |owners: &[SeedShareOwnerKey], threshold| {
+        encrypt_seed(&seed(), &salt(), owners, threshold, &SystemEntropy).expect_err("refused")
+    };
+    assert!(matches!(refused(&[], 1), SharesError::NoOwner));
+    for (owners, threshold) in [(1, 0), (1, 2), (3, 4), (3, 300)] {
+        let error = refused(&vec![owner(); owners], threshold);
+        assert!(matches!(error, SharesError::Threshold { .. }), "{error}");
+    }
 }
 
 #[test]
@@ -278,3 +283,5 @@ fn debug_hides_the_share() {
         "SeedShare(hidden)"
     );
 }
+
+mod several;

@@ -1,21 +1,23 @@
 //! Seed shares: the seed, encrypted to those who may recover the deployment.
 //!
-//! With threshold 1 every share is the whole seed, so each owner can recover alone. The document and the types have room for
-//! a threshold above 1, which this version refuses.
+//! With threshold 1 every share is the whole seed, so each owner can recover alone; that is today's format. With a threshold k above 1 the
+//! seed is split by Shamir's scheme over GF(256): any k shares make it, fewer say nothing about it. Such a share says which set of shares
+//! it belongs to, and the document holds its digest, so that a wrong one is told from the right ones as it comes, not when all are there.
 
 use std::fmt;
 
 use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
+    digest::{SHA256, digest},
     encoding::{AsDer as _, Pkcs8V1Der},
     rsa::{
         KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey,
         PrivateDecryptingKey, PublicEncryptingKey,
     },
 };
+use contrast_clock::{Entropy, EntropyError};
 use der::{
-    Decode as _, Encode as _, Sequence,
-    asn1::{AnyRef, BitStringRef, ObjectIdentifier, OctetStringRef, UintRef},
+    Decode as _, Encode as _,
+    asn1::BitStringRef,
     pem::{LineEnding, encode_string},
 };
 use serde::{Deserialize, Serialize};
@@ -23,16 +25,20 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{Salt, Seed, SeedError};
 
+mod collect;
+mod rsa;
+mod split;
+
+pub use collect::{Collector, Progress};
+use rsa::{
+    AlgorithmIdentifier, PKCS1_PEM, RSA_ENCRYPTION, RsaPublicKey, SubjectPublicKeyInfo,
+    pkcs1_from_pem, pkcs1_from_pkcs8, pkcs8_from_pkcs1, public_half,
+};
+
 /// OAEP label of seed shares.
 const LABEL: &[u8] = b"seedshare";
-/// Object identifier rsaEncryption (RFC 8017, appendix A.1).
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 /// Smallest modulus that is accepted, in bits; owners get 4096.
 const MODULUS_BITS_MIN: usize = 2048;
-/// PEM label of PKCS#1 private keys, the form in which owner keys are written.
-const PKCS1_PEM: &str = "RSA PRIVATE KEY";
-/// PEM label of PKCS#8 private keys.
-const PKCS8_PEM: &str = "PRIVATE KEY";
 /// PEM label of `SubjectPublicKeyInfo`.
 const SPKI_PEM: &str = "PUBLIC KEY";
 
@@ -40,14 +46,35 @@ const SPKI_PEM: &str = "PUBLIC KEY";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SharesError {
-    /// A threshold that this version does not support.
+    /// More owners are needed than there are, or none.
     #[error(
-        "a seed share threshold of {requested} is not supported by this version; set `SeedshareThreshold` to 1"
+        "a seed share threshold of {threshold} with {owners} owner(s); expected one from 1 to the number of owners, at most 255"
     )]
-    ThresholdUnsupported {
+    Threshold {
         /// The threshold asked for.
-        requested: u32,
+        threshold: u32,
+        /// How many owners there are.
+        owners: usize,
     },
+    /// No randomness for the shares.
+    #[error("the seed cannot be split")]
+    Entropy(#[from] EntropyError),
+    /// The library refused to split or combine.
+    #[error("the seed cannot be split or put together: {0}")]
+    Sharing(vsss_rs::Error),
+    /// A share that is none of this document's.
+    #[error(
+        "this is none of the {available} seed shares of this deployment; it is damaged, or of another one"
+    )]
+    Unknown {
+        /// How many shares the document has.
+        available: usize,
+    },
+    /// A share of an earlier document.
+    #[error(
+        "this seed share was replaced when the seed was shared anew; use the latest seed shares document"
+    )]
+    Replaced,
     /// Nobody to encrypt to.
     #[error("there is no seed share owner; the seed could never be recovered")]
     NoOwner,
@@ -79,17 +106,6 @@ pub enum SharesError {
     /// The share does not decrypt.
     #[error("the seed share for this key does not decrypt; the document is damaged")]
     Decrypt,
-    /// Too few shares.
-    #[error("{found} seed share(s) given, {threshold} needed")]
-    TooFew {
-        /// Shares given.
-        found: usize,
-        /// Shares needed.
-        threshold: u32,
-    },
-    /// Shares that cannot be of one seed.
-    #[error("the seed shares contradict each other; they are not of the same deployment")]
-    Contradiction,
     /// A share or salt has the wrong length.
     #[error(transparent)]
     Seed(#[from] SeedError),
@@ -200,6 +216,12 @@ impl SeedShare {
     }
 }
 
+impl SeedShare {
+    fn digest(&self) -> Vec<u8> {
+        digest(&SHA256, &self.0).as_ref().to_vec()
+    }
+}
+
 impl fmt::Debug for SeedShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SeedShare(hidden)")
@@ -216,6 +238,9 @@ pub struct SeedSharesDocument {
     /// Shares needed to recover; 1 where the document names none.
     #[serde(default = "threshold_default")]
     pub threshold: u32,
+    /// Which sharing of the seed this is, 16 bytes, hex in JSON; empty with threshold 1.
+    #[serde(with = "hex", default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<u8>,
     /// One share for each owner.
     #[serde(rename = "SeedShares")]
     pub shares: Vec<EncryptedShare>,
@@ -235,6 +260,9 @@ pub struct EncryptedShare {
     /// RSA-OAEP ciphertext (SHA-256, label `seedshare`), hex in JSON.
     #[serde(with = "hex")]
     pub encrypted_seed: Vec<u8>,
+    /// SHA-256 of the share, 32 bytes, hex in JSON; empty with threshold 1, where it would be the digest of the seed.
+    #[serde(with = "hex", default, skip_serializing_if = "Vec::is_empty")]
+    pub digest: Vec<u8>,
 }
 
 impl SeedSharesDocument {
@@ -265,36 +293,50 @@ impl SeedSharesDocument {
     }
 }
 
-/// Encrypts `seed` to each of `owners`.
+/// Shares `seed` among `owners`, so that any `threshold` of them can recover it, and encrypts each share to its owner. Every call with a
+/// threshold above 1 makes another set, whose shares do not fit those of any other.
 ///
 /// # Errors
-/// When there is no owner or the threshold is not 1.
+/// When there is no owner, the threshold is not from 1 to the number of owners, or there is no randomness.
 pub fn encrypt_seed(
     seed: &Seed,
     salt: &Salt,
     owners: &[SeedShareOwnerKey],
     threshold: u32,
+    entropy: &dyn Entropy,
 ) -> Result<SeedSharesDocument, SharesError> {
-    if threshold != 1 {
-        return Err(SharesError::ThresholdUnsupported {
-            requested: threshold,
-        });
-    }
     if owners.is_empty() {
         return Err(SharesError::NoOwner);
     }
-    let shares = owners
-        .iter()
-        .map(|owner| {
-            Ok(EncryptedShare {
-                public_key: owner.pkcs1.clone(),
-                encrypted_seed: encrypt(owner, seed.expose())?,
-            })
+    let whole = |owner: &SeedShareOwnerKey| {
+        Ok(EncryptedShare {
+            public_key: owner.pkcs1.clone(),
+            encrypted_seed: encrypt(owner, seed.expose())?,
+            digest: Vec::new(),
         })
-        .collect::<Result<Vec<_>, SharesError>>()?;
+    };
+    let (set, shares) = match threshold {
+        1 => {
+            let shares = owners.iter().map(whole);
+            (Vec::new(), shares.collect::<Result<_, SharesError>>()?)
+        }
+        _ => {
+            let parts = split::split(seed, threshold, owners.len(), entropy)?;
+            let encrypted = owners.iter().zip(&parts.shares).map(|(owner, share)| {
+                Ok(EncryptedShare {
+                    public_key: owner.pkcs1.clone(),
+                    encrypted_seed: encrypt(owner, share.expose())?,
+                    digest: share.digest(),
+                })
+            });
+            let shares = encrypted.collect::<Result<_, SharesError>>()?;
+            (parts.set.to_vec(), shares)
+        }
+    };
     Ok(SeedSharesDocument {
         salt: salt.as_bytes().to_vec(),
         threshold,
+        set,
         shares,
     })
 }
@@ -349,121 +391,5 @@ pub fn decrypt_share(
     Ok(SeedShare(share))
 }
 
-/// Puts the seed together again. Whether it is the seed of the deployment is for the caller to find out: only the keys
-/// derived from it can tell.
-///
-/// # Errors
-/// When there are too few shares, the threshold is not 1, a share is no seed, or shares contradict each other.
-pub fn combine(threshold: u32, shares: &[SeedShare]) -> Result<Seed, SharesError> {
-    match (threshold, shares) {
-        (1, [first, others @ ..]) => {
-            // With threshold 1 every share is the whole seed.
-            let same = |other: &SeedShare| verify_slices_are_equal(first.expose(), other.expose());
-            match others.iter().all(|other| same(other).is_ok()) {
-                true => Ok(Seed::from_slice(first.expose())?),
-                false => Err(SharesError::Contradiction),
-            }
-        }
-        (1, []) => Err(SharesError::TooFew {
-            found: 0,
-            threshold,
-        }),
-        _ => Err(SharesError::ThresholdUnsupported {
-            requested: threshold,
-        }),
-    }
-}
-
-#[derive(Sequence)]
-struct AlgorithmIdentifier<'a> {
-    algorithm: ObjectIdentifier,
-    parameters: AnyRef<'a>,
-}
-
-impl AlgorithmIdentifier<'_> {
-    /// rsaEncryption; its parameters must be NULL (RFC 8017, appendix A.1).
-    const RSA: Self = Self {
-        algorithm: RSA_ENCRYPTION,
-        parameters: AnyRef::NULL,
-    };
-}
-
-#[derive(Sequence)]
-struct SubjectPublicKeyInfo<'a> {
-    algorithm: AlgorithmIdentifier<'a>,
-    subject_public_key: BitStringRef<'a>,
-}
-
-/// `PrivateKeyInfo`, RFC 5208. Borrows, as the two below, so that no part of a private key is copied to where it is not wiped.
-#[derive(Sequence)]
-struct PrivateKeyInfo<'a> {
-    version: u8,
-    algorithm: AlgorithmIdentifier<'a>,
-    private_key: &'a OctetStringRef,
-}
-
-/// `RSAPublicKey`, RFC 8017 appendix A.1.1.
-#[derive(Sequence)]
-struct RsaPublicKey<'a> {
-    modulus: UintRef<'a>,
-    public_exponent: UintRef<'a>,
-}
-
-/// `RSAPrivateKey`, RFC 8017 appendix A.1.2, of which only the public half is used.
-#[derive(Sequence)]
-struct RsaPrivateKey<'a> {
-    version: u8,
-    modulus: UintRef<'a>,
-    public_exponent: UintRef<'a>,
-    private_exponent: UintRef<'a>,
-    prime1: UintRef<'a>,
-    prime2: UintRef<'a>,
-    exponent1: UintRef<'a>,
-    exponent2: UintRef<'a>,
-    coefficient: UintRef<'a>,
-}
-
-fn pkcs1_from_pem(text: &str) -> Result<Zeroizing<Vec<u8>>, SharesError> {
-    let parsed = pem::parse(text).map_err(|_| SharesError::PrivateKey)?;
-    let pkcs1 = parsed.tag() == PKCS1_PEM;
-    let pkcs8 = parsed.tag() == PKCS8_PEM;
-    let contents = Zeroizing::new(parsed.into_contents());
-    match (pkcs1, pkcs8) {
-        (true, _) => Ok(contents),
-        (_, true) => pkcs1_from_pkcs8(&contents),
-        _ => Err(SharesError::PrivateKey),
-    }
-}
-
-fn pkcs1_from_pkcs8(pkcs8: &[u8]) -> Result<Zeroizing<Vec<u8>>, SharesError> {
-    let info = PrivateKeyInfo::from_der(pkcs8).map_err(|_| SharesError::PrivateKey)?;
-    match info.algorithm.algorithm {
-        RSA_ENCRYPTION => Ok(Zeroizing::new(info.private_key.as_bytes().to_vec())),
-        _ => Err(SharesError::PrivateKey),
-    }
-}
-
-fn pkcs8_from_pkcs1(pkcs1: &[u8]) -> Result<Zeroizing<Vec<u8>>, SharesError> {
-    let info = PrivateKeyInfo {
-        version: 0,
-        algorithm: AlgorithmIdentifier::RSA,
-        private_key: OctetStringRef::new(pkcs1).map_err(|_| SharesError::PrivateKey)?,
-    };
-    info.to_der()
-        .map(Zeroizing::new)
-        .map_err(|_| SharesError::PrivateKey)
-}
-
-fn public_half(pkcs1: &[u8]) -> Result<Vec<u8>, SharesError> {
-    let private = RsaPrivateKey::from_der(pkcs1).map_err(|_| SharesError::PrivateKey)?;
-    RsaPublicKey {
-        modulus: private.modulus,
-        public_exponent: private.public_exponent,
-    }
-    .to_der()
-    .map_err(|_| SharesError::PrivateKey)
-}
-
 #[cfg(test)]
-#[path = "shares_tests.rs"]
 mod tests;
