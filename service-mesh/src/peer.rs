@@ -15,7 +15,7 @@ pub struct WorkloadPattern {
 /// Who must answer on an egress connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
-    /// A member of the mesh whose certificate carries this DNS name, exactly.
+    /// A member of the mesh whose certificate carries this DNS name, or a wildcard for its first label.
     Dns(String),
     /// A member of the mesh whose certificate carries this address.
     Ip(IpAddr),

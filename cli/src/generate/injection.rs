@@ -1,6 +1,7 @@
 //! Which pods get what: decides from options and annotations, puts it in, and tells what the user wrote otherwise.
 
 use contrast_images::ImageCache;
+use contrast_policy::SERVICE_MESH;
 use contrast_resources::{Step, show};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -176,9 +177,25 @@ impl<'a> Injection<'a> {
             };
             self.put_init_container(at, &container)?;
         }
+        if !wants_mesh && !self.surroundings.options.skip_service_mesh {
+            self.refuse_unwanted_mesh(spec)?;
+        }
         match self.injected.containers.is_empty() {
             true => Ok(()),
             false => self.secrets_volume(),
+        }
+    }
+
+    /// A sidecar of an earlier run, whose annotations are gone, would go on with the settings of then.
+    fn refuse_unwanted_mesh(&self, spec: &Value) -> Result<(), GenerateError> {
+        let mut sidecars = items(spec, "initContainers").iter();
+        match sidecars.any(|other| other["name"] == SERVICE_MESH) {
+            true => Err(self.refuse(format!(
+                "no annotation asks for the service mesh, and the init container `{}` is still there; remove it, write the annotation again, or keep it as it is with \
+                 `--skip-service-mesh`",
+                SERVICE_MESH
+            ))),
+            false => Ok(()),
         }
     }
 

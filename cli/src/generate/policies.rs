@@ -1,10 +1,13 @@
 //! A workload's policy, and what the manifest says about it.
 
+use contrast_firewall::ENVOY_UID;
 use contrast_images::ImageCache;
-use contrast_policy::{ConfigObjects, Initdata, PodName, PodSource};
+use contrast_policy::{
+    ConfigObjects, ContainerPolicy, Initdata, PodName, PodPolicy, PodSource, SERVICE_MESH,
+};
 use serde_json::Value;
 
-use super::{GenerateError, annotations::PREFIX};
+use super::{GenerateError, annotations::PREFIX, inject};
 
 /// Identity of a workload, read from its object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +109,41 @@ pub(super) fn initdata(
         source: Box::new(source),
     };
     let policy = source.policy().map_err(failed)?;
+    refuse_user_of_envoy(identity, &policy)?;
     let rego = policy.to_rego().map_err(|error| failed(error.into()))?;
     Ok(Initdata::with_policy(&rego)?)
+}
+
+/// What Envoy's user sends is never captured, and its group reads the pod's key.
+fn refuse_user_of_envoy(identity: &Identity, policy: &PodPolicy) -> Result<(), GenerateError> {
+    let containers = &policy.containers;
+    if !containers
+        .iter()
+        .any(|container| container.name == SERVICE_MESH)
+    {
+        return Ok(());
+    }
+    let is_envoys = |container: &&ContainerPolicy| {
+        container.uid == ENVOY_UID
+            || container.gid == ENVOY_UID
+            || container.groups.contains(&ENVOY_UID)
+    };
+    let refused = |what: String| GenerateError::Workload {
+        workload: identity.shown(),
+        reason: format!(
+            "{what} user or group {ENVOY_UID}, which is that of the service mesh's Envoy, whose connections pass the mesh by; write another \
+             one in `securityContext` (runAsUser, runAsGroup, fsGroup, supplementalGroups)"
+        ),
+    };
+    let of_the_user = |container: &&ContainerPolicy| !inject::is_injected(&container.name);
+    match containers.iter().filter(of_the_user).find(is_envoys) {
+        Some(container) => Err(refused(format!(
+            "the container `{}` runs as",
+            container.name
+        ))),
+        None if policy.fs_group == ENVOY_UID => {
+            Err(refused("the pod's volumes belong to".to_owned()))
+        }
+        None => Ok(()),
+    }
 }

@@ -293,3 +293,68 @@ fn mesh_starts_before_the_init_containers_of_the_pod() {
         assert!(places.is_sorted(), "{text}");
     }
 }
+
+const OPEN: &str = r#"contrast.edgeless.systems/servicemesh-ingress: """#;
+
+#[test]
+fn nothing_in_a_pod_with_a_mesh_runs_as_the_user_of_envoy() {
+    for (security, says) in [
+        ("runAsUser: 15006", "the container `web` runs as"),
+        (
+            "runAsUser: 7, runAsGroup: 15006",
+            "the container `web` runs as",
+        ),
+        (
+            "runAsUser: 7, supplementalGroups: [1, 15006]",
+            "the container `web` runs as",
+        ),
+        ("fsGroup: 15006", "15006"),
+    ] {
+        let secured = |annotation: &str| {
+            let from = "      containers:\n        - name: web\n";
+            let to = format!("      securityContext: {{{security}}}\n{from}");
+            let text = application(annotation).replace(from, &to);
+            assert!(text.contains(security), "{text}");
+            let context = Context::new();
+            context.file("application.yml", &text);
+            context.file("image-cache.json", &images_of(&text));
+            context.output(&GENERATE)
+        };
+        let with = secured(OPEN);
+        let stderr = String::from_utf8_lossy(&with.stderr);
+        assert_eq!(with.status.code(), Some(2), "{security}: {stderr}");
+        assert!(
+            stderr.contains(says) && stderr.contains("of the service mesh's Envoy"),
+            "{security}: {stderr}"
+        );
+        let without = secured("a: b");
+        assert!(without.status.success(), "{security}: {without:?}");
+    }
+}
+
+#[test]
+fn a_sidecar_that_no_annotation_asks_for_any_more_is_refused() {
+    let context = Context::new();
+    generate(&context, &application(OPEN), &[]);
+    let text = fs::read_to_string(context.path("application.yml")).expect("reads");
+    let line = text
+        .lines()
+        .find(|line| line.contains("servicemesh-ingress"))
+        .expect("annotation");
+    let without = text.replace(OPEN, "a: b");
+    assert_ne!(text, without, "{line}");
+    context.file("application.yml", &without);
+    let refused = context.output(&GENERATE);
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("the init container `contrast-service-mesh` is still there"),
+        "{stderr}"
+    );
+    assert_eq!(
+        fs::read_to_string(context.path("application.yml")).expect("reads"),
+        without
+    );
+    let kept = context.output(&[&GENERATE[..], &["--skip-service-mesh"]].concat());
+    assert!(kept.status.success(), "{kept:?}");
+}

@@ -138,6 +138,15 @@ pub(crate) fn check_path(
     }
 }
 
+/// Whether rules of the mesh that name a workload could mean `san`: they compare `ns/<namespace>/<kind>/<name>` in any trust domain.
+pub(crate) fn names_a_workload(san: &str) -> bool {
+    let Some((scheme, rest)) = san.split_once("://") else {
+        return false;
+    };
+    let path: Vec<&str> = rest.split('/').skip(1).collect();
+    scheme.eq_ignore_ascii_case("spiffe") && matches!(path.as_slice(), ["ns", _, _, _])
+}
+
 /// As certificates take it.
 fn is_uri(san: &str) -> bool {
     san.contains("://")

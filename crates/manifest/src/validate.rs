@@ -17,6 +17,8 @@ use crate::{
 const MAX_SAN_BYTES: usize = 2048;
 /// Longest DNS name (RFC 1035 section 2.3.4, without the root's dot).
 const MAX_DNS_NAME_BYTES: usize = 253;
+/// The name that today's manifests give to every workload. No verifier takes it for another name.
+const ANY_NAME: &str = "*";
 /// Longest workload secret id, in bytes.
 const MAX_SECRET_ID_BYTES: usize = 1024;
 
@@ -162,6 +164,17 @@ fn fault_of_san(san: &str) -> Option<String> {
     if let Some(odd) = san.chars().find(|c| !c.is_ascii_graphic()) {
         return Some(format!(
             "expected visible ASCII characters only, found {odd:?}"
+        ));
+    }
+    if identity::names_a_workload(san) {
+        return Some(format!(
+            "expected no SPIFFE ID of the form that SPIFFEPath makes, by which the mesh tells workloads apart, found `{san}`; write SPIFFEPath instead"
+        ));
+    }
+    let labels = san.strip_prefix("*.").unwrap_or(san);
+    if san != ANY_NAME && !san.contains("://") && labels.contains('*') {
+        return Some(format!(
+            "expected `{ANY_NAME}`, or a wildcard as the whole first label of a DNS name (`*.example.com`), found `{san}`"
         ));
     }
     let limit = if san.contains("://") {

@@ -295,6 +295,20 @@ fn rejects_names_that_no_certificate_can_carry() {
             "expected visible ASCII characters only, found ' '".to_owned(),
         ),
         (
+            "f*.example.com".to_owned(),
+            "expected `*`, or a wildcard as the whole first label of a DNS name (`*.example.com`), found `f*.example.com`".to_owned(),
+        ),
+        (
+            "*.*.example.com".to_owned(),
+            "expected `*`, or a wildcard as the whole first label of a DNS name (`*.example.com`), found `*.*.example.com`".to_owned(),
+        ),
+        (
+            "SPIFFE://other/ns/shop/deployment/pay".to_owned(),
+            "expected no SPIFFE ID of the form that SPIFFEPath makes, by which the mesh tells workloads apart, found \
+             `SPIFFE://other/ns/shop/deployment/pay`; write SPIFFEPath instead"
+                .to_owned(),
+        ),
+        (
             "x".repeat(254),
             "expected at most 253 bytes, found 254".to_owned(),
         ),
@@ -303,6 +317,21 @@ fn rejects_names_that_no_certificate_can_carry() {
             problems_with(&pointer, json!(san)),
             [format!("{path}: {message}")]
         );
+    }
+}
+
+#[test]
+fn wildcards_and_foreign_uris_are_names() {
+    for san in [
+        "*",
+        "*.example.com",
+        "spiffe://example/web",
+        "https://example.com/*",
+    ] {
+        let mut value = valid();
+        value["Policies"][policy("3e")]["SANs"][0] = json!(san);
+        let text = value.to_string();
+        assert!(Manifest::parse(text.as_bytes()).is_ok(), "{san}");
     }
 }
 

@@ -146,7 +146,7 @@ impl Expected<'_> {
         match (&self.target.identity, &self.target.remote.host) {
             (Identity::AnyMember, _) => Some(true),
             (Identity::Target, Host::Dns(host)) => {
-                Some(facts.dns.iter().any(|name| name.eq_ignore_ascii_case(host)))
+                Some(facts.dns.iter().any(|name| covers(name, host)))
             }
             (Identity::Target, Host::Ip(ip)) => Some(facts.ips.contains(ip)),
             (Identity::Workloads(workloads), _) => {
@@ -166,6 +166,12 @@ impl Expected<'_> {
     }
 }
 
+/// Whether a certificate's DNS name covers `host`, as Envoy has it: it is the same, or its first label is a wildcard and the rest is the same.
+fn covers(name: &str, host: &str) -> bool {
+    let rest = |name: &str| Some(name.split_once('.')?.1.to_ascii_lowercase());
+    name.eq_ignore_ascii_case(host) || (name.starts_with("*.") && rest(name) == rest(host))
+}
+
 fn is(uri: &str, workload: &Workload, namespace: &str) -> bool {
     let Some(rest) = uri.strip_prefix("spiffe://") else {
         return false;
@@ -182,4 +188,24 @@ fn is(uri: &str, workload: &Workload, namespace: &str) -> bool {
             .as_deref()
             .is_none_or(|wanted| wanted == *kind)
         && *name == workload.name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        for (name, host, covered) in [
+            ("api", "API", true),
+            ("*.shop", "api.shop", true),
+            ("*.shop.example", "a.b.shop.example", false),
+            ("*.shop", "shop", false),
+            ("*", "api", false),
+            ("*.", "api", false),
+            ("api.shop", "*.shop", false),
+        ] {
+            assert_eq!(covers(name, host), covered, "{name} {host}");
+        }
+    }
 }
