@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, str::FromStr};
 
 use crate::{
     ALLOW, ANY, AnnotationError, DISABLED, ENTRY_SEPARATOR, Egress, EgressEntry, IDENTITY,
-    Identity, Ingress, IngressEntry, IngressService, Listen, Name, POD_ADDRESS, PROTOCOL, Problem,
-    Protocol, Reason, UDP, Workload,
+    Identity, Ingress, IngressEntry, IngressService, Listen, MESH_API_PORT, Name, POD_ADDRESS,
+    PROTOCOL, Problem, Protocol, Reason, UDP, Workload,
     parts::{self, Misplaced},
 };
 
@@ -111,6 +111,11 @@ impl FromStr for Egress {
                 (Some(Listen::Address(address)), _) if !addresses.insert(address) => {
                     let found = address.to_string();
                     reasons.push(listen_field.at, Reason::RepeatedListen { found });
+                }
+                (Some(Listen::Transparent), Some(remote)) if remote.port == MESH_API_PORT => {
+                    // The port is the end of what was read as a remote.
+                    let before = remote_field.text.rfind(':').map_or(0, |colon| colon + 1);
+                    reasons.push(remote_field.at + before, Reason::TransparentMeshApi);
                 }
                 (Some(Listen::Transparent), Some(remote)) if !transparent.insert(remote.port) => {
                     let found = remote.port;

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use crate::MAX_NAME_LENGTH;
+use crate::{MAX_NAME_LENGTH, MESH_API_PORT};
 
 /// Problems that an [`AnnotationError`] shows one by one.
 const SHOWN_MAX: usize = 20;
@@ -46,6 +46,8 @@ pub enum Reason {
     RepeatedListen { found: String },
     /// An earlier transparent entry has this port.
     RepeatedTransparent { found: u16 },
+    /// A transparent entry for [`MESH_API_PORT`].
+    TransparentMeshApi,
     /// Not a port.
     Port { found: String },
     /// Not a truth value.
@@ -148,6 +150,11 @@ impl fmt::Display for Reason {
                 f,
                 "an earlier transparent entry has port {found} already, and the port is all that tells them apart; \
                  give one of them a loopback address, like 127.137.0.1:{found}"
+            ),
+            Self::TransparentMeshApi => write!(
+                f,
+                "a transparent entry for port {MESH_API_PORT} would capture the Initializer's own connections to the Coordinator, \
+                 and the pod's certificate would not be renewed; give the entry a loopback address, like 127.137.0.1:{MESH_API_PORT}"
             ),
             Self::Port { found } => write!(
                 f,

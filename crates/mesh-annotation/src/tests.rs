@@ -301,6 +301,10 @@ fn refuses_repeated_and_reserved_names_and_repeated_listeners() {
         reasons::<Egress>("a#transparent#x:80##b#transparent#y:80##c#transparent#y:81"),
         [Reason::RepeatedTransparent { found: 80 }]
     );
+    assert_eq!(
+        reasons::<Egress>("a#transparent#x:7777##b#127.137.0.1:7777#y:7777"),
+        [Reason::TransparentMeshApi]
+    );
     for name in RESERVED_NAMES {
         let text = format!("{name}#127.0.0.1:1#x:1");
         assert_eq!(
@@ -446,6 +450,16 @@ fn unique_by<T, K: Ord>(entries: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
         .collect()
 }
 
+#[test]
+fn transparent_entry_for_the_mesh_api_is_pointed_at_its_port_and_told_the_alias() {
+    let text = "x#transparent#coordinator:7777#identity=any";
+    let error = text.parse::<Egress>().expect_err("refused");
+    let shown = error.to_string();
+    assert!(shown.contains("like 127.137.0.1:7777"), "{shown}");
+    let mark = format!("    {text}\n    {:>27}", "^");
+    assert!(shown.ends_with(&mark), "{shown}");
+}
+
 proptest! {
     #[test]
     fn parsing_never_panics(text in any::<String>(), separators in "[a-z0-9#:.,=/ä\\[\\]]{0,60}") {
@@ -483,6 +497,7 @@ proptest! {
             identity,
             protocol,
         });
+        let entries = entries.filter(|entry| entry.listen != Listen::Transparent || entry.remote.port != MESH_API_PORT);
         let entries = unique_by(entries.collect(), |entry| entry.name.clone());
         let egress = Egress(unique_by(entries, |entry| match entry.listen {
             Listen::Address(address) => (address.to_string(), 0),
