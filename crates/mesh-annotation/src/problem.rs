@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use crate::{MAX_NAME_LENGTH, MESH_API_PORT};
+use crate::{MAX_LENGTH, MAX_NAME_LENGTH, MESH_API_PORT};
 
 /// Problems that an [`AnnotationError`] shows one by one.
 const SHOWN_MAX: usize = 20;
@@ -34,6 +34,8 @@ pub struct Problem {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "`found` is described on the enum")]
 pub enum Reason {
+    /// The entry at which the value gets longer than [`MAX_LENGTH`]; the length of the whole value in bytes.
+    TooLong { found: usize },
     /// Fewer than three fields.
     Fields { found: usize },
     /// Not a name.
@@ -123,6 +125,11 @@ fn shown(text: &str) -> String {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooLong { found } => write!(
+                f,
+                "expected at most {MAX_LENGTH} bytes, which is what fits into a variable of the sidecar's environment, found {found}; \
+                 remove entries from this one on, or shorten them"
+            ),
             Self::Fields { found } => {
                 write!(
                     f,

@@ -190,20 +190,18 @@ fn the_mark_stands_under_the_character_in_long_and_hostile_entries() {
 }
 
 #[test]
-fn ten_thousand_wrong_entries_give_a_short_message_and_as_many_right_ones_are_read() {
+fn thousands_of_wrong_entries_give_a_short_message_and_as_many_right_ones_are_read() {
     let wrong = vec!["a#b#c"; 10_000].join("##");
     let error = wrong.parse::<Ingress>().expect_err("wrong");
     assert!(error.problems.len() >= 20_000);
     let text = error.to_string();
     assert!(text.len() < 5_000, "{} bytes", text.len());
     assert!(text.ends_with("more problems"), "{text}");
-    let right: Vec<_> = (1..=10_000_u32)
-        .map(|n| format!("e{n}#{n}#false"))
-        .collect();
+    let right: Vec<_> = (1..=6_000_u32).map(|n| format!("e{n}#{n}#false")).collect();
     let Ingress::Ports(entries) = ingress(&right.join("##")) else {
         panic!("ports expected")
     };
-    assert_eq!(entries.len(), 10_000);
+    assert_eq!(entries.len(), 6_000);
 }
 
 #[test]
@@ -448,6 +446,30 @@ fn unique_by<T, K: Ord>(entries: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
         .into_iter()
         .filter(|entry| seen.insert(key(entry)))
         .collect()
+}
+
+#[test]
+fn value_that_no_environment_holds_is_refused_at_the_first_entry_beyond() {
+    let entry = |n: usize| format!("e{n:04}#127.1.{}.{}#a:1", n / 250, n % 250);
+    let entries: Vec<_> = (0..8000).map(entry).collect();
+    let text = entries.join(ENTRY_SEPARATOR);
+    let error = text.parse::<Egress>().expect_err("refused");
+    let [problem] = &error.problems[..] else {
+        panic!("one problem expected, found {}", error.problems.len())
+    };
+    let found = text.len();
+    assert_eq!(problem.reason, Reason::TooLong { found });
+    let start = text.find(&problem.entry).expect("an entry of the value");
+    assert!(
+        start <= MAX_LENGTH && start + problem.entry.len() > MAX_LENGTH - ENTRY_SEPARATOR.len()
+    );
+    assert!(entries.contains(&problem.entry), "{}", problem.entry);
+
+    let longest = " ".repeat(MAX_LENGTH);
+    assert_eq!(egress(&longest), []);
+    let found = MAX_LENGTH + 1;
+    let longer = reasons::<Ingress>(&format!("{longest} "));
+    assert_eq!(longer, [Reason::TooLong { found }]);
 }
 
 #[test]
