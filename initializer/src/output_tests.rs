@@ -1,6 +1,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use contrast_clock::{SystemWallClock, WallClock as _};
@@ -8,6 +9,9 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::rollover::tests::{answer, seconds};
+
+/// With jitter.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// A pod that is in the overlap of two mesh CAs, which ends after a minute.
 struct OverlappingPod {
@@ -71,7 +75,7 @@ async fn end_of_the_overlap_is_installed_late_rather_than_never() {
         sleep(seconds(3660)).await;
         assert_eq!(trusted(&aside), "ca-2\nca-1\n");
         pod.mend_target(&aside);
-        sleep(seconds(10)).await;
+        sleep(LONGEST_PAUSE).await;
         assert_eq!(trusted(&pod.tls_config()), "ca-2\n");
     };
     tokio::select! {
@@ -93,6 +97,7 @@ async fn pauses_between_attempts_grow_and_begin_anew_after_a_success() {
     }
     assert!(pauses[0] < seconds(1), "{pauses:?}");
     assert!(pauses[7] >= seconds(10), "{pauses:?}");
+    assert!(pauses[7] <= LONGEST_PAUSE, "{pauses:?}");
     pod.mend_target(&aside);
     assert!(pod.output.replace(rollover, retry).is_none());
     pod.break_target();
@@ -111,7 +116,7 @@ async fn newer_certificate_takes_the_place_of_one_that_waits() {
         answers.send(answer(2, 7, None)).await.expect("taken");
         sleep(seconds(30)).await;
         pod.mend_target(&aside);
-        sleep(seconds(10)).await;
+        sleep(LONGEST_PAUSE).await;
         let chain = fs::read_to_string(pod.tls_config().join("certChain.pem"));
         assert_eq!(chain.expect("chain"), "ca-2/7");
     };

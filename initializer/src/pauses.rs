@@ -3,6 +3,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 const MIN: Duration = Duration::from_millis(200);
+/// Without jitter, which adds up to as much again.
 const MAX: Duration = Duration::from_secs(10);
 
 /// Jittered exponential pauses between attempts at one thing; they never end.
