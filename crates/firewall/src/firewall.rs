@@ -63,10 +63,10 @@ pub struct Present {
 /// Looks which rules are there and changes nothing.
 ///
 /// # Errors
-/// When no back end says, with what each said.
+/// When no back end says, or none has rules of ours and one keeps its own from this process; with what each said.
 pub fn present() -> Result<Present, Tried> {
     let mut found = None;
-    let mut tried = Vec::new();
+    let mut tried: Vec<(Backend, ToolError)> = Vec::new();
     for backend in Backend::ALL {
         let look = || Ok((backend.is_denied()?, backend.is_redirected()?));
         match look() {
@@ -83,6 +83,10 @@ pub fn present() -> Result<Present, Tried> {
             Err(error) => tried.push((backend, error)),
         }
     }
+    let found = found.filter(|found| {
+        let any = found.denied || found.redirected;
+        any || !tried.iter().any(|(_, error)| error.is_not_permitted())
+    });
     found.ok_or(Tried(tried))
 }
 

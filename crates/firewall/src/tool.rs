@@ -51,17 +51,27 @@ pub enum ToolError {
     },
 }
 
+impl ToolError {
+    /// Whether the kernel refused this process, which then knows nothing of the rules.
+    pub(crate) fn is_not_permitted(&self) -> bool {
+        matches!(self, Self::Refused { said, .. } if is_not_permitted(said))
+    }
+}
+
 /// What to do about what the kernel said.
 fn hint(said: &str) -> &'static str {
-    let said = said.to_lowercase();
-    if ["not permitted", "permission denied", "you must be root"]
-        .iter()
-        .any(|text| said.contains(text))
-    {
+    if is_not_permitted(said) {
         " (the process needs CAP_NET_ADMIN in the pod's network namespace)"
     } else {
         ""
     }
+}
+
+fn is_not_permitted(said: &str) -> bool {
+    let said = said.to_lowercase();
+    ["not permitted", "permission denied", "you must be root"]
+        .iter()
+        .any(|text| said.contains(text))
 }
 
 /// Runs `program` with `input` on its standard input and returns what it printed.
