@@ -154,6 +154,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
+    use contrast_mesh_annotation::MESH_API_PORT;
 
     use super::*;
 
@@ -170,7 +171,10 @@ mod tests {
             config.mesh_api_address,
             config.ops_address,
         ];
-        assert_eq!(ports.map(|address| address.port()), [1313, 7777, 9102]);
+        assert_eq!(
+            ports.map(|address| address.port()),
+            [1313, MESH_API_PORT, 9102]
+        );
     }
 
     #[test]

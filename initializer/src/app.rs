@@ -1,8 +1,4 @@
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use contrast_atls::{ClientConfig, Identity, IdentityError, Limits};
 use contrast_attestation::PlatformError;
@@ -10,15 +6,13 @@ use contrast_clock::{SystemWallClock, WallClock};
 use contrast_collateral::AzureImds;
 use contrast_telemetry::drain;
 use tokio::sync::{mpsc, watch};
-use zeroize::Zeroizing;
 
 use crate::{
-    Config, Credentials, Enrolled, InstallError, Rollover, Target,
+    Config, InstallError, Rollover, Target,
     enroll::private_key_pem,
     follow::Coordinator,
     ingress::open_ingress,
-    install,
-    spiffe::{self, Serving, SocketError, Svid},
+    output::{Output, now},
 };
 
 /// The Initializer cannot do its work.
@@ -120,7 +114,7 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
             .await
             .map_err(|_| AppError::Deadline { deadline })?,
     };
-    let rollover = Rollover::begin(Instant::now(), &first);
+    let rollover = Rollover::begin(now(), &first);
     output.put(&rollover.credentials())?;
     if config.service_mesh_disabled {
         // It blocks for milliseconds; it cannot panic, so that there is no outcome to look at.
@@ -140,80 +134,4 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
         () = output.keep(rollover, receiver) => {}
     }
     Err(AppError::Stopped)
-}
-
-/// Where the pod's programs find their identity: files and a socket.
-struct Output {
-    target: Target,
-    identity: Arc<Identity>,
-    private_key: Arc<Zeroizing<String>>,
-    svid: watch::Sender<Option<Arc<Svid>>>,
-}
-
-impl Output {
-    /// Programs that read files need no socket, so the pod starts without one, too.
-    fn serve(&self, config: &Config) -> Option<Serving> {
-        let socket = config.workload_api_socket().filter(|_| !config.once)?;
-        // Nothing was installed yet, so the directory may be missing.
-        let made = std::fs::create_dir_all(&self.target.base).map_err(|source| SocketError {
-            path: socket.clone(),
-            source,
-        });
-        match made.and_then(|()| spiffe::serve(&socket, self.svid.subscribe())) {
-            Ok(serving) => Some(serving),
-            Err(error) => {
-                let error = anyhow::Error::new(error);
-                tracing::error!("there is no Workload API: {error:#}");
-                None
-            }
-        }
-    }
-
-    fn put(&self, credentials: &Credentials) -> Result<(), InstallError> {
-        install(&self.target, credentials, &self.private_key)?;
-        let identity = Arc::clone(&self.identity);
-        match Svid::new(credentials, identity, Arc::clone(&self.private_key)) {
-            Ok(svid) => {
-                self.svid.send_replace(Some(Arc::new(svid)));
-            }
-            Err(error) => tracing::error!("{:#}", anyhow::Error::new(error)),
-        }
-        Ok(())
-    }
-
-    /// Puts each answer, and each change that comes by itself.
-    async fn keep(&self, mut rollover: Rollover, mut answers: mpsc::Receiver<Enrolled>) {
-        loop {
-            let answer = match rollover.next_change() {
-                None => answers.recv().await,
-                Some(next) => tokio::select! {
-                    answer = answers.recv() => answer,
-                    () = tokio::time::sleep_until(next.into()) => {
-                        rollover.advance(Instant::now());
-                        self.replace(&rollover);
-                        continue;
-                    }
-                },
-            };
-            let Some(answer) = answer else { return };
-            rollover.receive(Instant::now(), &answer);
-            self.replace(&rollover);
-        }
-    }
-
-    /// The pod goes on with what is there when that fails, and the next change tries again.
-    fn replace(&self, rollover: &Rollover) {
-        let credentials = rollover.credentials();
-        match self.put(&credentials) {
-            Ok(()) => tracing::info!(
-                trusted = credentials.trusted.len(),
-                changes_again = rollover.next_change().is_some(),
-                "certificates installed"
-            ),
-            Err(error) => tracing::error!(
-                "what was installed before stays: {:#}",
-                anyhow::Error::new(error)
-            ),
-        }
-    }
 }

@@ -2,10 +2,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 use contrast_attestation::{IssuerConfig, Tee};
+use contrast_mesh_annotation::MESH_API_PORT;
 use contrast_telemetry::logging;
-
-/// Port of the mesh API, used when `COORDINATOR_HOST` names none.
-const MESH_API_PORT: u16 = 7777;
 
 /// Configuration of the Initializer, from flags or environment.
 #[derive(Debug, Parser)]

@@ -1,15 +1,17 @@
 use std::time::{Duration, SystemTime};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use contrast_atls::ClientConfig;
 use contrast_proto::mesh::{WaitForTransitionRequest, mesh_api_client::MeshApiClient};
 use tokio::sync::{Notify, mpsc, watch};
 use tonic::transport::Channel;
 
-use crate::{EnrollError, Enrolled, enroll, enroll::connect, renewal_delay};
+use crate::{
+    EnrollError, Enrolled, enroll,
+    enroll::connect,
+    pauses::{Pauses, millis},
+    renewal_delay,
+};
 
-const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
 /// The Coordinator answers a question for transitions within 30 s.
 const POLL_TIMEOUT: Duration = Duration::from_secs(45);
 /// Between two questions to a replica that does not know yet of the transition for which the pod has a certificate.
@@ -48,12 +50,12 @@ impl Coordinator {
     /// Gives notice when the active transition is another than the one that is `known`, which the pod has a certificate for.
     async fn listen(&self, mut known: watch::Receiver<Vec<u8>>, news: &Notify) {
         let mut connection: Option<MeshApiClient<Channel>> = None;
-        let mut delays = delays();
+        let mut pauses = Pauses::new();
         loop {
             let last = known.borrow_and_update().clone();
             match self.next_transition(&mut connection, &last).await {
                 Ok(transition) => {
-                    delays = self::delays();
+                    pauses = Pauses::new();
                     if transition == last {
                         continue;
                     }
@@ -67,7 +69,7 @@ impl Coordinator {
                 }
                 Err(error) => {
                     connection = None;
-                    let delay = delays.next().unwrap_or(RETRY_DELAY_MAX);
+                    let delay = pauses.next();
                     tracing::debug!(
                         retry_in_ms = millis(delay),
                         "not told of new manifests: {:#}",
@@ -132,14 +134,14 @@ impl Coordinator {
     /// Tries until it works, with jittered exponential pauses, so that a thousand pods that start together do not knock
     /// together. `held_until` is the end of the certificate that the pod has.
     pub(crate) async fn enroll_with_retries(&self, held_until: Option<SystemTime>) -> Enrolled {
-        let mut delays = delays();
+        let mut pauses = Pauses::new();
         let mut attempt = 1_u64;
         loop {
             let error = match enroll(&self.address, &self.client).await {
                 Ok(enrolled) => return enrolled,
                 Err(error) => error,
             };
-            let delay = delays.next().unwrap_or(RETRY_DELAY_MAX);
+            let delay = pauses.next();
             self.report(error, attempt, delay, held_until);
             tokio::time::sleep(delay).await;
             attempt = attempt.saturating_add(1);
@@ -187,17 +189,4 @@ impl Coordinator {
             );
         }
     }
-}
-
-fn delays() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(RETRY_DELAY_MIN)
-        .with_max_delay(RETRY_DELAY_MAX)
-        .with_jitter()
-        .without_max_times()
-        .build()
-}
-
-fn millis(delay: Duration) -> u64 {
-    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }

@@ -17,7 +17,8 @@
 //! The base directory is memory-backed (an `emptyDir` with medium `Memory`), so nothing secret reaches a disk.
 //!
 //! Then it stays, renews before the certificate ends, and follows the manifest: it hears at once of a new one and leads the
-//! pod from one mesh CA to the next. Same key, atomic renames. A failed renewal keeps what is installed.
+//! pod from one mesh CA to the next. Same key, atomic renames. A failed renewal keeps what is installed;
+//! so does an installation that fails, which is tried again, at most twenty seconds later, until it works.
 //!
 //! What it does not do: it has no reference values, so it does not judge the Coordinator. A host that puts up an impostor
 //! gets a pod whose certificates chain to a CA that no data owner and no other workload accepts; see
@@ -29,6 +30,8 @@ mod enroll;
 mod follow;
 mod ingress;
 mod install;
+mod output;
+mod pauses;
 mod renew;
 mod rollover;
 pub mod spiffe;

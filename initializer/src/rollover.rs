@@ -220,4 +220,4 @@ fn later(now: Instant, delay: Duration) -> Instant {
 
 #[cfg(test)]
 #[path = "rollover_tests.rs"]
-mod tests;
+pub(crate) mod tests;

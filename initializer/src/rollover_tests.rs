@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Certificate `number` of the mesh CA of generation `ca`, after which `previous` is trusted for some milliseconds.
-fn answer(ca: u32, number: u32, previous: Option<(u32, u64)>) -> Enrolled {
+pub(crate) fn answer(ca: u32, number: u32, previous: Option<(u32, u64)>) -> Enrolled {
     Enrolled {
         mesh_ca: format!("ca-{ca}"),
         root_ca: "root".into(),
@@ -21,7 +21,7 @@ fn answer(ca: u32, number: u32, previous: Option<(u32, u64)>) -> Enrolled {
     }
 }
 
-fn seconds(count: u64) -> Duration {
+pub(crate) fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 

@@ -8,6 +8,7 @@ use contrast_mesh_check::{Patience, Pod, Report, State, Target, TargetError, Ver
 
 use crate::{
     annotation::{AnnotationError, Egress},
+    app::EXIT_USAGE,
     config::{Config, IngressMode},
 };
 
@@ -48,6 +49,16 @@ pub enum CheckError {
     /// The report cannot be printed.
     #[error("cannot write to standard output")]
     Write(#[from] io::Error),
+}
+
+impl CheckError {
+    /// Exit code of the process: [`EXIT_USAGE`] for configuration and target, otherwise that of a failed check.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Egress(_) | Self::Target(_) => EXIT_USAGE,
+            Self::Encode(_) | Self::Write(_) => EXIT_NEGATIVE,
+        }
+    }
 }
 
 /// Checks, prints the report and returns the exit code.

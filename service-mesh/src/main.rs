@@ -8,8 +8,8 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use contrast_service_mesh::{
-    app::{self, AppError, EXIT_USAGE},
-    check::{self, CheckArgs, CheckError, Command},
+    app::{self, AppError},
+    check::{self, CheckError, Command},
     config::Config,
 };
 use contrast_telemetry::logging;
@@ -24,45 +24,29 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         };
     }
-    if let Some(Command::Check(args)) = &config.command {
-        return checked(args, &config);
-    }
-    let outcome = match config.print_rules {
-        true => print_rules(&config),
-        false => run(&config),
-    };
+    let outcome = logging::init(&config.logging())
+        .map_err(anyhow::Error::from)
+        .and_then(|()| match &config.command {
+            Some(Command::Check(args)) => Ok(check::run(args, &config)?),
+            None if config.print_rules => print_rules(&config),
+            None => run(&config),
+        });
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::from(
-                error
-                    .downcast_ref::<AppError>()
-                    .map_or(1, AppError::exit_code),
-            )
+            ExitCode::from(exit_code(&error))
         }
     }
 }
 
-fn checked(args: &CheckArgs, config: &Config) -> ExitCode {
-    let outcome = logging::init(&config.logging())
-        .map_err(anyhow::Error::from)
-        .and_then(|()| Ok(check::run(args, config)?));
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            tracing::error!("{error:#}");
-            let usage = matches!(
-                error.downcast_ref(),
-                Some(CheckError::Egress(_) | CheckError::Target(_))
-            );
-            ExitCode::from(if usage { EXIT_USAGE } else { 1 })
-        }
-    }
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let of_app = error.downcast_ref().map(AppError::exit_code);
+    let of_check = || error.downcast_ref().map(CheckError::exit_code);
+    of_app.or_else(of_check).unwrap_or(1)
 }
 
 fn print_rules(config: &Config) -> anyhow::Result<u8> {
-    logging::init(&config.logging())?;
     let rules = config.rules().map_err(AppError::from)?;
     io::stdout()
         .write_all(rules.as_bytes())
@@ -71,7 +55,6 @@ fn print_rules(config: &Config) -> anyhow::Result<u8> {
 }
 
 fn run(config: &Config) -> anyhow::Result<u8> {
-    logging::init(&config.logging())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         ?config,

@@ -373,12 +373,19 @@ impl Mesh {
     fn check(&self, contradictions: &mut Vec<Contradiction>) {
         match self.mode {
             Mode::Explicit { pod, application } => {
-                self.check_addresses(pod, application, contradictions)
+                self.check_addresses(pod, application, contradictions);
+                let served = pod.map(|pod| self.served_on(pod)).unwrap_or_default();
+                self.find_overlaps(served, contradictions);
+                self.find_loops(application, contradictions);
             }
-            Mode::Transparent { .. } => self.check_reserved_ports(contradictions),
+            Mode::Transparent { .. } => {
+                self.check_reserved_ports(contradictions);
+                self.find_opened_ports(contradictions);
+                // The kernel leads connections to ingress ports elsewhere, so Envoy does not listen on them.
+                self.find_overlaps(Vec::new(), contradictions);
+                self.find_application_aliases(contradictions);
+            }
         }
-        self.find_overlaps(contradictions);
-        self.find_loops(contradictions);
     }
 
     fn check_addresses(
@@ -446,18 +453,22 @@ impl Mesh {
         }
     }
 
-    fn find_overlaps(&self, contradictions: &mut Vec<Contradiction>) {
-        let mut listeners: Vec<(String, SocketAddr)> = Vec::new();
-        if let Mode::Transparent { .. } = self.mode {
-            self.find_opened_ports(contradictions);
-        }
-        if let Mode::Explicit { pod: Some(pod), .. } = self.mode {
-            let named = |port: &IngressPort| {
-                let address = SocketAddr::new(pod, port.port);
-                (format!("ingress {}", port.name), address)
-            };
-            listeners.extend(self.ingress.iter().map(named));
-        }
+    /// Where Envoy listens for ingress ports, on the pod's address.
+    fn served_on(&self, pod: IpAddr) -> Vec<(String, SocketAddr)> {
+        let named = |port: &IngressPort| {
+            let address = SocketAddr::new(pod, port.port);
+            (format!("ingress {}", port.name), address)
+        };
+        self.ingress.iter().map(named).collect()
+    }
+
+    /// Two listeners on one place: among `served` ones and those that both modes have.
+    fn find_overlaps(
+        &self,
+        served: Vec<(String, SocketAddr)>,
+        contradictions: &mut Vec<Contradiction>,
+    ) {
+        let mut listeners = served;
         for route in self.egress.iter().filter(|route| route.capture.is_none()) {
             let name = format!("egress {}", route.name);
             listeners.extend(route.listens.iter().map(|listen| (name.clone(), *listen)));
@@ -499,37 +510,37 @@ impl Mesh {
         }));
     }
 
+    /// Members could use what listens where redirected connections reach the application.
+    fn find_application_aliases(&self, contradictions: &mut Vec<Contradiction>) {
+        let egress = self.egress_listeners();
+        let egress = egress.map(|(address, name)| (format!("egress {name}"), address));
+        let admin = self.admin.iter();
+        let admin = admin.map(|admin| ("the admin interface".to_owned(), *admin));
+        let found = egress
+            .chain(admin)
+            .filter(|(_, address)| address.ip() == IpAddr::V4(APPLICATION_V4));
+        contradictions
+            .extend(found.map(|(what, address)| Contradiction::ApplicationAlias { what, address }));
+    }
+
     /// An egress listener in the application's place would send whoever reaches the ingress port on to the remote, with
     /// this workload's certificate.
-    fn find_loops(&self, contradictions: &mut Vec<Contradiction>) {
-        let taken: BTreeMap<SocketAddr, &Name> = self
-            .egress
-            .iter()
-            .flat_map(|route| route.listens.iter().map(|listen| (*listen, &route.name)))
-            .collect();
-        if let Mode::Transparent { .. } = self.mode {
-            let on_alias = |address: &SocketAddr| address.ip() == IpAddr::V4(APPLICATION_V4);
-            let egress = taken
-                .iter()
-                .map(|(address, name)| (format!("egress {name}"), *address));
-            let admin = self
-                .admin
-                .iter()
-                .map(|admin| ("the admin interface".to_owned(), *admin));
-            let found = egress.chain(admin).filter(|(_, address)| on_alias(address));
-            contradictions.extend(
-                found.map(|(what, address)| Contradiction::ApplicationAlias { what, address }),
-            );
-            return;
-        }
+    fn find_loops(&self, application: IpAddr, contradictions: &mut Vec<Contradiction>) {
+        let taken: BTreeMap<SocketAddr, &Name> = self.egress_listeners().collect();
         for port in &self.ingress {
-            let application = self.application(port.port);
-            contradictions.extend(taken.get(&application).map(|egress| Contradiction::Loop {
+            let address = SocketAddr::new(application, port.port);
+            contradictions.extend(taken.get(&address).map(|egress| Contradiction::Loop {
                 ingress: port.name.clone(),
                 egress: (*egress).clone(),
-                address: application,
+                address,
             }));
         }
+    }
+
+    fn egress_listeners(&self) -> impl Iterator<Item = (SocketAddr, &Name)> {
+        self.egress
+            .iter()
+            .flat_map(|route| route.listens.iter().map(|listen| (*listen, &route.name)))
     }
 }
 

@@ -14,9 +14,10 @@
 //! protocol = "tcp" | "http1" | "http2" | "grpc"
 //! ```
 //!
-//! Empty entries are skipped and white space around an entry is ignored. `name` is 1 to 63 of `A-Z a-z 0-9 . _ -`;
+//! A value has at most 131000 bytes. Empty entries are skipped and white space around an entry is ignored. `name` is 1 to 63 of `A-Z a-z 0-9 . _ -`;
 //! `port` is 1 to 65535 in decimal digits; `disable-tls` is one of `1 t T TRUE true True` or `0 f F FALSE false False`;
-//! `ip` lies in 127.0.0.0/8 or is `[::1]`; `host` is a DNS name, an IPv4 address or an IPv6 address in brackets.
+//! `ip` lies in 127.0.0.0/8 or is `[::1]`; `host` is a DNS name, an IPv4 address or an IPv6 address in brackets. `transparent` goes with
+//! every `port` but that of the Coordinator's mesh API.
 //!
 //! Every problem of a value is reported, not only the first, each with the character at which it is. `contrast generate` and the service
 //! mesh read the values alike, because both do it with this crate; it uses the standard library alone.
@@ -41,6 +42,13 @@ pub const RESERVED_NAMES: [&str; 6] = [
     "BlackHoleFilter",
     "other",
 ];
+
+/// Port of the Coordinator's mesh API. The Initializer reaches it from the pod, so no entry may capture it.
+pub const MESH_API_PORT: u16 = 7777;
+
+/// Longest value in bytes. The sidecar gets it as a variable of its environment, and Linux starts no program with one of 128 KiB or more,
+/// the variable's name included.
+pub const MAX_LENGTH: usize = 131_000;
 
 /// Longest entry name in bytes.
 pub const MAX_NAME_LENGTH: usize = 63;
@@ -117,7 +125,8 @@ pub struct EgressEntry {
 pub enum Listen {
     /// An address in 127.0.0.0/8 or `::1`, port not 0; unique among the egress entries.
     Address(SocketAddr),
-    /// The remote's port on any address; unique among the transparent entries, because the port is all that tells them apart.
+    /// The remote's port on any address; unique among the transparent entries, because the port is all that tells them apart, and never
+    /// [`MESH_API_PORT`].
     Transparent,
 }
 

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, str::FromStr};
 
 use crate::{
     ALLOW, ANY, AnnotationError, DISABLED, ENTRY_SEPARATOR, Egress, EgressEntry, IDENTITY,
-    Identity, Ingress, IngressEntry, IngressService, Listen, Name, POD_ADDRESS, PROTOCOL, Problem,
-    Protocol, Reason, UDP, Workload,
+    Identity, Ingress, IngressEntry, IngressService, Listen, MAX_LENGTH, MESH_API_PORT, Name,
+    POD_ADDRESS, PROTOCOL, Problem, Protocol, Reason, UDP, Workload,
     parts::{self, Misplaced},
 };
 
@@ -112,6 +112,11 @@ impl FromStr for Egress {
                     let found = address.to_string();
                     reasons.push(listen_field.at, Reason::RepeatedListen { found });
                 }
+                (Some(Listen::Transparent), Some(remote)) if remote.port == MESH_API_PORT => {
+                    // The port is the end of what was read as a remote.
+                    let before = remote_field.text.rfind(':').map_or(0, |colon| colon + 1);
+                    reasons.push(remote_field.at + before, Reason::TransparentMeshApi);
+                }
                 (Some(Listen::Transparent), Some(remote)) if !transparent.insert(remote.port) => {
                     let found = remote.port;
                     reasons.push(listen_field.at, Reason::RepeatedTransparent { found });
@@ -137,6 +142,12 @@ fn parse_entries<T>(
     text: &str,
     mut parse: impl FnMut([Field<'_>; 3], &[Field<'_>], &mut Reasons) -> Option<T>,
 ) -> Result<Vec<T>, AnnotationError> {
+    if text.len() > MAX_LENGTH {
+        return Err(AnnotationError {
+            annotation,
+            problems: vec![too_long(text)],
+        });
+    }
     let mut entries = Vec::new();
     let mut problems = Vec::new();
     let written = text.split(ENTRY_SEPARATOR).map(str::trim);
@@ -174,6 +185,22 @@ fn parse_entries<T>(
             annotation,
             problems,
         }),
+    }
+}
+
+/// Points into the entry that is the first not to fit.
+fn too_long(text: &str) -> Problem {
+    let fits = text.floor_char_boundary(MAX_LENGTH);
+    let start = text
+        .get(..fits)
+        .and_then(|before| before.rfind(ENTRY_SEPARATOR))
+        .map_or(0, |separator| separator + ENTRY_SEPARATOR.len());
+    let rest = text.get(start..).unwrap_or_default();
+    let entry = rest.split(ENTRY_SEPARATOR).next().unwrap_or_default();
+    Problem {
+        entry: entry.trim().to_owned(),
+        at: 0,
+        reason: Reason::TooLong { found: text.len() },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use crate::MAX_NAME_LENGTH;
+use crate::{MAX_LENGTH, MAX_NAME_LENGTH, MESH_API_PORT};
 
 /// Problems that an [`AnnotationError`] shows one by one.
 const SHOWN_MAX: usize = 20;
@@ -34,6 +34,8 @@ pub struct Problem {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "`found` is described on the enum")]
 pub enum Reason {
+    /// The entry at which the value gets longer than [`MAX_LENGTH`]; the length of the whole value in bytes.
+    TooLong { found: usize },
     /// Fewer than three fields.
     Fields { found: usize },
     /// Not a name.
@@ -46,6 +48,8 @@ pub enum Reason {
     RepeatedListen { found: String },
     /// An earlier transparent entry has this port.
     RepeatedTransparent { found: u16 },
+    /// A transparent entry for [`MESH_API_PORT`].
+    TransparentMeshApi,
     /// Not a port.
     Port { found: String },
     /// Not a truth value.
@@ -121,6 +125,11 @@ fn shown(text: &str) -> String {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooLong { found } => write!(
+                f,
+                "expected at most {MAX_LENGTH} bytes, which is what fits into a variable of the sidecar's environment, found {found}; \
+                 remove entries from this one on, or shorten them"
+            ),
             Self::Fields { found } => {
                 write!(
                     f,
@@ -148,6 +157,11 @@ impl fmt::Display for Reason {
                 f,
                 "an earlier transparent entry has port {found} already, and the port is all that tells them apart; \
                  give one of them a loopback address, like 127.137.0.1:{found}"
+            ),
+            Self::TransparentMeshApi => write!(
+                f,
+                "a transparent entry for port {MESH_API_PORT} would capture the Initializer's own connections to the Coordinator, \
+                 and the pod's certificate would not be renewed; give the entry a loopback address, like 127.137.0.1:{MESH_API_PORT}"
             ),
             Self::Port { found } => write!(
                 f,

@@ -1,5 +1,6 @@
 //! Surroundings for tests, never for programs: services of CPU vendors on loopback ([`Vendor`], [`Silence`]), and evidence that was
-//! collected from real machines ([`evidence`]), firmware and kernels to measure ([`Ovmf`], [`efi_kernel`]).
+//! collected from real machines ([`evidence`]), firmware and kernels to measure ([`Ovmf`], [`efi_kernel`]), and the Envoy that was fetched
+//! ([`envoy()`]).
 
 #![expect(
     clippy::expect_used,
@@ -7,10 +8,12 @@
     reason = "a test whose surroundings are missing fails at once"
 )]
 
+mod envoy;
 mod evidence;
 mod ovmf;
 mod vendor;
 
+pub use envoy::envoy;
 pub use evidence::{evidence, evidence_path};
 pub use ovmf::{Ovmf, SevSection, TdxSection, VARIABLES_BYTES, efi_kernel};
 pub use vendor::{Page, Silence, Vendor};

@@ -7,6 +7,7 @@ use std::{
 };
 
 use contrast_initializer::Credentials;
+use contrast_testbed::envoy;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
@@ -22,19 +23,6 @@ use tokio_rustls::TlsConnector;
 use crate::pod::{NAME, Pod, SPIFFE_ID};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn envoy() -> Option<PathBuf> {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/envoy");
-    let found = std::env::var_os("CONTRAST_ENVOY_BINARY").map_or(fetched, PathBuf::from);
-    if found.is_file() {
-        return Some(found);
-    }
-    eprintln!(
-        "SKIPPED: no Envoy at {}; run `cargo xtask tools` to fetch it",
-        found.display()
-    );
-    None
-}
 
 /// A listener with mutual TLS whose secrets come from the socket.
 fn bootstrap(socket: &Path, listener: &Path) -> String {

@@ -173,16 +173,13 @@ fn refuses_ports_of_the_mesh_itself_and_workloads_without_namespace() {
 }
 
 #[test]
-fn ten_thousand_entries_are_checked_at_once() {
-    let ingress: Vec<_> = (1..=10_000).map(|n| format!("i{n}#{n}#false")).collect();
-    let egress: Vec<_> = (1..=10_000)
+fn as_many_entries_as_fit_are_checked_at_once() {
+    let ingress: Vec<_> = (1..=6_000).map(|n| format!("i{n}#{n}#false")).collect();
+    let egress: Vec<_> = (1..=4_000)
         .map(|n| format!("e{n}#127.1.{}.{}:80#x:80", n / 250, n % 250 + 1))
         .collect();
     let mesh = mesh(&ingress.join("##"), &egress.join("##"), &transparent()).expect("mesh");
-    assert_eq!(
-        (mesh.ingress().len(), mesh.egress().len()),
-        (10_000, 10_000)
-    );
+    assert_eq!((mesh.ingress().len(), mesh.egress().len()), (6_000, 4_000));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the tests with a real Envoy share: the executable, certificates as the Coordinator issues them, sidecars as
+//! What the tests with a real Envoy share: certificates as the Coordinator issues them, sidecars as
 //! processes, and an application that echoes.
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
@@ -21,24 +21,12 @@ use tempfile::TempDir;
 
 pub(crate) mod certificates;
 
+pub(crate) use contrast_testbed::envoy;
+
 /// Longer than a TLS record header, or a TLS server would wait for more before it refuses.
 const PING: &str = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The Envoy to test with: `CONTRAST_ENVOY_BINARY`, else the one that `cargo xtask tools` fetches. Without one, says so.
-pub(crate) fn envoy() -> Option<PathBuf> {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/envoy");
-    let found = std::env::var_os("CONTRAST_ENVOY_BINARY").map_or(fetched, PathBuf::from);
-    if found.is_file() {
-        return Some(found);
-    }
-    eprintln!(
-        "SKIPPED: no Envoy at {}; run `cargo xtask tools` to fetch it",
-        found.display()
-    );
-    None
-}
 
 /// Polls until `condition` holds.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {

@@ -26,6 +26,15 @@ fn names_are_ascending_and_each_is_there_once() {
 }
 
 #[test]
+fn capture_of_the_mesh_api_is_refused_at_its_port() {
+    let told = value("servicemesh-egress", "x#transparent#coordinator:7777");
+    let told = told.expect("a problem");
+    for part in ["character 27", "like 127.137.0.1:7777"] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+}
+
+#[test]
 fn values_have_their_form() {
     let good = [
         ("image-store-size", vec!["10Gi", "0", "1.5G"]),
