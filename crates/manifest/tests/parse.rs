@@ -493,12 +493,9 @@ fn rejects_incomplete_reference_values() {
 fn rejects_owner_keys_that_are_none() {
     let p256 = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("key");
     let p256 = hex::encode(p256.public_key().as_der().expect("DER").as_ref());
-    let off_curve = format!("{}00", &OWNER_KEY[..OWNER_KEY.len() - 2]);
-    let off_curve = if off_curve == *OWNER_KEY {
-        off_curve.replace("00", "01")
-    } else {
-        off_curve
-    };
+    let mut off_curve = hex::decode(OWNER_KEY.as_str()).expect("hex");
+    *off_curve.last_mut().expect("a key") ^= 1;
+    let off_curve = hex::encode(off_curve);
     for (key, message) in [
         (
             "abc".to_owned(),
