@@ -131,7 +131,8 @@ impl<'a> Injection<'a> {
         let wants_initializer = !skips && !options.skip_initializer;
         if wants_initializer {
             let namespace = self.surroundings.coordinator_namespace;
-            let opener = match wants_mesh {
+            // A sidecar that the user keeps opens the pod as ours does: not before Envoy is ready.
+            let opener = match wants_mesh || has_sidecar(spec) {
                 true => Opener::ServiceMesh,
                 false => Opener::Initializer,
             };
@@ -188,8 +189,7 @@ impl<'a> Injection<'a> {
 
     /// A sidecar of an earlier run, whose annotations are gone, would go on with the settings of then.
     fn refuse_unwanted_mesh(&self, spec: &Value) -> Result<(), GenerateError> {
-        let mut sidecars = items(spec, "initContainers").iter();
-        match sidecars.any(|other| other["name"] == SERVICE_MESH) {
+        match has_sidecar(spec) {
             true => Err(self.refuse(format!(
                 "no annotation asks for the service mesh, and the init container `{}` is still there; remove it, write the annotation again, or keep it as it is with \
                  `--skip-service-mesh`",
@@ -366,4 +366,9 @@ impl<'a> Injection<'a> {
     fn current(&self) -> Value {
         super::plan::current(&self.file.yaml, self.found)
     }
+}
+
+fn has_sidecar(spec: &Value) -> bool {
+    let mut containers = items(spec, "initContainers").iter();
+    containers.any(|container| container["name"] == SERVICE_MESH)
 }

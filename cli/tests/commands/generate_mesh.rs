@@ -357,4 +357,7 @@ fn a_sidecar_that_no_annotation_asks_for_any_more_is_refused() {
     );
     let kept = context.output(&[&GENERATE[..], &["--skip-service-mesh"]].concat());
     assert!(kept.status.success(), "{kept:?}");
+    // Else the Initializer would let everybody in before Envoy is ready.
+    let text = fs::read_to_string(context.path("application.yml")).expect("reads");
+    assert!(!text.contains("CONTRAST_SERVICE_MESH_DISABLED"), "{text}");
 }
