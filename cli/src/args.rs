@@ -371,7 +371,7 @@ pub struct SignArgs {
     #[arg(long)]
     pub prepare: bool,
 
-    /// Where to write it [default: approval-<KEY>.json, with the key's digest; with --prepare approval.txt]
+    /// Where to write it [default: approval-KEY.json, with the key's digest; with --prepare approval.txt]
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 
