@@ -110,6 +110,8 @@ pub enum Command {
     Lint(LintArgs),
     /// Attest the Coordinator and set or update its manifest
     Set(SetArgs),
+    /// Set the first manifest of a deployment that keeps the seed of an earlier one
+    Import(ImportArgs),
     /// Approve an update of the manifest, for somebody else to set
     Sign(SignArgs),
     /// Show what an update changes and which workload owners approved it
@@ -338,6 +340,22 @@ pub struct SetArgs {
     /// Shape of the result.
     #[command(flatten)]
     pub format: FormatArgs,
+}
+
+/// `contrast import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Encrypted seed shares of the earlier deployment, with threshold 1
+    #[arg(long, value_name = "FILE")]
+    pub import_seed_shares: PathBuf,
+
+    /// Private key of one of its seed share owners, RSA PEM
+    #[arg(long, value_name = "FILE")]
+    pub import_seedshare_owner_key: PathBuf,
+
+    /// As of `contrast set`.
+    #[command(flatten)]
+    pub set: SetArgs,
 }
 
 /// Approvals in files.

@@ -14,8 +14,8 @@ use contrast_collateral::{Collateral, CompletingVerifier};
 use contrast_manifest::Manifest;
 use contrast_proto::user::{
     self as wire, GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest,
-    GetStatusRequest, RecoverRequest, RecoverResponse, SeedShares, SetManifestRequest,
-    SetManifestResponse, user_api_client::UserApiClient,
+    GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse, SeedShares,
+    SetManifestRequest, SetManifestResponse, user_api_client::UserApiClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -286,6 +286,17 @@ impl Session {
         request: SetManifestRequest,
     ) -> Result<SetManifestResponse, CallError> {
         answered("set the manifest", self.client.set_manifest(request).await)
+    }
+
+    /// Sets the first manifest of a deployment that has a seed.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn import_seed(
+        &mut self,
+        request: ImportSeedRequest,
+    ) -> Result<SetManifestResponse, CallError> {
+        answered("import the seed", self.client.import_seed(request).await)
     }
 
     /// Hands over a seed share.

@@ -8,7 +8,7 @@ use contrast_pki::{
     OwnerKeyError, WorkloadOwnerKey,
     shares::{EncryptedShare, SeedShare, SeedSharesDocument, SharesError, decrypt_share},
 };
-use contrast_proto::user::{OwnerSignature, SeedShares};
+use contrast_proto::user::{ImportSeedRequest, OwnerSignature, SeedShares, SetManifestRequest};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -66,6 +66,14 @@ pub enum OwnerError {
         /// Why.
         #[source]
         source: SharesError,
+    },
+    /// A seed that one person must not get at.
+    #[error(
+        "it takes {threshold} seed share owners to get at the seed, and their shares meet in a Coordinator only; import a seed with threshold 1"
+    )]
+    SeveralOwners {
+        /// How many it takes.
+        threshold: u32,
     },
     /// No share could be decrypted.
     #[error("cannot decrypt a seed share with `{}`", .path.display())]
@@ -218,6 +226,43 @@ impl SeedShareOwner {
             path: self.path.clone(),
             source,
         })
+    }
+}
+
+/// A seed that somebody outside of a Coordinator knows.
+#[derive(Debug)]
+pub struct KnownSeed {
+    share: SeedShare,
+    salt: Vec<u8>,
+}
+
+impl KnownSeed {
+    /// Decrypts the seed in `shares`, whose threshold must be 1: the shares of several owners meet in a Coordinator only.
+    ///
+    /// # Errors
+    /// When it takes several owners, or the key is none of theirs.
+    pub fn decrypt(
+        owner: &SeedShareOwner,
+        shares: &SeedSharesDocument,
+    ) -> Result<Self, OwnerError> {
+        if shares.threshold != 1 {
+            return Err(OwnerError::SeveralOwners {
+                threshold: shares.threshold,
+            });
+        }
+        Ok(Self {
+            share: owner.decrypt(shares)?,
+            salt: shares.salt.clone(),
+        })
+    }
+
+    /// What a Coordinator is asked that begins with `first` and this seed.
+    pub fn request(&self, first: SetManifestRequest) -> ImportSeedRequest {
+        ImportSeedRequest {
+            first: Some(first),
+            seed: share_bytes(self.share.clone()),
+            salt: self.salt.clone().into(),
+        }
     }
 }
 

@@ -7,12 +7,15 @@
     reason = "a story that meets the unexpected has to stop, and says why it is skipped"
 )]
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use contrast_clock::SystemEntropy;
 use contrast_e2e::harness::{Cluster, CoordinatorPod, Output};
 use contrast_pki::WorkloadOwnerKey;
 use serde_json::{Value, json};
+use x509_cert::{Certificate, der::DecodePem as _};
+
+const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Owners {
     cluster: Cluster,
@@ -355,4 +358,86 @@ fn shares_of_before_the_owners_changed_are_refused_by_name() {
         last.stdout,
         last.stderr
     );
+}
+
+#[test]
+fn a_new_deployment_continues_the_seed_of_another() {
+    let (before, after) = (
+        tempfile::tempdir().expect("directory"),
+        tempfile::tempdir().expect("directory"),
+    );
+    let earlier = Cluster::create(before.path(), 34).expect("cluster");
+    earlier.generate().expect("generates");
+    let old = earlier.start_coordinator().expect("starts");
+    let set = earlier
+        .owner()
+        .try_contrast(&["set", "-c", &old.user_api(), "resources"]);
+    assert_eq!(set.expect("runs").code, 0);
+    let secret_of = |cluster: &Cluster, coordinator: &CoordinatorPod| {
+        let workloads = cluster.workloads().expect("workloads");
+        let pod = cluster.start_initializer_at(&workloads["store"], coordinator.mesh_api);
+        let mut pod = pod.expect("starts");
+        let chain = pod.file("tls-config/certChain.pem");
+        let initializer = pod.container("contrast-initializer").expect("is there");
+        let enrolled = initializer.wait_until("its certificate", DEADLINE, |_| chain.exists());
+        enrolled.expect("enrols");
+        fs::read(pod.file("secrets/workload-secret-seed")).expect("reads")
+    };
+    let secret = secret_of(&earlier, &old);
+    let root = earlier
+        .owner()
+        .read("coordinator-root-ca.pem")
+        .expect("reads");
+
+    let later = Cluster::create(after.path(), 35).expect("cluster");
+    later.generate().expect("generates");
+    let new = later.start_coordinator().expect("starts");
+    let user_api = new.user_api();
+    let path = |name: &str| earlier.owner().file(name).to_string_lossy().into_owned();
+    let (shares, key) = (path("seed-shares.json"), path("seedshare-owner.pem"));
+    let import = |shares: &str, key: &str| {
+        let named = [
+            "--import-seed-shares",
+            shares,
+            "--import-seedshare-owner-key",
+            key,
+        ];
+        let arguments = [&["import", "-c", &user_api], &named[..], &["resources"]].concat();
+        later.owner().try_contrast(&arguments).expect("runs")
+    };
+    let wrong = import(
+        &shares,
+        &later.owner().file("seedshare-owner.pem").to_string_lossy(),
+    );
+    assert_eq!(wrong.code, 2, "{}", wrong.stderr);
+    let imported = import(&shares, &key);
+    assert_eq!(imported.code, 0, "{}", imported.stderr);
+    assert!(
+        imported.stderr.contains("whoever had the seed"),
+        "{}",
+        imported.stderr
+    );
+    let again = import(&shares, &key);
+    assert_eq!(again.code, 2, "{}", again.stderr);
+    assert!(again.stderr.contains("already"), "{}", again.stderr);
+    assert_eq!(secret_of(&later, &new), secret);
+    let public_key = |pem: &str| {
+        let certificate = Certificate::from_pem(pem).expect("certificate");
+        let key = certificate.tbs_certificate().subject_public_key_info();
+        key.subject_public_key.raw_bytes().to_vec()
+    };
+    let root_now = later
+        .owner()
+        .read("coordinator-root-ca.pem")
+        .expect("reads");
+    assert_eq!(public_key(&root_now), public_key(&root));
+
+    // The new owners recover it.
+    new.kill().expect("kills");
+    let new = later.start_coordinator().expect("starts");
+    let recovered = later
+        .owner()
+        .try_contrast(&["recover", "-c", &new.user_api()])
+        .expect("runs");
+    assert_eq!(recovered.code, 0, "{}", recovered.stderr);
 }

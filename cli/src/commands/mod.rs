@@ -5,6 +5,7 @@ pub mod attestation;
 pub mod collateral;
 mod completion;
 mod generate;
+mod import;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
 pub mod lint;
@@ -42,6 +43,7 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(args, &workspace()?, output),
         Command::Lint(args) => lint::run(args, &workspace()?, output),
         Command::Set(args) => block_on(set::run(args, &workspace()?, output)),
+        Command::Import(args) => block_on(import::run(args, &workspace()?, output)),
         Command::Sign(args) => sign::run(args, &workspace()?, output),
         Command::Approvals(args) => block_on(approvals::run(args, &workspace()?, output)),
         Command::Verify(args) => block_on(verify::run(args, &workspace()?, output)),

@@ -24,7 +24,7 @@ use crate::{
     dial::Session,
     exit::Exit,
     output::{Output, Paint, Render},
-    owner::{WorkloadOwner, shares_to_json},
+    owner::{KnownSeed, WorkloadOwner, shares_to_json},
     transition::{TransitionHash, TransitionHashError, transition_hash},
     verify::history::newest_manifest,
     workspace::{
@@ -45,6 +45,10 @@ enum SetError {
         "approvals are given, and the Coordinator has no manifest yet whose owners could approve an update"
     )]
     NoActiveManifest,
+    #[error(
+        "the Coordinator has a manifest and a seed already (transition {base}); a seed is imported into one that has none"
+    )]
+    NotEmpty { base: TransitionHash },
     #[error("the manifest that the Coordinator enforces cannot be read")]
     ActiveManifest(#[source] ManifestError),
 }
@@ -52,7 +56,7 @@ enum SetError {
 impl Diagnose for SetError {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoOwnerKey { .. } | Self::NoActiveManifest => Exit::Usage,
+            Self::NoOwnerKey { .. } | Self::NoActiveManifest | Self::NotEmpty { .. } => Exit::Usage,
             Self::Answer(_) | Self::ActiveManifest(_) => Exit::Unavailable,
         }
     }
@@ -111,6 +115,19 @@ pub(super) async fn run(
     workspace: &Workspace,
     output: &Output,
 ) -> Result<(), Failure> {
+    set(args, None, workspace, output).await
+}
+
+/// As [`run`]; with `origin`, the deployment keeps that seed.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn set(
+    args: &SetArgs,
+    origin: Option<&KnownSeed>,
+    workspace: &Workspace,
+    output: &Output,
+) -> Result<(), Failure> {
     let manifest = read_manifest(&workspace.choose(args.manifest.as_deref(), MANIFEST))?;
     let mut deployment = Deployment::read(&args.paths)?;
     let earlier = deployment.require_policies(&manifest)?;
@@ -149,6 +166,9 @@ pub(super) async fn run(
                         history.transitions.last().copied().unwrap_or_default()
                     }
                 };
+                if origin.is_some() && base != TransitionHash::NONE {
+                    return Err(Failure::from(SetError::NotEmpty { base }).into());
+                }
                 let update = Update {
                     manifest: manifest.hash(),
                     base,
@@ -171,7 +191,10 @@ pub(super) async fn run(
             // Just filled; the fallback is an empty request, which the Coordinator refuses.
             let request = request.clone().unwrap_or_default();
             spinner.message("setting the manifest");
-            let response = session.set_manifest(request.clone()).await?;
+            let response = match origin {
+                Some(seed) => session.import_seed(seed.request(request.clone())).await?,
+                None => session.set_manifest(request.clone()).await?,
+            };
             Ok((request, response))
         };
         match attempt.await {

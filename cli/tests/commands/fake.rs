@@ -11,8 +11,8 @@ use contrast_clock::{SystemWallClock, WallClock};
 use contrast_manifest::{Manifest, ManifestDocument};
 use contrast_proto::user::{
     self as wire, GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest,
-    GetStatusRequest, RecoverRequest, RecoverResponse, SeedShares, SetManifestRequest,
-    SetManifestResponse,
+    GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse, SeedShares,
+    SetManifestRequest, SetManifestResponse,
     user_api_server::{UserApi, UserApiServer},
 };
 use tokio::{net::TcpListener, sync::oneshot};
@@ -165,6 +165,14 @@ impl UserApi for Service {
             transition: vec![7; 32].into(),
             ..Default::default()
         }))
+    }
+
+    async fn import_seed(
+        &self,
+        _: Request<ImportSeedRequest>,
+    ) -> Result<Response<SetManifestResponse>, Status> {
+        self.asked("ImportSeed")?;
+        Ok(Response::new(SetManifestResponse::default()))
     }
 
     async fn get_manifests(

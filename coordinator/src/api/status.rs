@@ -132,6 +132,7 @@ fn classify_state(error: &StateError) -> (Code, &'static str) {
             (Code::PermissionDenied, "UPDATES_DISABLED")
         }
         StateError::Approval(_) => (Code::PermissionDenied, "OWNER_SIGNATURES"),
+        StateError::NotEmpty => (Code::FailedPrecondition, "NOT_EMPTY"),
         StateError::OtherSalt => (Code::InvalidArgument, "SEED_SHARES_UNUSABLE"),
         StateError::History(HistoryError::WrongSeed) => (Code::PermissionDenied, "WRONG_SEED"),
         StateError::History(HistoryError::RolledBack { .. }) => {

@@ -7,8 +7,8 @@ use std::{
 use bytes::Bytes;
 use contrast_proto::user::{
     self as wire_user, GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest,
-    GetStatusRequest, RecoverRequest, RecoverResponse, SeedShares, SetManifestRequest,
-    SetManifestResponse, user_api_server::UserApi,
+    GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse, SeedShares,
+    SetManifestRequest, SetManifestResponse, user_api_server::UserApi,
 };
 use contrast_telemetry::drain::Watcher;
 use tokio::time::{Instant, sleep};
@@ -79,6 +79,19 @@ impl UserApi for UserService {
             Ok(wire::set_manifest_response(receipt)?)
         };
         answer(&self.metrics, "SetManifest", work).await
+    }
+
+    async fn import_seed(
+        &self,
+        request: Request<ImportSeedRequest>,
+    ) -> Result<Response<SetManifestResponse>, Status> {
+        let work = async {
+            let wire::ImportRequest { first, seed, salt } =
+                wire::import_request(request.into_inner())?;
+            let receipt = self.replica.import(first, seed, salt).await?;
+            Ok(wire::set_manifest_response(receipt)?)
+        };
+        answer(&self.metrics, "ImportSeed", work).await
     }
 
     async fn get_manifests(

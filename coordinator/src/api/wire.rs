@@ -1,11 +1,11 @@
 //! Protobuf to domain types and back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use contrast_manifest::MAX_MANIFEST_BYTES;
 use contrast_pki::{
-    Salt,
+    Salt, Seed,
     shares::{SeedShare, SeedSharesDocument},
 };
 use contrast_proto::{mesh, user as wire};
@@ -99,6 +99,34 @@ pub(crate) fn update_request(
 /// A copy of its own: what goes into the history must not keep the whole request's buffer alive.
 fn detached(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
+}
+
+/// A first manifest with the seed that it continues.
+pub(crate) struct ImportRequest {
+    pub(crate) first: UpdateRequest,
+    pub(crate) seed: Arc<Seed>,
+    pub(crate) salt: Arc<Salt>,
+}
+
+pub(crate) fn import_request(
+    request: wire::ImportSeedRequest,
+) -> Result<ImportRequest, RequestError> {
+    let wire::ImportSeedRequest { first, seed, salt } = request;
+    let first = update_request(first.unwrap_or_default())?;
+    if first.base != TransitionHash::NONE {
+        return Err(RequestError {
+            field: "first.base_transition",
+            expected: "none".to_owned(),
+            found: first.base.to_string(),
+        });
+    }
+    let parsed = Seed::from_slice(&seed).map_err(|_| length("seed", 64, seed.len()))?;
+    let salt = Salt::from_slice(&salt).map_err(|_| length("salt", 32, salt.len()))?;
+    Ok(ImportRequest {
+        first,
+        seed: Arc::new(parsed),
+        salt: Arc::new(salt),
+    })
 }
 
 pub(crate) fn seed_share_request(

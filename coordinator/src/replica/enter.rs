@@ -25,7 +25,7 @@ use crate::{
     },
     state::{
         Deployment, History, KeysError, Phase, StateError, TransitionHash, UpdateRequest,
-        proposal::{self, Proposal},
+        proposal::{self, Origin, Proposal},
     },
 };
 
@@ -147,8 +147,12 @@ impl<C: ClusterTypes> Replica<C> {
         }
     }
 
-    /// Sets the first manifest: draws the seed and founds a cluster of one.
-    pub(super) async fn found(&self, request: UpdateRequest) -> Result<SetReceipt, StateError> {
+    /// Sets the first manifest: founds a cluster of one.
+    pub(super) async fn found(
+        &self,
+        request: UpdateRequest,
+        origin: &Origin,
+    ) -> Result<SetReceipt, StateError> {
         let _entering = self.entering.lock().await;
         if self.life().is_some() {
             return Err(StateError::Undecided(
@@ -157,7 +161,7 @@ impl<C: ClusterTypes> Replica<C> {
         }
         self.guard.check_undamaged()?;
         let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
-        let (deployment, manifest, proposal) = proposal::found(request, entropy, now)?;
+        let (deployment, manifest, proposal) = proposal::found(request, origin, entropy, now)?;
         let _flag = Founding::raise(self);
         let survey = self.survey_to_begin(None).await?;
         if let Some((place, _)) = survey.members.first() {

@@ -1,5 +1,6 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
+use contrast_pki::{Salt, Seed};
 use tokio::runtime::Handle;
 
 use super::{Replica, message::SetReceipt};
@@ -35,6 +36,22 @@ impl Hosted {
     pub async fn set_manifest(&self, request: UpdateRequest) -> Result<SetReceipt, StateError> {
         let replica = Arc::clone(&self.replica);
         let change = async move { replica.set_manifest(request).await };
+        let changed = self.runtime.spawn(change).await;
+        changed.unwrap_or(Err(StateError::Panicked))
+    }
+
+    /// As [`Replica::import`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn import(
+        &self,
+        request: UpdateRequest,
+        seed: Arc<Seed>,
+        salt: Arc<Salt>,
+    ) -> Result<SetReceipt, StateError> {
+        let replica = Arc::clone(&self.replica);
+        let change = async move { replica.import(request, seed, salt).await };
         let changed = self.runtime.spawn(change).await;
         changed.unwrap_or(Err(StateError::Panicked))
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use contrast_manifest::Manifest;
+use contrast_pki::{Salt, Seed};
 use futures::{StreamExt, stream::FuturesUnordered};
 use openraft::{
     errors::{ClientWriteError, RaftError},
@@ -19,7 +20,7 @@ use crate::{
     cluster::{Answer, ClusterTypes, Refusal},
     state::{
         Active, Phase, StateError, TransitionHash, UpdateRequest,
-        proposal::{self, Proposal},
+        proposal::{self, Origin, Proposal},
     },
 };
 
@@ -64,13 +65,36 @@ impl<C: ClusterTypes> Replica<C> {
         Err(StateError::Undecided(why))
     }
 
+    /// Sets the first manifest of a deployment that has a seed already. Repeating a request that took effect changes nothing.
+    ///
+    /// # Errors
+    /// When there is a manifest already, or as [`StateError`] says.
+    pub async fn import(
+        &self,
+        request: UpdateRequest,
+        seed: Arc<Seed>,
+        salt: Arc<Salt>,
+    ) -> Result<SetReceipt, StateError> {
+        let snapshot = self.guard.snapshot();
+        let empty = matches!(&*snapshot, Phase::Empty) && self.life().is_none();
+        if empty && !self.outside().members_seen && request.base == TransitionHash::NONE {
+            return self.found(request, &Origin::Imported { seed, salt }).await;
+        }
+        let active = self.confirmed().await.map_err(|_| StateError::NotEmpty)?;
+        let deployment = active.keys().deployment();
+        match deployment.has_seed(&seed, &salt) && proposal::took_effect(&active, &request) {
+            true => proposal::receipt(&active),
+            false => Err(StateError::NotEmpty),
+        }
+    }
+
     async fn set_outside(&self, request: UpdateRequest) -> Result<SetReceipt, StateError> {
         let snapshot = self.guard.snapshot();
         match &*snapshot {
             Phase::Empty
                 if !self.outside().members_seen && request.base == TransitionHash::NONE =>
             {
-                self.found(request).await
+                self.found(request, &Origin::Drawn).await
             }
             // Not that the base is outdated: a newcomer does not know what the latest transition is.
             Phase::Empty => Err(self.why_inactive(StateError::NoManifest)),

@@ -117,6 +117,9 @@ pub enum StateError {
     /// The owners did not approve.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
+    /// A seed for a Coordinator that has one.
+    #[error("this Coordinator has a manifest and a seed already; import into one that has none")]
+    NotEmpty,
     /// What a seed share owner handed in does not fit what others did.
     #[error(
         "the salt differs from the one that came with the other seed shares; all owners need the same seed shares document"

@@ -29,16 +29,36 @@ pub(crate) struct Proposal {
     pub(crate) receipt: SetReceipt,
 }
 
-/// The first manifest: draws the seed.
+/// Where a deployment has its seed from.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// It is drawn here, and nobody knows it but attested Coordinators and the owners of its shares.
+    Drawn,
+    /// Somebody brings it from another Coordinator, and knows it.
+    Imported {
+        /// The seed.
+        seed: Arc<Seed>,
+        /// Its salt.
+        salt: Arc<Salt>,
+    },
+}
+
+/// The first manifest, with its seed.
 pub(crate) fn found(
     request: UpdateRequest,
+    origin: &Origin,
     entropy: &dyn Entropy,
     now: SystemTime,
 ) -> Result<(Arc<Deployment>, Manifest, Proposal), StateError> {
     let manifest = Manifest::parse(&request.manifest).map_err(StateError::Manifest)?;
     let policies = update::check_policies(&manifest, request.policies)?;
-    let seed = Arc::new(Seed::generate(entropy)?);
-    let salt = Arc::new(Salt::generate(entropy)?);
+    let (seed, salt) = match origin {
+        Origin::Drawn => (
+            Arc::new(Seed::generate(entropy)?),
+            Arc::new(Salt::generate(entropy)?),
+        ),
+        Origin::Imported { seed, salt } => (Arc::clone(seed), Arc::clone(salt)),
+    };
     let shares = share(&seed, &salt, &manifest, entropy)?;
     let deployment = Arc::new(Deployment::new(seed, salt).map_err(StateError::Keys)?);
     let root = RootCa::new(deployment.derivation().root_ca_key()?, now)?;
