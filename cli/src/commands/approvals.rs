@@ -29,8 +29,17 @@ use crate::{
 enum ApprovalsError {
     #[error("the manifest that the Coordinator enforces cannot be read")]
     Active(#[source] ManifestError),
-    #[error("the Coordinator's history does not name the manifest that it enforces")]
+    #[error(
+        "the Coordinator's history is not consistent, or does not name the manifest that it enforces"
+    )]
     History,
+    #[error(
+        "the Coordinator's latest transition is {base}, and the one that was last seen here is {known}; an approval would be for that one"
+    )]
+    Unknown {
+        base: TransitionHash,
+        known: TransitionHash,
+    },
     #[error("the Coordinator enforces this very manifest; there is nothing to approve")]
     Nothing,
     #[error("the active manifest has no workload owners, so nobody can update it, for ever")]
@@ -44,7 +53,7 @@ impl Diagnose for ApprovalsError {
         match self {
             Self::Active(_) | Self::History => Exit::Unavailable,
             Self::Nothing => Exit::Usage,
-            Self::Disabled | Self::NotEnough { .. } => Exit::Negative,
+            Self::Disabled | Self::NotEnough { .. } | Self::Unknown { .. } => Exit::Negative,
         }
     }
 
@@ -53,6 +62,9 @@ impl Diagnose for ApprovalsError {
             Self::NotEnough { .. } => vec![
                 "further owners approve with `contrast sign`; name their files with `--signature`"
                     .into(),
+            ],
+            Self::Unknown { .. } => vec![
+                "run `contrast verify` with the manifest that you know to be active, and look at what changed".into(),
             ],
             _ => Vec::new(),
         }
@@ -185,7 +197,21 @@ pub(super) async fn run(
 
     let history = History::check(&response, &Memory::default());
     super::warn_about_rollback(&known, &history.chain, output);
+    if history.consistent.failed().next().is_some() {
+        return Err(ApprovalsError::History.into());
+    }
     let base = history.latest().ok_or(ApprovalsError::History)?;
+    // The proposal says whose evidence is accepted: only what was seen under a manifest that the owner knew fixes what is active.
+    match known.first() {
+        Some(known) if known.hash != base => {
+            return Err(ApprovalsError::Unknown { base, known: known.hash }.into());
+        }
+        Some(_) => {}
+        None => output.warning(
+            "no latest transition is known here, so whoever made the proposed manifest decides who is believed about the active one; run `contrast \
+             verify` with the active manifest first",
+        ),
+    }
     let active = newest_manifest(&response).ok_or(ApprovalsError::History)?;
     let active = Manifest::parse(active).map_err(ApprovalsError::Active)?;
     if active == proposed {

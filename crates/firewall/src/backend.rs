@@ -1,6 +1,6 @@
 //! Which programs speak to the kernel, and what each can do.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, io, path::Path};
 
 use crate::{
     iptables::{self, Chain, Family},
@@ -242,7 +242,9 @@ fn is_legacy_table_loaded(family: Family, table: &str) -> bool {
         Family::V4 => "/proc/thread-self/net/ip_tables_names",
         Family::V6 => "/proc/thread-self/net/ip6_tables_names",
     };
-    // Without the file there are no such tables in the kernel.
-    let loaded = fs::read_to_string(names).unwrap_or_default();
-    loaded.lines().any(|name| name == table)
+    match fs::read_to_string(names) {
+        Ok(loaded) => loaded.lines().any(|name| name == table),
+        // Without the file there are no such tables in the kernel. Else the program says why they cannot be seen.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }

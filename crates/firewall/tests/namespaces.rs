@@ -13,8 +13,9 @@ mod pod;
 use std::{
     env, fs,
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::Command,
+    thread,
     time::Duration,
 };
 
@@ -255,6 +256,18 @@ fn envoy_gets_connections_to_other_ports_and_none_to_its_own() {
     });
 }
 
+/// A program that another test starts just then holds the port of the listener before until it is executed.
+fn bind_again(address: SocketAddr) -> TcpListener {
+    let attempt = |_| {
+        let bound = TcpListener::bind(address);
+        if bound.is_err() {
+            thread::sleep(Duration::from_millis(25));
+        }
+        bound.ok()
+    };
+    (0..40).find_map(attempt).expect("port")
+}
+
 #[test]
 fn connections_from_before_the_capture_carry_nothing_any_more() {
     with_each_backend(|pod, backend, firewall| {
@@ -263,7 +276,7 @@ fn connections_from_before_the_capture_carry_nothing_any_more() {
             (STRANGER_V6, true),
             (STRANGER_V6, false),
         ] {
-            let listener = pod.without(|| TcpListener::bind((stranger, 443)).expect("port"));
+            let listener = pod.without(|| bind_again((stranger, 443).into()));
             let mut early = pod.within(|| TcpStream::connect((stranger, 443)).expect("connects"));
             let (mut accepted, _) = listener.accept().expect("accepts");
             let limit = Some(Duration::from_millis(250));

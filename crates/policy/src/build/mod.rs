@@ -19,8 +19,8 @@ use contrast_images::{ImageCache, ImageConfig, ImageReference};
 use serde_json::{Value, json};
 
 use crate::{
-    ContainerPolicy, ImagePolicy, PodPolicy, ProcessPolicy, SERVICE_MESH, SERVICE_MESH_PROGRAM,
-    SandboxPolicy, Stage, Stream,
+    ContainerPolicy, ImagePolicy, MESH_CHECK, PodPolicy, ProcessPolicy, SERVICE_MESH,
+    SERVICE_MESH_PROGRAM, SandboxPolicy, Stage, Stream,
 };
 use error::unsupported;
 use fields::{ids, list, texts};
@@ -145,6 +145,7 @@ impl PodSource<'_> {
         let privileged = security["privileged"] == true;
         let mounts = volumes.mounts(name, container, config, copies)?;
         let is_mesh = is_service_mesh(container, stage);
+        let exec = arguments::exec_commands(container, is_mesh);
         let files = volumes::kubernetes_files(self.spec(), container, copies);
         Ok(ContainerPolicy {
             name: name.to_owned(),
@@ -170,8 +171,8 @@ impl PodSource<'_> {
             files,
             devices: texts(container, "volumeDevices", "devicePath"),
             gpus: gpus(name, container)?,
-            exec: arguments::exec_commands(container, is_mesh),
-            exec_output: is_mesh,
+            exec_output: is_mesh && exec.iter().all(|command| is_check(command)),
+            exec,
         })
     }
 
@@ -214,6 +215,11 @@ impl PodSource<'_> {
         streams.dedup();
         Ok(streams)
     }
+}
+
+/// Whether it is one of the sidecar's own checks, whose output says nothing that the host must not know.
+fn is_check(command: &[String]) -> bool {
+    command == [SERVICE_MESH_PROGRAM, "--check-ready"] || command == MESH_CHECK
 }
 
 /// Whether it is the sidecar that `generate` injects.
