@@ -148,8 +148,9 @@ pub(super) async fn set(
         let attempt = async {
             let mut session = Session::attest(address, &manifest, &collateral, &clock).await?;
             if request.is_none() {
-                let judged_here = args.approvals.signature.is_empty();
-                let history = match args.atomic && earlier.is_empty() && judged_here {
+                // The owners who may approve stand in the active manifest.
+                let needs_active = !args.approvals.signature.is_empty();
+                let history = match args.atomic && earlier.is_empty() && !needs_active {
                     true => History::default(),
                     false => current_history(&mut session).await?,
                 };

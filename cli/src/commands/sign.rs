@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use contrast_pki::update_approval_text;
@@ -121,12 +121,8 @@ pub(super) fn run(args: &SignArgs, workspace: &Workspace, output: &Output) -> Re
             (Some(owner), format!("approval-{name}.json"), json)
         }
     };
-    let file = write(
-        workspace,
-        args.out.as_deref(),
-        &default,
-        contents.as_bytes(),
-    )?;
+    let file = workspace.choose(args.out.as_deref(), &default);
+    workspace::overwrite(&file, contents.as_bytes())?;
     let signed = Signed {
         manifest_sha256: manifest.hash().to_string(),
         base_transition: base,
@@ -135,15 +131,4 @@ pub(super) fn run(args: &SignArgs, workspace: &Workspace, output: &Output) -> Re
     };
     output.result(args.format.format, &signed)?;
     Ok(())
-}
-
-fn write(
-    workspace: &Workspace,
-    given: Option<&Path>,
-    default: &str,
-    contents: &[u8],
-) -> Result<PathBuf, Failure> {
-    let path = workspace.choose(given, default);
-    workspace::overwrite(&path, contents)?;
-    Ok(path)
 }
