@@ -347,7 +347,11 @@ impl Bound {
         let seed_shares = Arc::default();
         apis.spawn(
             "seed shares",
-            forget_seed_shares(Arc::clone(&seed_shares), watcher.clone()),
+            forget_seed_shares(
+                Arc::clone(&seed_shares),
+                self.replica.clone(),
+                watcher.clone(),
+            ),
         );
         let user = UserService {
             replica: self.replica.clone(),
