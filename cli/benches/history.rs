@@ -107,7 +107,11 @@ fn baseline_signatures(bencher: Bencher<'_, '_>) {
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn baseline_sha256(bencher: Bencher<'_, '_>) {
     let all = HISTORY.manifests.iter().chain(&HISTORY.policies);
-    bencher.bench(|| all.clone().map(|bytes| sha256(bytes)).fold(0, |sum, hash| sum ^ hash[0]));
+    bencher.bench(|| {
+        all.clone()
+            .map(|bytes| sha256(bytes))
+            .fold(0, |sum, hash| sum ^ hash[0])
+    });
 }
 
 /// Baseline: every manifest read as JSON of any shape, once.
