@@ -40,7 +40,7 @@ impl Event {
         match self {
             Self::First => "The deployment began with this manifest. Nobody had to approve it.",
             Self::Update => {
-                "Another manifest came into force. The workload owners of the manifest before approved it."
+                "Another manifest came into force. A Coordinator demands that workload owners of the manifest before approve it."
             }
             Self::Recovery => {
                 "The manifest stayed the same and the mesh CA is new: the Coordinators had lost its key and were recovered, or the same \

@@ -18,7 +18,7 @@ pub(super) fn steps(page: &mut Markup, report: &Report) {
     }
     page.raw("<h2>History</h2>\n<p>")
         .text(&report.history_in_short())
-        .raw(". The newest comes first. Each transition is the hash of its manifest, its mesh CA's key and the transition before.</p>\n");
+        .raw(". The newest comes first. A transition is a hash over the manifest, the mesh CA's key, the seed shares, the key that signs, and the transition before.</p>\n");
     for step in report.history.iter().rev() {
         one(page, step);
     }

@@ -181,7 +181,7 @@ fn evidence(page: &mut Markup, evidence: Option<&EvidenceFacts>) {
 }
 
 fn allowed(page: &mut Markup, allowed: &Allowed) {
-    page.raw("<h2>What your manifest allows</h2>\n<table><thead><tr><th>Names in certificates</th><th>Role</th><th>Workload secret</th><th>Policy: SHA-256 of the initdata</th></tr></thead><tbody>\n");
+    page.raw("<h2>What your manifest allows</h2>\n<table><thead><tr><th>Names in certificates</th><th class=\"narrow\">Role</th><th>Workload secret</th><th>Policy: SHA-256 of the initdata</th></tr></thead><tbody>\n");
     for workload in &allowed.workloads {
         page.raw("<tr><td>");
         for name in &workload.names {
@@ -218,7 +218,7 @@ fn owners(page: &mut Markup, title: &'static str, threshold: u32, keys: &[String
     }
     page.raw("<p>")
         .text(&format!(
-            "{threshold} of these {}, by the SHA-256 of their keys:",
+            "{threshold} of {} are needed. The SHA-256 of their keys:",
             keys.len()
         ))
         .raw("</p>\n<ul>");
