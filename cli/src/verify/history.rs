@@ -222,13 +222,12 @@ fn check_manifests(
             Ok(manifest) => {
                 manifests.insert(manifest.hash(), manifest);
             }
-            Err(error) => rows.record(
-                Kind::ManifestForm,
-                format!("manifest {index}"),
-                "valid",
-                error.to_string(),
-                false,
-            ),
+            Err(error) => {
+                let problems = error.problems().iter().map(ToString::to_string);
+                let problems = problems.collect::<Vec<_>>().join("; ");
+                let name = format!("manifest {index}");
+                rows.record(Kind::ManifestForm, name, "valid", problems, false);
+            }
         }
     }
     manifests

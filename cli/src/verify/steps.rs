@@ -88,7 +88,11 @@ impl Changes {
                 });
                 changes.values = values.collect();
             }
-            other => changes.note = printable(&other.to_string()).into_owned(),
+            // Its lines are its own, and what they quote is escaped.
+            other => {
+                let line = other.to_string().replace("\n  ", " ");
+                changes.note = printable(&line).into_owned();
+            }
         }
         if let (Some(before), Some(after)) = (before.manifest, after.manifest) {
             changes.owners = owner_changes(before, after);

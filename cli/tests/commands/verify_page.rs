@@ -158,6 +158,11 @@ fn hostile_manifest_runs_nothing_in_a_browser() {
         "{page}"
     );
     assert!(page.contains("admin\\u{202e}gnp.exe"), "{page}");
+    let line_break = "\\u{a}";
+    assert!(
+        !page.contains(line_break),
+        "a text of ours has lines: {page}"
+    );
 
     let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"]
         .into_iter()

@@ -255,7 +255,7 @@ fn checks(page: &mut Markup, report: &Report) {
             "<span class=\"bad\">"
         });
         page.text(&summary)
-            .raw("</span> ")
+            .raw("</span>. ")
             .text(kind.meaning())
             .raw("</summary>\n");
         page.raw("<table><thead><tr><th class=\"narrow\">Result</th><th>Check</th><th>Expected</th><th>Found</th></tr></thead><tbody>\n");
