@@ -433,6 +433,10 @@ pub struct VerifyArgs {
     #[command(flatten)]
     pub coordinators: CoordinatorArgs,
 
+    /// Also write the report as a web page for people, whatever the verdict is
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
     /// What CPU vendors publish, for evidence that comes without it.
     #[command(flatten)]
     pub collateral: contrast_collateral::Options,

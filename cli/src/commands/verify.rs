@@ -1,9 +1,9 @@
 //! `contrast verify`: one verdict for the whole deployment.
 
-use std::{error::Error as _, path::PathBuf, sync::Arc};
+use std::{error::Error as _, path::PathBuf, sync::Arc, time::SystemTime};
 
 use contrast_clock::{SystemWallClock, WallClock};
-use contrast_manifest::{Manifest, diff};
+use contrast_manifest::{Manifest, ManifestHash, diff};
 
 use super::{collateral, read_manifest};
 use crate::{
@@ -14,11 +14,16 @@ use crate::{
     exit::Exit,
     output::Output,
     verify::{
+        facts::{Authorities, EvidenceFacts},
         files,
         history::{History, newest_manifest},
-        report::{Report, Row, Rows},
+        html,
+        meaning::Kind,
+        report::{Report, Verdict},
+        rows::{Row, Rows},
+        steps::{Changes, Side, steps},
     },
-    workspace::{MANIFEST, VERIFY_DIR, Workspace},
+    workspace::{MANIFEST, VERIFY_DIR, Workspace, overwrite},
 };
 
 /// The Coordinator answered, and the answer is not what it must be.
@@ -123,7 +128,8 @@ pub(super) async fn run(
             Err(AttemptError::Dial(error)) => {
                 drop(spinner);
                 let coordinator = address.to_string();
-                return Err(refused(args, coordinator, &manifest, error, output)?);
+                let now = clock.now();
+                return Err(refused(args, coordinator, &manifest, now, error, output)?);
             }
             Err(error) => return Err(error.into()),
         }
@@ -143,17 +149,30 @@ pub(super) async fn run(
     };
     let newest = newest_manifest(&response).unwrap_or_default();
     rows.equal(
+        Kind::NewestManifest,
         "newest manifest SHA-256",
         manifest.hash().to_string(),
-        contrast_manifest::ManifestHash::of(newest).to_string(),
+        ManifestHash::of(newest).to_string(),
     );
 
+    let difference = (newest != manifest.bytes()).then(|| {
+        let enforced = history.manifests.get(&ManifestHash::of(newest));
+        let enforced = Side {
+            bytes: newest,
+            manifest: enforced,
+        };
+        Changes::between(&Side::of(&manifest), &enforced)
+    });
     let report = Report {
         latest_transition: history.latest(),
+        evidence: Some(EvidenceFacts::of(session.evidence())),
+        authorities: Some(Authorities::of(&response.root_ca, &response.mesh_ca)),
+        difference,
+        history: steps(&response, &history),
         files,
-        ..Report::new(coordinator, &manifest, rows)
+        ..Report::new(coordinator, &manifest, clock.now(), rows)
     };
-    output.result(args.format.format, &report)?;
+    publish(args, report, output)?;
     let failed = |rows: &Rows| rows.failed().cloned().collect::<Vec<_>>();
     if !consistent {
         return Err(VerdictError::History {
@@ -185,11 +204,36 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// Writes the page, and prints the report. A page that cannot be written is a failure only when there is no worse one: the verdict decides.
+fn publish(args: &VerifyArgs, mut report: Report, output: &Output) -> Result<(), Failure> {
+    let mut failed = None;
+    if let Some(path) = &args.html {
+        report.files.push(path.clone());
+        if let Err(error) = overwrite(path, html::page(&report).as_bytes()) {
+            report.files.pop();
+            failed = Some(error);
+        }
+    }
+    output.result(args.format.format, &report)?;
+    match (failed, report.verdict) {
+        (None, _) => Ok(()),
+        (Some(error), Verdict::Verified) => Err(error.into()),
+        (Some(error), Verdict::Refused) => {
+            output.warning(&format!(
+                "{error}: {}",
+                error.source().map(ToString::to_string).unwrap_or_default()
+            ));
+            Ok(())
+        }
+    }
+}
+
 /// Evidence that was refused is a verdict too: it gets a report.
 fn refused(
     args: &VerifyArgs,
     coordinator: String,
     manifest: &Manifest,
+    now: SystemTime,
     error: DialError,
     output: &Output,
 ) -> Result<Failure, Failure> {
@@ -202,6 +246,7 @@ fn refused(
                     .source()
                     .map_or_else(|| error.to_string(), ToString::to_string);
                 rows.record(
+                    Kind::Evidence,
                     "Coordinator evidence",
                     "meets a reference value",
                     found,
@@ -209,10 +254,7 @@ fn refused(
                 );
             }
         }
-        output.result(
-            args.format.format,
-            &Report::new(coordinator, manifest, rows),
-        )?;
+        publish(args, Report::new(coordinator, manifest, now, rows), output)?;
     }
     Ok(error.into())
 }

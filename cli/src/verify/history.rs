@@ -1,14 +1,14 @@
 //! Checks the history that a Coordinator returned: an attested Coordinator is trusted to tell the truth, but the check
 //! costs little, and a disk that the host put back shows here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use contrast_attestation::PolicyHash;
-use contrast_manifest::Manifest;
+use contrast_manifest::{Manifest, ManifestHash};
 use contrast_pki::verify_p384_sha384;
 use contrast_proto::user::GetManifestsResponse;
 
-use super::report::Rows;
+use super::{meaning::Kind, rows::Rows};
 use crate::{
     certificate::public_key,
     transition::{TransitionHash, sha256, transition_hash},
@@ -29,6 +29,8 @@ pub struct Memory {
 pub struct History {
     /// Hash of each transition, oldest first; recomputed here.
     pub chain: Vec<TransitionHash>,
+    /// The valid ones of the manifests, by hash.
+    pub manifests: BTreeMap<ManifestHash, Manifest>,
     /// Initdata documents by hash; recomputed here.
     pub initdata: BTreeMap<PolicyHash, Vec<u8>>,
     /// Checks of the history against itself.
@@ -46,13 +48,18 @@ impl History {
         let mut rows = Rows::default();
         let chain = check_chain(response, &mut rows);
         check_signatures(response, &chain, &mut rows);
-        check_manifests(response, &mut rows);
-        let initdata = check_initdata(response, &mut rows);
+        let manifests = check_manifests(response, &mut rows);
+        let initdata = check_initdata(response, &manifests, &mut rows);
         check_certificates(response, &mut rows);
         let mut remembered = Rows::default();
         if let Some(pem) = &memory.root_ca {
             let found = shown_key(&response.root_ca);
-            remembered.equal("root CA public key, as last time", shown_key(pem), found);
+            remembered.equal(
+                Kind::Memory,
+                "root CA public key, as last time",
+                shown_key(pem),
+                found,
+            );
         }
         for known in &memory.transitions {
             let passed = chain.contains(&known.hash);
@@ -63,6 +70,7 @@ impl History {
             };
             let name = format!("transition of `{}`", known.path.display());
             remembered.record(
+                Kind::Memory,
                 name,
                 format!("{} in the history", known.hash),
                 found,
@@ -71,6 +79,7 @@ impl History {
         }
         Self {
             chain,
+            manifests,
             initdata,
             consistent: rows,
             remembered,
@@ -102,6 +111,7 @@ fn check_chain(response: &GetManifestsResponse, rows: &mut Rows) -> Vec<Transiti
         "transitions"
     };
     rows.record(
+        Kind::History,
         "history",
         "at least 1 transition",
         format!("{count} {noun}"),
@@ -112,6 +122,7 @@ fn check_chain(response: &GetManifestsResponse, rows: &mut Rows) -> Vec<Transiti
     for (index, transition) in response.transitions.iter().enumerate() {
         let name = format!("transition {index} follows");
         rows.equal(
+            Kind::Link,
             name,
             previous.to_string(),
             hex::encode(&transition.previous),
@@ -123,7 +134,13 @@ fn check_chain(response: &GetManifestsResponse, rows: &mut Rows) -> Vec<Transiti
             }
             Err(error) => {
                 let name = format!("transition {index}");
-                rows.record(name, "two hashes of 32 bytes", error.to_string(), false);
+                rows.record(
+                    Kind::Link,
+                    name,
+                    "two hashes of 32 bytes",
+                    error.to_string(),
+                    false,
+                );
                 break;
             }
         }
@@ -153,6 +170,7 @@ fn check_signatures(response: &GetManifestsResponse, chain: &[TransitionHash], r
         some => format!("{some} of {} are not", response.transitions.len()),
     };
     rows.record(
+        Kind::TransitionSignature,
         "transition signatures",
         "by the key of the first transition",
         found,
@@ -161,6 +179,7 @@ fn check_signatures(response: &GetManifestsResponse, chain: &[TransitionHash], r
     for (index, why) in wrong {
         let expected = format!("signed by {}", fingerprint(key));
         rows.record(
+            Kind::TransitionSignature,
             format!("transition {index} signature"),
             expected,
             why,
@@ -170,14 +189,16 @@ fn check_signatures(response: &GetManifestsResponse, chain: &[TransitionHash], r
 }
 
 /// The answer must hold exactly the manifests that the transitions name, in order of first use, each of them valid.
-fn check_manifests(response: &GetManifestsResponse, rows: &mut Rows) {
-    let mut named: Vec<String> = Vec::new();
-    for transition in &response.transitions {
-        let hash = hex::encode(&transition.manifest_hash);
-        if !named.contains(&hash) {
-            named.push(hash);
-        }
-    }
+fn check_manifests(
+    response: &GetManifestsResponse,
+    rows: &mut Rows,
+) -> BTreeMap<ManifestHash, Manifest> {
+    let mut seen = HashSet::new();
+    let transitions = response.transitions.iter();
+    let named = transitions.filter(|transition| seen.insert(&transition.manifest_hash));
+    let named: Vec<String> = named
+        .map(|transition| hex::encode(&transition.manifest_hash))
+        .collect();
     let found: Vec<String> = response
         .manifests
         .iter()
@@ -189,26 +210,33 @@ fn check_manifests(response: &GetManifestsResponse, rows: &mut Rows) {
         };
         let name = format!("manifest {index} SHA-256");
         rows.equal(
+            Kind::ManifestHash,
             name,
             text(&named, "no further manifest"),
             text(&found, "missing"),
         );
     }
+    let mut manifests = BTreeMap::new();
     for (index, bytes) in response.manifests.iter().enumerate() {
-        if let Err(error) = Manifest::parse(bytes) {
-            rows.record(
-                format!("manifest {index}"),
-                "valid",
-                error.to_string(),
-                false,
-            );
+        match Manifest::parse(bytes) {
+            Ok(manifest) => {
+                manifests.insert(manifest.hash(), manifest);
+            }
+            Err(error) => {
+                let problems = error.problems().iter().map(ToString::to_string);
+                let problems = problems.collect::<Vec<_>>().join("; ");
+                let name = format!("manifest {index}");
+                rows.record(Kind::ManifestForm, name, "valid", problems, false);
+            }
         }
     }
+    manifests
 }
 
 /// The answer must hold exactly the initdata documents that its manifests name.
 fn check_initdata(
     response: &GetManifestsResponse,
+    manifests: &BTreeMap<ManifestHash, Manifest>,
     rows: &mut Rows,
 ) -> BTreeMap<PolicyHash, Vec<u8>> {
     let documents: BTreeMap<PolicyHash, Vec<u8>> = response
@@ -216,11 +244,9 @@ fn check_initdata(
         .iter()
         .map(|bytes| (PolicyHash(sha256(bytes)), bytes.to_vec()))
         .collect();
-    let named: BTreeSet<PolicyHash> = response
-        .manifests
-        .iter()
-        .filter_map(|bytes| Manifest::parse(bytes).ok())
-        .flat_map(|manifest| manifest.policies().keys().copied().collect::<Vec<_>>())
+    let named: BTreeSet<PolicyHash> = manifests
+        .values()
+        .flat_map(|manifest| manifest.policies().keys().copied())
         .collect();
     let held: BTreeSet<PolicyHash> = documents.keys().copied().collect();
     let found = match held.difference(&named).count() {
@@ -231,12 +257,25 @@ fn check_initdata(
         ),
     };
     let expected = format!("the {} that the manifests name, no more", named.len());
-    rows.record("initdata documents", expected, found, named == held);
+    rows.record(
+        Kind::Initdata,
+        "initdata documents",
+        expected,
+        found,
+        named == held,
+    );
     for hash in named.difference(&held) {
-        rows.record(format!("initdata {hash}"), "present", "missing", false);
+        rows.record(
+            Kind::Initdata,
+            format!("initdata {hash}"),
+            "present",
+            "missing",
+            false,
+        );
     }
     for hash in held.difference(&named) {
         rows.record(
+            Kind::Initdata,
             format!("initdata {hash}"),
             "absent, no manifest names it",
             "present",
@@ -251,10 +290,16 @@ fn check_certificates(response: &GetManifestsResponse, rows: &mut Rows) {
         || "no transition".to_owned(),
         |last| fingerprint(&last.mesh_ca_public_key),
     );
-    rows.equal("mesh CA public key", expected, shown_key(&response.mesh_ca));
+    rows.equal(
+        Kind::MeshCa,
+        "mesh CA public key",
+        expected,
+        shown_key(&response.mesh_ca),
+    );
     let passed = public_key(&response.root_ca).is_ok();
     let found = shown_key(&response.root_ca);
     rows.record(
+        Kind::RootCa,
         "root CA public key",
         "an X.509 certificate's",
         found,
@@ -276,4 +321,4 @@ fn fingerprint(spki: &[u8]) -> String {
 
 #[cfg(test)]
 #[path = "history_tests.rs"]
-mod tests;
+pub(super) mod tests;

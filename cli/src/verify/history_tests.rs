@@ -11,18 +11,21 @@ const COORDINATOR: &str = include_str!("../../tests/data/coordinator.toml");
 const WEB: &str = include_str!("../../tests/data/web.toml");
 
 /// A deployment as the Coordinator would describe it: first manifest, an update, a recovery under the same manifest.
-struct Deployment {
+pub(in crate::verify) struct Deployment {
     root: RootCa,
     signing_key: SigningKey,
     entropy: SeededEntropy,
     now: SystemTime,
-    answer: GetManifestsResponse,
+    pub(in crate::verify) answer: GetManifestsResponse,
 }
 
 impl Deployment {
-    fn new() -> Self {
+    pub(in crate::verify) fn new() -> Self {
+        Self::at(SystemWallClock.now())
+    }
+
+    pub(in crate::verify) fn at(now: SystemTime) -> Self {
         let entropy = SeededEntropy::new(1);
-        let now = SystemWallClock.now();
         let key = SigningKey::generate(&entropy).expect("root key");
         let root = RootCa::new(key, now).expect("root");
         let answer = GetManifestsResponse {
@@ -44,7 +47,7 @@ impl Deployment {
         deployment
     }
 
-    fn append(&mut self, manifest: &str) {
+    pub(in crate::verify) fn append(&mut self, manifest: &str) {
         let mesh = MeshCa::generate(&self.entropy, &self.root, self.now).expect("mesh CA");
         let previous = self
             .answer
@@ -81,7 +84,7 @@ impl Deployment {
         transition.signature = signature.expect("signs").into();
     }
 
-    fn check(&self) -> History {
+    pub(in crate::verify) fn check(&self) -> History {
         History::check(&self.answer, &Memory::default())
     }
 

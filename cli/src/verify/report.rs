@@ -1,122 +1,24 @@
-//! Every check of `contrast verify` as a row, and one verdict.
+//! The result of `contrast verify`, for the terminal and as JSON.
 
 use std::{
     io::{self, Write},
     path::PathBuf,
+    time::SystemTime,
 };
 
-use contrast_attestation::{AppraisalReport, Check, VerifiedEvidence};
+use contrast_attestation::printable;
 use contrast_manifest::Manifest;
 use serde::Serialize;
 
+use super::{
+    facts::{Allowed, Authorities, EvidenceFacts, shown_time},
+    rows::{Row, Rows},
+    steps::{Changes, Event, Step},
+};
 use crate::{
     output::{Paint, Render},
     transition::TransitionHash,
 };
-
-/// One comparison.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Row {
-    /// What was compared.
-    pub name: String,
-    /// What it must be.
-    pub expected: String,
-    /// What it is.
-    pub found: String,
-    /// Whether `found` satisfies `expected`.
-    pub passed: bool,
-}
-
-/// Rows in the order in which they were made. A failed row never stops the ones after it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Rows(Vec<Row>);
-
-impl Rows {
-    /// Records a comparison.
-    pub fn record(
-        &mut self,
-        name: impl Into<String>,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-        passed: bool,
-    ) {
-        let (name, expected, found) = (name.into(), expected.into(), found.into());
-        self.0.push(Row {
-            name,
-            expected,
-            found,
-            passed,
-        });
-    }
-
-    /// Records that two texts must be equal.
-    pub fn equal(
-        &mut self,
-        name: impl Into<String>,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-    ) {
-        let (expected, found) = (expected.into(), found.into());
-        let passed = expected == found;
-        self.record(name, expected, found, passed);
-    }
-
-    /// Records evidence that was accepted.
-    pub fn accepted(&mut self, manifest: &Manifest, evidence: &VerifiedEvidence) {
-        let found = format!("{} ({} evidence)", evidence.reference(), evidence.tee());
-        self.record(
-            "Coordinator evidence",
-            "meets a reference value",
-            found,
-            true,
-        );
-        let coordinators = manifest.coordinators();
-        let expected: Vec<String> = coordinators.iter().map(ToString::to_string).collect();
-        self.record(
-            "Coordinator policy",
-            expected.join(" or "),
-            evidence.policy_hash().to_string(),
-            coordinators.contains(&evidence.policy_hash()),
-        );
-    }
-
-    /// Records evidence that was refused, with every check of every reference value.
-    pub fn refused(&mut self, report: &AppraisalReport) {
-        for set in &report.sets {
-            for Check {
-                field,
-                expected,
-                found,
-                passed,
-            } in set.checks.checks()
-            {
-                let name = format!("{}: {field}", set.name);
-                self.record(name, expected.clone(), found.clone(), *passed);
-            }
-        }
-    }
-
-    /// All rows.
-    pub fn all(&self) -> &[Row] {
-        &self.0
-    }
-
-    /// The rows that failed.
-    pub fn failed(&self) -> impl Iterator<Item = &Row> {
-        self.0.iter().filter(|row| !row.passed)
-    }
-
-    /// Whether there are rows and none failed.
-    pub fn passed(&self) -> bool {
-        !self.0.is_empty() && self.failed().next().is_none()
-    }
-
-    /// Appends the rows of `other`.
-    pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-}
 
 /// What `verify` concludes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -135,12 +37,24 @@ pub struct Report {
     pub verdict: Verdict,
     /// Whether the manifest accepts a software TEE, so that the verdict proves nothing about hardware.
     pub insecure: bool,
+    /// When the checks were made, RFC 3339.
+    pub verified_at: String,
     /// The Coordinator, `HOST:PORT`.
     pub coordinator: String,
     /// SHA-256 of the given manifest, hex.
     pub manifest_sha256: String,
     /// The Coordinator's latest transition; none when it did not get that far.
     pub latest_transition: Option<TransitionHash>,
+    /// The evidence; none when it was refused.
+    pub evidence: Option<EvidenceFacts>,
+    /// The CA certificates; none when it did not get that far.
+    pub authorities: Option<Authorities>,
+    /// What the given manifest allows.
+    pub allowed: Allowed,
+    /// How the manifest in force (after) differs from the given one (before); none when they are the same, or it did not get that far.
+    pub difference: Option<Changes>,
+    /// The history, oldest first; empty when it did not get that far.
+    pub history: Vec<Step>,
     /// Every check.
     pub checks: Rows,
     /// Files that were written.
@@ -149,7 +63,12 @@ pub struct Report {
 
 impl Report {
     /// Concludes from the rows.
-    pub fn new(coordinator: String, manifest: &Manifest, checks: Rows) -> Self {
+    pub fn new(
+        coordinator: String,
+        manifest: &Manifest,
+        verified_at: SystemTime,
+        checks: Rows,
+    ) -> Self {
         Self {
             verdict: if checks.passed() {
                 Verdict::Verified
@@ -157,12 +76,42 @@ impl Report {
                 Verdict::Refused
             },
             insecure: manifest.accepts_insecure_evidence(),
+            verified_at: shown_time(verified_at),
             coordinator,
             manifest_sha256: manifest.hash().to_string(),
             latest_transition: None,
+            evidence: None,
+            authorities: None,
+            allowed: Allowed::of(manifest),
+            difference: None,
+            history: Vec::new(),
             checks,
             files: Vec::new(),
         }
+    }
+
+    /// The history in one line, for example `3 transitions: 1 first manifest, 1 update, 1 recovery`.
+    pub fn history_in_short(&self) -> String {
+        let plural = |count: usize, one: &str, more: &str| match count {
+            1 => format!("1 {one}"),
+            _ => format!("{count} {more}"),
+        };
+        let count = |event| {
+            let steps = self.history.iter();
+            steps.filter(|step| step.event == event).count()
+        };
+        let parts = [
+            (Event::First, "first manifest", "first manifests"),
+            (Event::Update, "update", "updates"),
+            (Event::Recovery, "recovery", "recoveries"),
+        ];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(event, ..)| count(*event) > 0)
+            .map(|(event, one, more)| plural(count(event), one, more))
+            .collect();
+        let total = plural(self.history.len(), "transition", "transitions");
+        format!("{total}: {}", parts.join(", "))
     }
 }
 
@@ -181,13 +130,14 @@ impl Render for Report {
                 name,
                 expected,
                 found,
+                meaning,
                 ..
             } = row;
             match row.passed {
                 true => writeln!(out, "{}  {name}: {found}", paint.good("ok  "))?,
                 false => writeln!(
                     out,
-                    "{}  {name}\n        expected: {expected}\n        found:    {found}",
+                    "{}  {name}\n        expected: {expected}\n        found:    {found}\n        meaning:  {meaning}",
                     paint.bad("FAIL")
                 )?,
             }
@@ -212,58 +162,17 @@ impl Render for Report {
         if let Some(transition) = self.latest_transition {
             writeln!(out, "latest transition: {transition}")?;
         }
+        if !self.history.is_empty() {
+            writeln!(out, "history: {}", self.history_in_short())?;
+        }
         for file in &self.files {
-            writeln!(out, "wrote {}", file.display())?;
+            // Of a workspace whose name somebody else may have chosen.
+            writeln!(out, "wrote {}", printable(&file.display().to_string()))?;
         }
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_checked_is_not_verified() {
-        assert!(!Rows::default().passed());
-    }
-
-    #[test]
-    fn one_failed_row_decides() {
-        let mut rows = Rows::default();
-        rows.equal("a", "1", "1");
-        assert!(rows.passed());
-        rows.equal("b", "1", "2");
-        rows.equal("c", "3", "3");
-        assert!(!rows.passed());
-        assert_eq!(
-            rows.failed()
-                .map(|row| row.name.as_str())
-                .collect::<Vec<_>>(),
-            ["b"]
-        );
-    }
-
-    #[test]
-    fn text_and_json_come_from_the_same_rows() {
-        let mut checks = Rows::default();
-        checks.equal("root CA public key", "aa", "aa");
-        checks.equal("newest manifest", "01", "02");
-        let report = Report {
-            verdict: Verdict::Refused,
-            insecure: true,
-            coordinator: "coordinator:1313".into(),
-            manifest_sha256: "01".into(),
-            latest_transition: Some(TransitionHash([7; 32])),
-            checks,
-            files: vec!["verify/manifest.0.json".into()],
-        };
-        let mut text = Vec::new();
-        report.text(&mut text, Paint::Plain).expect("text");
-        insta::assert_snapshot!("report_text", String::from_utf8(text).expect("UTF-8"));
-        insta::assert_snapshot!(
-            "report_json",
-            serde_json::to_string_pretty(&report).expect("JSON")
-        );
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

@@ -32,4 +32,6 @@ mod set;
 mod status;
 mod verify;
 #[cfg(feature = "software-tee")]
+mod verify_page;
+#[cfg(feature = "software-tee")]
 mod vtpm;
