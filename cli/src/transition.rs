@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use contrast_proto::user as wire;
 use serde::{Serialize, Serializer};
 
-const TRANSITION_LABEL: &[u8] = b"contrast transition v1";
+const TRANSITION_LABEL: &[u8] = b"contrast transition v2";
 
 /// Hash of one transition, or all zero for "none yet". Written as 64 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -82,17 +82,20 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// Recomputes the hash of `transition` from its fields.
 ///
 /// # Errors
-/// When the manifest hash or the previous hash does not have 32 bytes.
+/// When the manifest hash, the previous hash or the digest of the seed shares does not have 32 bytes.
 pub fn transition_hash(
     transition: &wire::Transition,
 ) -> Result<TransitionHash, TransitionHashError> {
     let manifest = TransitionHash::try_from(transition.manifest_hash.as_ref())?;
     let previous = TransitionHash::try_from(transition.previous.as_ref())?;
+    let seed_shares = TransitionHash::try_from(transition.seed_shares_digest.as_ref())?;
     let mut context = digest::Context::new(&SHA256);
     context.update(TRANSITION_LABEL);
     context.update(&manifest.0);
     context.update(&previous.0);
     context.update(&sha256(&transition.mesh_ca_public_key));
+    context.update(&seed_shares.0);
+    context.update(&sha256(&transition.signing_public_key));
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());
     Ok(TransitionHash(hash))
@@ -103,24 +106,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hash_covers_manifest_predecessor_and_mesh_ca_key() {
-        let transition = |manifest: u8, previous: u8, key: u8| {
+    fn hash_covers_all_but_the_signature() {
+        let transition = |bytes: [u8; 5]| {
+            let [manifest, previous, mesh_ca, seed_shares, signing] = bytes;
             let hash = transition_hash(&wire::Transition {
                 manifest_hash: vec![manifest; 32].into(),
                 previous: vec![previous; 32].into(),
-                mesh_ca_public_key: vec![key; 120].into(),
+                mesh_ca_public_key: vec![mesh_ca; 120].into(),
                 signature: vec![].into(),
+                signing_public_key: vec![signing; 120].into(),
+                seed_shares_digest: vec![seed_shares; 32].into(),
             });
             hash.expect("hash")
         };
-        // printf 'contrast transition v1' plus 32 x 01, 32 x 00 and SHA-256 of 120 x 03, through sha256sum.
+        // printf 'contrast transition v2' plus 32 x 01, 32 x 00, SHA-256 of 120 x 03, 32 x 04 and SHA-256 of 120 x 05, through sha256sum.
+        let given = [1, 0, 3, 4, 5];
         assert_eq!(
-            transition(1, 0, 3).to_string(),
-            "bce245ae8a9623ccaccdd7b8921bb5bf614dcd550a5a3c4f41fa165566002cbc"
+            transition(given).to_string(),
+            "eaaadc50fd4f9a6bd1f1de1064fd6170d2d4405467c4e7b4e2f4122efaf25d3b"
         );
-        assert_ne!(transition(1, 0, 3), transition(2, 0, 3));
-        assert_ne!(transition(1, 0, 3), transition(1, 1, 3));
-        assert_ne!(transition(1, 0, 3), transition(1, 0, 4));
+        for at in 0..given.len() {
+            let mut other = given;
+            other[at] += 1;
+            assert_ne!(transition(given), transition(other));
+        }
     }
 
     #[test]

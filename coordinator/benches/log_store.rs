@@ -66,6 +66,8 @@ fn append_transition(bencher: Bencher<'_, '_>) {
             previous: TransitionHash::NONE,
             // As long as real ones; nothing verifies them here.
             mesh_ca_public_key: Bytes::from(vec![1; 120]),
+            seed_shares: [5; 32],
+            signing_public_key: Bytes::from(vec![6; 120]),
             signature: Bytes::from(vec![2; 103]),
         },
         manifest,

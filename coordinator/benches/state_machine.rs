@@ -66,15 +66,20 @@ impl Replica {
     fn propose(&mut self) -> LogEntry {
         let manifest = Bytes::from(format!("manifest {}", self.next));
         let mesh_ca = [7; 120];
-        let transition =
-            Transition::sign(ManifestHash::of(&manifest), self.head, &mesh_ca, &self.key);
-        let transition = transition.expect("signs");
         let shares = SeedSharesDocument {
             salt: vec![2; 32],
             threshold: 1,
             set: Vec::new(),
             shares: Vec::new(),
         };
+        let transition = Transition::sign(
+            ManifestHash::of(&manifest),
+            self.head,
+            &mesh_ca,
+            shares.digest().expect("JSON"),
+            &self.key,
+        );
+        let transition = transition.expect("signs");
         let founding = (self.next == 1).then(|| FoundingDocuments {
             seed_shares: shares.to_json().expect("JSON").into(),
             root_certificate: Bytes::from_static(b"root certificate"),

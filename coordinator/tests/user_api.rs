@@ -308,7 +308,8 @@ async fn transitions_are_signed_as_the_protocol_says() {
         .await
         .expect("sets")
         .into_inner();
-    let recovery = deployment.recover_request(&set.seed_shares.expect("first"), &[]);
+    let shares = set.seed_shares.expect("first");
+    let recovery = deployment.recover_request(&shares, &[]);
     let seed = contrast_pki::Seed::from_slice(&recovery.seed_share).expect("seed");
     let salt = contrast_pki::Salt::from_slice(&recovery.salt).expect("salt");
     let key = contrast_pki::Derivation::new(&seed, &salt)
@@ -322,13 +323,16 @@ async fn transitions_are_signed_as_the_protocol_says() {
     let transition = &history.transitions[0];
     let sha256 = |bytes: &[u8]| contrast_manifest::ManifestHash::of(bytes).0;
     let hashed = [
-        &b"contrast transition v1"[..],
+        &b"contrast transition v2"[..],
         &transition.manifest_hash,
         &transition.previous,
         &sha256(&transition.mesh_ca_public_key),
+        &transition.seed_shares_digest,
+        &sha256(&transition.signing_public_key),
     ]
     .concat();
     assert_eq!(set.transition, sha256(&hashed)[..]);
+    assert_eq!(transition.signing_public_key, key.public_key_spki());
     verify_p384_sha384(
         key.public_key_spki(),
         &set.transition,

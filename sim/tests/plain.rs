@@ -227,7 +227,14 @@ fn change(chain: &[TransitionHash], number: u64) -> Change {
         shares: Vec::new(),
     };
     Change {
-        transition: Transition::sign(hash, previous, mesh_ca.as_bytes(), &key).expect("signs"),
+        transition: Transition::sign(
+            hash,
+            previous,
+            mesh_ca.as_bytes(),
+            shares.digest().expect("JSON"),
+            &key,
+        )
+        .expect("signs"),
         manifest,
         policies: Vec::new(),
         founding: (previous == TransitionHash::NONE).then(|| FoundingDocuments {

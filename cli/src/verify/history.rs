@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contrast_attestation::PolicyHash;
 use contrast_manifest::Manifest;
+use contrast_pki::verify_p384_sha384;
 use contrast_proto::user::GetManifestsResponse;
 
 use super::report::Rows;
@@ -39,11 +40,12 @@ pub struct History {
 impl History {
     /// Checks everything that `response` says about itself and against `memory`.
     ///
-    /// The transitions' signatures are not checked: the transition key follows from the seed and its public half is not
-    /// published. Whoever can answer over an attested connection is the Coordinator that holds it.
+    /// Whether the key that signed the transitions is the deployment's, only `memory` can tell: each of its transitions covers that key. Without
+    /// it, whoever can answer over an attested connection is the Coordinator that holds it.
     pub fn check(response: &GetManifestsResponse, memory: &Memory) -> Self {
         let mut rows = Rows::default();
         let chain = check_chain(response, &mut rows);
+        check_signatures(response, &chain, &mut rows);
         check_manifests(response, &mut rows);
         let initdata = check_initdata(response, &mut rows);
         check_certificates(response, &mut rows);
@@ -127,6 +129,44 @@ fn check_chain(response: &GetManifestsResponse, rows: &mut Rows) -> Vec<Transiti
         }
     }
     chain
+}
+
+/// Every transition must be signed, and all of them by the same key, which follows from the deployment's seed.
+fn check_signatures(response: &GetManifestsResponse, chain: &[TransitionHash], rows: &mut Rows) {
+    let Some(first) = response.transitions.first() else {
+        return;
+    };
+    let key = &first.signing_public_key;
+    let signed = response.transitions.iter().zip(chain).enumerate();
+    let wrong = signed.filter_map(|(index, (transition, hash))| {
+        if transition.signing_public_key != key {
+            let other = fingerprint(&transition.signing_public_key);
+            return Some((index, format!("signed by another key, {other}")));
+        }
+        verify_p384_sha384(key, &hash.0, &transition.signature)
+            .err()
+            .map(|error| (index, error.to_string()))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    let found = match wrong.len() {
+        0 => format!("signed by {}", fingerprint(key)),
+        some => format!("{some} of {} are not", response.transitions.len()),
+    };
+    rows.record(
+        "transition signatures",
+        "by the key of the first transition",
+        found,
+        wrong.is_empty(),
+    );
+    for (index, why) in wrong {
+        let expected = format!("signed by {}", fingerprint(key));
+        rows.record(
+            format!("transition {index} signature"),
+            expected,
+            why,
+            false,
+        );
+    }
 }
 
 /// The answer must hold exactly the manifests that the transitions name, in order of first use, each of them valid.

@@ -13,6 +13,7 @@ const WEB: &str = include_str!("../../tests/data/web.toml");
 /// A deployment as the Coordinator would describe it: first manifest, an update, a recovery under the same manifest.
 struct Deployment {
     root: RootCa,
+    signing_key: SigningKey,
     entropy: SeededEntropy,
     now: SystemTime,
     answer: GetManifestsResponse,
@@ -31,6 +32,7 @@ impl Deployment {
         };
         let mut deployment = Self {
             root,
+            signing_key: SigningKey::generate(&entropy).expect("signing key"),
             entropy,
             now,
             answer,
@@ -54,7 +56,10 @@ impl Deployment {
             previous: previous.0.to_vec().into(),
             mesh_ca_public_key: mesh.public_key_spki().to_vec().into(),
             signature: Vec::new().into(),
+            signing_public_key: Vec::new().into(),
+            seed_shares_digest: vec![1; 32].into(),
         });
+        self.sign(self.answer.transitions.len() - 1);
         if !self
             .answer
             .manifests
@@ -66,6 +71,14 @@ impl Deployment {
                 .push(manifest.as_bytes().to_vec().into());
         }
         self.answer.mesh_ca = mesh.self_signed_pem();
+    }
+
+    /// Signs a transition with the key that the deployment has now.
+    fn sign(&mut self, index: usize) {
+        let transition = &mut self.answer.transitions[index];
+        transition.signing_public_key = self.signing_key.public_key_spki().to_vec().into();
+        let signature = self.signing_key.sign_sha384(&hash(transition).0);
+        transition.signature = signature.expect("signs").into();
     }
 
     fn check(&self) -> History {
@@ -132,7 +145,45 @@ fn refuses_transition_whose_mesh_ca_key_was_swapped() {
     let mut deployment = Deployment::new();
     let other = deployment.answer.transitions[2].mesh_ca_public_key.clone();
     deployment.answer.transitions[0].mesh_ca_public_key = other;
+    deployment.sign(0);
     assert_eq!(deployment.failed(), ["transition 1 follows"]);
+}
+
+#[test]
+fn refuses_signature_that_is_not_over_its_transition() {
+    let mut deployment = Deployment::new();
+    let other = deployment.answer.transitions[0].signature.clone();
+    deployment.answer.transitions[2].signature = other;
+    let expected = ["transition signatures", "transition 2 signature"];
+    assert_eq!(deployment.failed(), expected);
+}
+
+#[test]
+fn refuses_transition_that_another_key_signed() {
+    let mut deployment = Deployment::new();
+    deployment.signing_key = SigningKey::generate(&SeededEntropy::new(9)).expect("key");
+    deployment.sign(2);
+    let expected = ["transition signatures", "transition 2 signature"];
+    assert_eq!(deployment.failed(), expected);
+}
+
+#[test]
+fn same_history_under_another_key_is_not_the_one_that_was_seen() {
+    let mut deployment = Deployment::new();
+    let seen = deployment.check().latest().expect("latest");
+    deployment.signing_key = SigningKey::generate(&SeededEntropy::new(9)).expect("key");
+    let mut previous = TransitionHash::NONE;
+    for index in 0..deployment.answer.transitions.len() {
+        deployment.answer.transitions[index].previous = previous.0.to_vec().into();
+        deployment.sign(index);
+        previous = hash(&deployment.answer.transitions[index]);
+    }
+    let history = History::check(&deployment.answer, &remembered(seen));
+    assert_eq!(names(&history.consistent), [""; 0]);
+    assert_eq!(
+        names(&history.remembered),
+        ["transition of `verify/latest-transition`"]
+    );
 }
 
 #[test]

@@ -167,6 +167,8 @@ fn history(policies: &[&str]) -> GetManifestsResponse {
             previous: vec![0; 32].into(),
             mesh_ca_public_key: vec![2; 120].into(),
             signature: vec![3; 100].into(),
+            signing_public_key: vec![4; 120].into(),
+            seed_shares_digest: vec![5; 32].into(),
         }],
         policies: policies
             .iter()

@@ -14,7 +14,7 @@ use contrast_coordinator::state::{
 use contrast_manifest::{Manifest, ManifestHash, PolicyDocument};
 use contrast_pki::{
     Derivation, RootCa, Salt, Seed, SigningKey,
-    shares::{SeedShareOwnerKey, encrypt_seed},
+    shares::{SeedShareOwnerKey, SeedSharesDocument, encrypt_seed},
 };
 use contrast_proto::{
     mesh::NewMeshCertRequest,
@@ -89,6 +89,15 @@ fn policy(number: usize) -> Bytes {
     document.into()
 }
 
+fn share(seed: &Seed, salt: &Salt, manifest: &Manifest) -> SeedSharesDocument {
+    let owners = manifest.seedshare_owners().iter();
+    let owners: Vec<_> = owners
+        .map(|key| SeedShareOwnerKey::from_pkcs1_der(key).expect("key"))
+        .collect();
+    let threshold = manifest.seedshare_threshold();
+    encrypt_seed(seed, salt, &owners, threshold, &SystemEntropy).expect("encrypts")
+}
+
 /// Writes a history of `transitions` with a manifest each, the last of which has `policies` more than the others, to the first of
 /// `count` replicas.
 fn sealed(transitions: usize, policies: usize, count: usize) -> Sealed {
@@ -101,6 +110,7 @@ fn sealed(transitions: usize, policies: usize, count: usize) -> Sealed {
         .map(|document| (policy_hash(document), Bytes::from_static(document)))
         .into();
     let mut history: Option<History> = None;
+    let mut shares: Option<SeedSharesDocument> = None;
     let mut head = TransitionHash::NONE;
     let mut latest = owner.manifest("web");
     for number in 1..=transitions {
@@ -124,27 +134,24 @@ fn sealed(transitions: usize, policies: usize, count: usize) -> Sealed {
         let json = document.to_json();
         let mesh_ca = SigningKey::generate(&SystemEntropy).expect("key");
         let manifest = ManifestHash::of(json.as_bytes());
-        let transition = Transition::sign(manifest, head, mesh_ca.public_key_spki(), &key);
+        let shares = shares.get_or_insert_with(|| {
+            let first = Manifest::parse(json.as_bytes()).expect("valid");
+            share(&seed, &salt, &first)
+        });
+        let digest = shares.digest().expect("JSON");
+        let transition = Transition::sign(manifest, head, mesh_ca.public_key_spki(), digest, &key);
         let transition = transition.expect("signs");
         head = transition.hash();
         match &mut history {
             Some(history) => history.extend(transition, json.as_bytes(), &documents),
             None => {
-                latest = Manifest::parse(json.as_bytes()).expect("valid");
-                let owners = latest.seedshare_owners().iter();
-                let owners: Vec<_> = owners
-                    .map(|key| SeedShareOwnerKey::from_pkcs1_der(key).expect("key"))
-                    .collect();
-                let threshold = latest.seedshare_threshold();
-                let shares = encrypt_seed(&seed, &salt, &owners, threshold, &SystemEntropy)
-                    .expect("encrypts");
                 let root = RootCa::new(derivation.root_ca_key().expect("derives"), now());
                 let root = root.expect("root");
                 let first = History::found(
                     transition,
                     json.as_bytes(),
                     documents.clone(),
-                    shares,
+                    shares.clone(),
                     root.certificate_der(),
                 );
                 history = Some(first);

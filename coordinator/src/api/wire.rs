@@ -181,6 +181,8 @@ fn link(link: &Link) -> wire::Transition {
         previous: transition_bytes(transition.previous),
         mesh_ca_public_key: transition.mesh_ca_public_key.clone(),
         signature: transition.signature.clone(),
+        signing_public_key: transition.signing_public_key.clone(),
+        seed_shares_digest: Bytes::copy_from_slice(&transition.seed_shares),
     }
 }
 

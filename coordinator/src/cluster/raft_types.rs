@@ -195,9 +195,9 @@ pub enum Refusal {
         /// What it came with.
         found: ManifestHash,
     },
-    /// The first transition lacks what is written once, or it cannot be read.
+    /// The first transition lacks what is written with it, or seed shares are others than the transition names.
     #[error(
-        "the first transition {transition} came without readable seed shares and root certificate; report this"
+        "transition {transition} came without the seed shares that it names or without a root certificate; report this"
     )]
     Founding {
         /// The transition.

@@ -232,6 +232,14 @@ pub(super) fn apply_change(
             Ok((shares.map_err(|_| unreadable())?, founding.root_certificate))
         })
         .transpose()?;
+    let in_force = match (&founding, &history) {
+        (Some((shares, _)), _) => shares.digest().ok(),
+        (None, Some(history)) => Some(history.head().transition.seed_shares),
+        (None, None) => None,
+    };
+    if in_force != Some(next.seed_shares) {
+        return Err(unreadable());
+    }
     match history {
         None => {
             let (shares, root) = founding.ok_or_else(unreadable)?;

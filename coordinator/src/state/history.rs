@@ -80,6 +80,15 @@ pub enum HistoryError {
     /// The seed shares are damaged.
     #[error("the seed shares stored with the history cannot be read")]
     SeedShares(#[source] SharesError),
+    /// The seed shares are others than the latest transition names.
+    #[error(
+        "the seed shares stored with the history are not those of its latest transition {head}; restore the Coordinator's \
+         volume from a copy you trust"
+    )]
+    OtherSeedShares {
+        /// The latest transition.
+        head: TransitionHash,
+    },
     /// The first transition carries another seed's signature.
     #[error(
         "the seed does not open this history; use the seed share and salt that came with its first manifest"
@@ -272,6 +281,10 @@ impl History {
         let head = chain.pop().ok_or_else(missing)?;
         let seed_shares =
             SeedSharesDocument::from_json(&seed_shares).map_err(HistoryError::SeedShares)?;
+        let digest = seed_shares.digest().map_err(HistoryError::SeedShares)?;
+        if digest != head.transition.seed_shares {
+            return Err(HistoryError::OtherSeedShares { head: head.hash });
+        }
         let last = chain.len();
         let names = chain.iter().chain([&head]).map(|link| link.hash);
         Ok(Self {

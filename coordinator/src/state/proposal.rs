@@ -12,7 +12,7 @@ use contrast_pki::{
 
 use super::{
     Active, Deployment, History, KeysError, StateError, Transition, TransitionHash, UpdateRequest,
-    update,
+    transition::sha256, update,
 };
 use crate::{
     cluster::{Change, FoundingDocuments},
@@ -70,6 +70,7 @@ pub(crate) fn found(
         manifest: &manifest,
         policies: policies.into_values().collect(),
         previous: TransitionHash::NONE,
+        seed_shares: sha256(&[shares.as_bytes()]),
         founding: Some(founding),
     };
     let mut proposal = next.propose(&deployment, &root, entropy, now)?;
@@ -138,6 +139,10 @@ pub(crate) fn replace(
         manifest: &manifest,
         policies: policies.into_values().collect(),
         previous: latest,
+        seed_shares: match &shares {
+            Some(shares) => sha256(&[shares.as_bytes()]),
+            None => active.history().head().transition.seed_shares,
+        },
         founding,
     };
     let mut proposal = next.propose(keys.deployment(), keys.root(), entropy, now)?;
@@ -166,6 +171,7 @@ pub(crate) fn renew(
         manifest,
         policies: Vec::new(),
         previous: history.head().hash,
+        seed_shares: history.head().transition.seed_shares,
         founding,
     };
     next.propose(deployment, &root, entropy, now)
@@ -199,6 +205,8 @@ struct Next<'a> {
     manifest: &'a Manifest,
     policies: Vec<Bytes>,
     previous: TransitionHash,
+    /// SHA-256 of the seed shares document that is in force with it.
+    seed_shares: [u8; 32],
     founding: Option<FoundingDocuments>,
 }
 
@@ -215,6 +223,7 @@ impl Next<'_> {
             self.manifest.hash(),
             self.previous,
             mesh_ca.public_key_spki(),
+            self.seed_shares,
             deployment.transition_key(),
         )?;
         let receipt = SetReceipt {

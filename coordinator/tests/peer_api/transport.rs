@@ -145,6 +145,8 @@ async fn entries_too_large_for_one_message_are_stored_in_part() {
                 manifest_hash: ManifestHash([1; 32]),
                 previous: TransitionHash::NONE,
                 mesh_ca_public_key: Bytes::new(),
+                seed_shares: [0; 32],
+                signing_public_key: Bytes::new(),
                 signature: Bytes::new(),
             },
             manifest: vec![7; bytes].into(),

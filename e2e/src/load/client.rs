@@ -255,12 +255,15 @@ fn links(response: &GetManifestsResponse) -> Option<Vec<Link>> {
     Some(links)
 }
 
-/// SHA-256("contrast transition v1" || manifest hash || previous || SHA-256(mesh CA public key)), as `user.proto` says.
+/// SHA-256("contrast transition v2" || manifest hash || previous || SHA-256(mesh CA public key) || seed shares digest || SHA-256(signing public
+/// key)), as `user.proto` says.
 fn transition_hash(transition: &Transition) -> Option<Hash> {
-    let mut text = b"contrast transition v1".to_vec();
+    let mut text = b"contrast transition v2".to_vec();
     text.extend(Hash::from_wire(&transition.manifest_hash)?.0);
     text.extend(Hash::from_wire(&transition.previous)?.0);
     text.extend(sha256(&transition.mesh_ca_public_key));
+    text.extend(Hash::from_wire(&transition.seed_shares_digest)?.0);
+    text.extend(sha256(&transition.signing_public_key));
     Some(Hash(sha256(&text)))
 }
 

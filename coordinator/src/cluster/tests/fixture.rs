@@ -50,8 +50,14 @@ pub(super) fn change_signed_by(seed: u8, previous: TransitionHash, manifest: &st
     let manifest = Bytes::copy_from_slice(manifest.as_bytes());
     let mesh_ca = format!("mesh CA key for {manifest:?}");
     let hash = ManifestHash::of(&manifest);
-    let transition =
-        Transition::sign(hash, previous, mesh_ca.as_bytes(), &transition_key(seed)).expect("signs");
+    let transition = Transition::sign(
+        hash,
+        previous,
+        mesh_ca.as_bytes(),
+        shares().digest().expect("JSON"),
+        &transition_key(seed),
+    )
+    .expect("signs");
     Change {
         transition,
         policies: vec![Bytes::from(format!("initdata of {manifest:?}"))],
@@ -60,15 +66,18 @@ pub(super) fn change_signed_by(seed: u8, previous: TransitionHash, manifest: &st
     }
 }
 
-pub(super) fn founding() -> FoundingDocuments {
-    let shares = SeedSharesDocument {
+pub(super) fn shares() -> SeedSharesDocument {
+    SeedSharesDocument {
         salt: vec![2; 32],
         threshold: 1,
         set: Vec::new(),
         shares: Vec::new(),
-    };
+    }
+}
+
+pub(super) fn founding() -> FoundingDocuments {
     FoundingDocuments {
-        seed_shares: shares.to_json().expect("JSON").into(),
+        seed_shares: shares().to_json().expect("JSON").into(),
         root_certificate: Bytes::from_static(b"root certificate"),
     }
 }

@@ -96,14 +96,18 @@ fn some_members() -> impl Strategy<Value = Members> {
 
 fn a_change() -> impl Strategy<Value = Change> {
     let documents = (bytes(), vec(bytes(), 0..3), option::of((bytes(), bytes())));
-    let transition = (any::<[u8; 32]>(), a_transition(), bytes(), bytes());
-    (transition, documents).prop_map(|((hash, previous, key, signature), documents)| {
+    let hashes = (any::<[u8; 32]>(), a_transition(), any::<[u8; 32]>());
+    (hashes, (bytes(), bytes(), bytes()), documents).prop_map(|(hashes, keys, documents)| {
+        let (hash, previous, seed_shares) = hashes;
+        let (mesh_ca_public_key, signing_public_key, signature) = keys;
         let (manifest, policies, founding) = documents;
         Change {
             transition: Transition {
                 manifest_hash: ManifestHash(hash),
                 previous,
-                mesh_ca_public_key: key,
+                mesh_ca_public_key,
+                seed_shares,
+                signing_public_key,
                 signature,
             },
             manifest,

@@ -13,7 +13,8 @@ use tempfile::tempdir;
 
 use super::fixture::{Disk, Operation};
 use crate::state::{
-    Directory, Followed, History, Medium, Observer, Step, Store, StoreError, Transition, named,
+    Directory, Followed, History, HistoryError, Medium, Observer, Step, Store, StoreError,
+    Transition, named,
 };
 
 fn shares(salt: u8) -> SeedSharesDocument {
@@ -33,6 +34,8 @@ fn next(history: Option<&History>, name: &str) -> History {
         manifest_hash: ManifestHash::of(manifest.as_bytes()),
         previous: history.map_or(crate::state::TransitionHash::NONE, |h| h.head().hash),
         mesh_ca_public_key: Bytes::from(vec![7; 120]),
+        seed_shares: shares(1).digest().expect("JSON"),
+        signing_public_key: Bytes::from(vec![9; 120]),
         signature: Bytes::from(vec![8; 103]),
     };
     match history {
@@ -99,7 +102,7 @@ fn store_contains_the_history_that_it_followed() {
 }
 
 #[test]
-fn same_history_writes_nothing_and_other_seed_shares_or_root_alone_are_written() {
+fn same_history_writes_nothing_and_another_root_alone_is_written() {
     let disk = Disk::default();
     let mut store = store(&disk);
     let mut history = history(&["a", "b"]);
@@ -112,12 +115,25 @@ fn same_history_writes_nothing_and_other_seed_shares_or_root_alone_are_written()
     );
     assert_eq!(disk.take_log().len(), 0);
 
-    for (salt, root) in [(2, "root"), (2, "renewed")] {
-        history.replace_founding(shares(salt), Bytes::from(root));
-        let followed = follow(&mut store, &history).expect("follows");
-        assert_eq!(followed, Followed::Extended { transitions: 0 });
-        assert!(same(&stored(&disk), &history));
-    }
+    history.replace_founding(shares(1), Bytes::from("renewed"));
+    let followed = follow(&mut store, &history).expect("follows");
+    assert_eq!(followed, Followed::Extended { transitions: 0 });
+    assert!(same(&stored(&disk), &history));
+}
+
+#[test]
+fn seed_shares_that_the_latest_transition_does_not_name_are_refused() {
+    let disk = Disk::default();
+    let mut history = history(&["a", "b"]);
+    let head = history.head().hash;
+    history.replace_founding(shares(2), Bytes::from("root"));
+    follow(&mut store(&disk), &history).expect("follows");
+    let (_, records) = Store::open(Box::new(Disk::holding(disk.bytes()))).expect("opens");
+    let error = History::read_links(records.expect("is not empty")).expect_err("other shares");
+    assert!(
+        matches!(error, HistoryError::OtherSeedShares { head: named } if named == head),
+        "{error}"
+    );
 }
 
 #[test]

@@ -435,8 +435,14 @@ async fn signature_of_another_key_is_told_from_a_wrong_seed() {
         .await
         .expect("sets");
     let stranger = SigningKey::generate(&SeededEntropy::new(3)).expect("key");
-    let forged = Transition::sign(set.manifest().hash(), set.transition(), b"key", &stranger)
-        .expect("signs");
+    let forged = Transition::sign(
+        set.manifest().hash(),
+        set.transition(),
+        b"key",
+        set.history().head().transition.seed_shares,
+        &stranger,
+    )
+    .expect("signs");
     let history = set
         .history()
         .extended(forged, set.manifest().bytes(), &Default::default());

@@ -22,6 +22,7 @@ fn history(key: &SigningKey, forged: &[usize]) -> History {
             ManifestHash::of(&manifest),
             previous,
             mesh_ca.as_bytes(),
+            [0; 32],
             key,
         )
         .expect("signs")

@@ -284,6 +284,16 @@ impl SeedSharesDocument {
         Ok(json)
     }
 
+    /// SHA-256 of the document's JSON, as [`to_json`](Self::to_json) writes it.
+    ///
+    /// # Errors
+    /// As [`to_json`](Self::to_json).
+    pub fn digest(&self) -> Result<[u8; 32], SharesError> {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, self.to_json()?.as_bytes()).as_ref());
+        Ok(hash)
+    }
+
     /// The salt.
     ///
     /// # Errors
