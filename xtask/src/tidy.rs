@@ -31,6 +31,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-atls",
         "contrast-mesh-check",
         "contrast-policy",
+        "contrast-sdk",
         "contrast-resources",
         "contrast-images",
     ],

@@ -1,4 +1,4 @@
-use std::{path::PathBuf, time::SystemTime};
+use std::time::SystemTime;
 
 use contrast_clock::{SeededEntropy, SystemWallClock, WallClock as _};
 use contrast_pki::{MeshCa, RootCa, SigningKey};
@@ -6,9 +6,9 @@ use contrast_proto::user::Transition;
 
 use super::*;
 
-const MANIFEST: &str = include_str!("../../tests/data/manifest.json");
-const COORDINATOR: &str = include_str!("../../tests/data/coordinator.toml");
-const WEB: &str = include_str!("../../tests/data/web.toml");
+const MANIFEST: &str = include_str!("../../../cli/tests/data/manifest.json");
+const COORDINATOR: &str = include_str!("../../../cli/tests/data/coordinator.toml");
+const WEB: &str = include_str!("../../../cli/tests/data/web.toml");
 
 /// A deployment as the Coordinator would describe it: first manifest, an update, a recovery under the same manifest.
 struct Deployment {
@@ -99,12 +99,10 @@ fn names(rows: &Rows) -> Vec<String> {
 }
 
 fn remembered(hash: TransitionHash) -> Memory {
-    let path = PathBuf::from("verify/latest-transition");
     Memory {
         transitions: vec![KnownTransition {
             hash,
-            path,
-            recorded: SystemTime::UNIX_EPOCH,
+            source: "verify/latest-transition".into(),
         }],
         root_ca: None,
     }

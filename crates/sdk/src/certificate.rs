@@ -1,4 +1,4 @@
-//! The little that the CLI needs to know about CA certificates that the Coordinator hands out.
+//! The little that a verifier needs to know about CA certificates that the Coordinator hands out.
 
 use der::Encode as _;
 use x509_cert::{Certificate, der::DecodePem as _};
