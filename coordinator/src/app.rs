@@ -35,6 +35,7 @@ use crate::{
         ActiveManifestVerifier, MESH_ISSUING_MAX, MESH_REQUEST_BYTES_MAX, MeshService,
         USER_REQUEST_BYTES_MAX, USER_REQUESTS_MAX, UserService, forget_seed_shares,
     },
+    attest::{self, AttestService},
     cluster::{LogFile, LogMedium},
     config::Config,
     ops::{self, Metrics, Probes, refresh},
@@ -158,6 +159,8 @@ pub struct Addresses {
     pub user_api: SocketAddr,
     /// Mesh API.
     pub mesh_api: SocketAddr,
+    /// Attest API.
+    pub attest_api: SocketAddr,
     /// Peer API; only with peers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_api: Option<SocketAddr>,
@@ -170,6 +173,7 @@ pub struct Addresses {
 pub struct Bound {
     user_api: TcpListener,
     mesh_api: TcpListener,
+    attest_api: TcpListener,
     peer_api: Option<PeerApi>,
     ops: StdTcpListener,
     addresses: Addresses,
@@ -209,6 +213,12 @@ impl Bound {
         );
         let user_api = listen(user).await?;
         let mesh_api = listen(mesh).await?;
+        let attest = (
+            "attest API",
+            config.attest_api_address,
+            "CONTRAST_ATTEST_API_ADDRESS",
+        );
+        let attest_api = listen(attest).await?;
         let peer_api = match config.peers.peers.0.is_empty() {
             true => None,
             false => Some(
@@ -225,6 +235,7 @@ impl Bound {
         let addresses = Addresses {
             user_api: local(&user_api)?,
             mesh_api: local(&mesh_api)?,
+            attest_api: local(&attest_api)?,
             peer_api: peer_api.as_ref().map(local).transpose()?,
             ops: local(&ops)?,
         };
@@ -274,6 +285,7 @@ impl Bound {
         tracing::info!(
             user_api = %addresses.user_api,
             mesh_api = %addresses.mesh_api,
+            attest_api = %addresses.attest_api,
             peer_api = ?addresses.peer_api,
             ops = %addresses.ops,
             state = replica.guard().snapshot().name(),
@@ -282,6 +294,7 @@ impl Bound {
         Ok(Self {
             user_api,
             mesh_api,
+            attest_api,
             peer_api,
             ops: ops.into_std().map_err(AppError::LocalAddress)?,
             addresses,
@@ -329,6 +342,16 @@ impl Bound {
             "collateral refresh",
             refresh::keep_fresh(self.issuer.clone(), watcher.clone()),
         );
+        let attest = AttestService::new(
+            self.replica.clone(),
+            self.issuer.clone(),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.metrics),
+        );
+        apis.spawn(
+            "attest API",
+            attest::serve(self.attest_api, attest, watcher.clone()),
+        );
         let collateral = Arc::clone(&self.issuer.collateral);
         let tls = ServerConfig {
             identity: self.identity,
@@ -347,7 +370,11 @@ impl Bound {
         let seed_shares = Arc::default();
         apis.spawn(
             "seed shares",
-            forget_seed_shares(Arc::clone(&seed_shares), watcher.clone()),
+            forget_seed_shares(
+                Arc::clone(&seed_shares),
+                self.replica.clone(),
+                watcher.clone(),
+            ),
         );
         let user = UserService {
             replica: self.replica.clone(),

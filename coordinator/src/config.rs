@@ -29,6 +29,15 @@ pub struct Config {
     )]
     pub mesh_api_address: SocketAddr,
 
+    /// Address of the attest API (HTTP), for anybody: evidence, history and CA certificates in one answer.
+    #[arg(
+        long,
+        env = "CONTRAST_ATTEST_API_ADDRESS",
+        default_value = "0.0.0.0:1314",
+        value_name = "IP:PORT"
+    )]
+    pub attest_api_address: SocketAddr,
+
     /// The other replicas.
     #[command(flatten)]
     pub peers: peer::Options,
@@ -65,7 +74,7 @@ pub struct Config {
     #[arg(long, env = "CONTRAST_DRAIN_DEADLINE", default_value = "25", value_name = "SECONDS", value_parser = seconds)]
     pub drain_deadline: Duration,
 
-    /// File that receives the bound addresses as JSON ({"user_api", "mesh_api", "ops"}), written in one piece when all ports
+    /// File that receives the bound addresses as JSON ({"user_api", "mesh_api", "attest_api", "ops"}), written in one piece when all ports
     /// are bound. For port 0.
     #[arg(long, env = "CONTRAST_ADDRESS_FILE", value_name = "FILE")]
     pub address_file: Option<PathBuf>,
@@ -169,11 +178,12 @@ mod tests {
         let ports = [
             config.user_api_address,
             config.mesh_api_address,
+            config.attest_api_address,
             config.ops_address,
         ];
         assert_eq!(
             ports.map(|address| address.port()),
-            [1313, MESH_API_PORT, 9102]
+            [1313, MESH_API_PORT, 1314, 9102]
         );
     }
 

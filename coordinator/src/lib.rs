@@ -9,6 +9,7 @@
 //! | [`replica`] | one replica of the Coordinator: what replicas ask of each other, and what they believe of whom |
 //! | [`peer`] | the peer API: carries that over attested TLS |
 //! | `api` | gRPC: user API and mesh API; requests to domain types and back |
+//! | `attest` | the attest API: evidence, history and CA certificates over plain HTTP |
 //! | `ops` | probes and metrics, on a runtime of their own |
 //!
 //! # Life of a Coordinator
@@ -41,6 +42,7 @@ compile_error!(
 
 mod api;
 pub mod app;
+mod attest;
 pub mod cluster;
 pub mod config;
 mod issue;

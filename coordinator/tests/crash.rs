@@ -66,6 +66,7 @@ fn child() {
         "coordinator",
         "--user-api-address=127.0.0.1:0",
         "--mesh-api-address=127.0.0.1:0",
+        "--attest-api-address=127.0.0.1:0",
         "--ops-address=127.0.0.1:0",
         "--address-file",
         directory.join("addresses.json").to_str().expect("UTF-8"),

@@ -24,6 +24,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-telemetry",
         "contrast-pki",
         "contrast-attestation",
+        "contrast-attest-document",
         "contrast-measure",
     ],
     &["contrast-manifest", "contrast-collateral"],

@@ -8,10 +8,10 @@ mod verifier;
 mod wire;
 
 pub(crate) use mesh::MeshService;
-pub(crate) use status::owner_failure;
+pub(crate) use status::{ApiError, owner_failure, status};
 pub(crate) use user::{UserService, forget_seed_shares};
 pub(crate) use verifier::ActiveManifestVerifier;
-pub(crate) use wire::update_request;
+pub(crate) use wire::{manifests_response, update_request};
 
 /// Largest request of the user API, in bytes (32 MiB): a manifest and all policy documents.
 pub(crate) const USER_REQUEST_BYTES_MAX: usize = 32 << 20;

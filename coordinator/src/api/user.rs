@@ -45,25 +45,35 @@ impl UserService {
             .collection
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        collection.add(history.seed_shares(), request, Instant::now())
+        collection.add(history, request, Instant::now())
     }
 }
 
-/// Forgets seed shares that waited too long for the others, until draining starts.
+/// Forgets seed shares that waited too long for the others, or that are not needed because another replica admitted this one or was
+/// recovered; all of them when draining starts.
 pub(crate) async fn forget_seed_shares(
     collection: Arc<Mutex<Collection>>,
+    replica: Hosted,
     drain: Watcher,
 ) -> Result<(), Infallible> {
     while !drain.is_draining() {
         tokio::select! {
-            () = sleep(FORGETTING) => {
-                let mut collection = collection.lock().unwrap_or_else(PoisonError::into_inner);
-                collection.expire(Instant::now());
-            }
-            () = drain.draining() => {}
+            () = sleep(FORGETTING) => {}
+            () = drain.draining() => break,
         }
+        if replica.guard().snapshot().active().is_ok() && replica.confirmed().await.is_ok() {
+            clear(&collection);
+        }
+        let mut collection = collection.lock().unwrap_or_else(PoisonError::into_inner);
+        collection.expire(Instant::now());
     }
+    clear(&collection);
     Ok(())
+}
+
+fn clear(collection: &Mutex<Collection>) {
+    let mut collection = collection.lock().unwrap_or_else(PoisonError::into_inner);
+    collection.clear();
 }
 
 #[tonic::async_trait]
@@ -118,6 +128,7 @@ impl UserApi for UserService {
                 }),
                 Collected::Complete(request) => {
                     let transition = self.replica.recover(request).await?;
+                    clear(&self.collection);
                     Ok(RecoverResponse {
                         transition: wire::transition_bytes(transition),
                         missing_shares: 0,

@@ -31,12 +31,19 @@ const COLLATERAL_DOCUMENTS: &str = "contrast_collateral_documents";
 const COLLATERAL_STALE: &str = "contrast_collateral_stale_documents";
 const COLLATERAL_FETCHED: &str = "contrast_collateral_fetched";
 const COLLATERAL_FAILURES: &str = "contrast_collateral_fetch_failures";
+/// `_total` is appended when exposed.
+const ATTEST_ANSWERS: &str = "contrast_attestapi_answers";
 const REQUEST_SECONDS: &str = "contrast_grpc_request_duration_seconds";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,
     code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabels {
+    status: u16,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +63,7 @@ pub(crate) struct Metrics {
     attestation_failures: Counter,
     insecure_evidence: Counter,
     requests: Family<RequestLabels, Histogram, LatencyBuckets>,
+    attest_answers: Family<AnswerLabels, Counter>,
     collateral: CollateralMetrics,
     cluster: ClusterMetrics,
 }
@@ -144,6 +152,12 @@ impl Metrics {
             "Time from a decoded gRPC request to its answer",
             requests.clone(),
         );
+        let attest_answers = Family::default();
+        registry.register(
+            ATTEST_ANSWERS,
+            "Answers of the attest API by HTTP status",
+            attest_answers.clone(),
+        );
         let collateral = CollateralMetrics::register(&mut registry);
         let cluster = ClusterMetrics::register(&mut registry);
         Self {
@@ -155,6 +169,7 @@ impl Metrics {
             attestation_failures,
             insecure_evidence,
             requests,
+            attest_answers,
         }
     }
 
@@ -164,6 +179,12 @@ impl Metrics {
 
     pub(crate) fn insecure_evidence_accepted(&self) {
         self.insecure_evidence.inc();
+    }
+
+    pub(crate) fn attest_answered(&self, status: u16) {
+        self.attest_answers
+            .get_or_create(&AnswerLabels { status })
+            .inc();
     }
 
     pub(crate) fn observe_request(&self, method: &'static str, code: Code, took: Duration) {

@@ -1,6 +1,6 @@
 //! Seed shares of several owners, until there are enough for a recovery. In memory only.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use contrast_pki::{
     Salt,
@@ -8,7 +8,7 @@ use contrast_pki::{
 };
 use tokio::time::Instant;
 
-use super::{RecoveryRequest, StateError, TransitionHash};
+use super::{History, RecoveryRequest, StateError, TransitionHash, transition::sha256};
 
 /// How long the first share is kept while the others are missing.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -31,7 +31,7 @@ pub(crate) struct SeedShareRequest {
 pub(crate) enum Collected {
     /// More owners are needed.
     Missing(u32),
-    /// What all owners together ask for; the collection is empty again.
+    /// What the owners together ask for.
     Complete(RecoveryRequest),
 }
 
@@ -42,74 +42,131 @@ pub(crate) struct Collection(Option<Begun>);
 #[derive(Debug)]
 struct Begun {
     shares: Collector,
-    set: Vec<u8>,
-    salt: Salt,
-    known: Vec<TransitionHash>,
-    /// Whether every owner asked for it: one alone must not override what guards the others.
-    force: bool,
+    document: SeedSharesDocument,
+    /// What each owner demands, by the owner's public key. Handing a share in again replaces it.
+    demands: BTreeMap<Vec<u8>, Demand>,
     deadline: Instant,
 }
 
+/// On what condition an owner hands in a share.
+#[derive(Debug, Clone, Copy)]
+struct Demand {
+    known: Option<TransitionHash>,
+    force: bool,
+}
+
 impl Collection {
-    /// Adds a share of `document`.
+    /// Adds a share of the document that belongs to `history`. The shares stay until a recovery succeeded ([`clear`](Self::clear)) or the
+    /// deadline passed: when a recovery fails, owners hand in again only what was wrong.
     ///
     /// # Errors
-    /// When it is none, or came with another salt than those before; those stay.
+    /// When it is none, or came with another salt; nothing changes then.
     pub(crate) fn add(
         &mut self,
-        document: &SeedSharesDocument,
+        history: &History,
         request: SeedShareRequest,
         now: Instant,
     ) -> Result<Collected, StateError> {
         self.expire(now);
+        let document = history.seed_shares();
         let SeedShareRequest {
             share,
             salt,
             known,
             force,
         } = request;
-        let begun = self.0.take().filter(|begun| begun.set == document.set);
+        let begun = self.0.take().filter(|begun| begun.document == *document);
         let mut begun = begun.unwrap_or_else(|| Begun {
             shares: Collector::new(document.clone()),
-            set: document.set.clone(),
-            salt,
-            known: Vec::new(),
-            force: true,
+            document: document.clone(),
+            demands: BTreeMap::new(),
             deadline: now + PATIENCE,
         });
-        let added = match begun.salt == salt {
-            true => begun.shares.add(share).map_err(StateError::from),
-            false => Err(StateError::OtherSalt),
-        };
+        let added = begun.add(share, salt, Demand { known, force });
+        let threshold = document.threshold;
         let progress = match added {
             Ok(progress) => progress,
             Err(error) => {
-                // A wrong first share must not fix the salt and the deadline for the others.
-                self.0 = (!begun.shares.is_empty()).then_some(begun);
+                // A wrong first share must not start the time of the others.
+                self.0 = (!begun.demands.is_empty()).then_some(begun);
                 return Err(error);
             }
         };
-        begun.known.extend(known);
-        begun.force &= force;
         match progress {
             Progress::Missing(missing) => {
                 self.0 = Some(begun);
                 Ok(Collected::Missing(missing))
             }
-            Progress::Complete(seed) => Ok(Collected::Complete(RecoveryRequest {
-                seed,
-                salt,
-                known: begun.known,
-                force: begun.force,
-            })),
+            Progress::Complete(seed) => {
+                let agreed = begun.agreed(history, threshold);
+                let agreed = match threshold {
+                    // The share is not collected; its owner is not known.
+                    1 => vec![Demand { known, force }],
+                    _ => {
+                        self.0 = Some(begun);
+                        agreed
+                    }
+                };
+                Ok(Collected::Complete(RecoveryRequest {
+                    seed,
+                    salt,
+                    known: agreed.iter().filter_map(|demand| demand.known).collect(),
+                    force: agreed.iter().all(|demand| demand.force),
+                }))
+            }
         }
+    }
+
+    /// Forgets all shares: they are not needed any more.
+    pub(crate) fn clear(&mut self) {
+        self.0 = None;
     }
 
     /// Forgets the shares when the others did not come in time.
     pub(crate) fn expire(&mut self, now: Instant) {
         if self.0.as_ref().is_some_and(|begun| begun.deadline <= now) {
-            tracing::warn!("too few seed shares came in time; those that came are forgotten");
-            self.0 = None;
+            tracing::warn!("the time for seed shares is over; those that came are forgotten");
+            self.clear();
+        }
+    }
+}
+
+impl Begun {
+    fn add(
+        &mut self,
+        share: SeedShare,
+        salt: Salt,
+        demand: Demand,
+    ) -> Result<Progress, StateError> {
+        let owner = self.shares.owner(&share)?.map(<[u8]>::to_vec);
+        if owner.is_some() && self.document.salt != salt.as_bytes() {
+            return Err(StateError::OtherSalt);
+        }
+        let progress = self.shares.add(share)?;
+        if let Some(owner) = owner {
+            self.demands.insert(owner, demand);
+        }
+        Ok(progress)
+    }
+
+    /// The demands under which the history on this disk can be recovered, when enough owners make such ones: an owner beyond the threshold
+    /// who names a transition that nobody else knows must not hinder the others. Else all, and the recovery will say what is wrong.
+    fn agreed(&self, history: &History, threshold: u32) -> Vec<Demand> {
+        let fits = |demand: &Demand| {
+            let known = demand.known;
+            known.is_none_or(|known| history.check_contains(known).is_ok())
+        };
+        let fitting: Vec<Demand> = self.demands.values().copied().filter(fits).collect();
+        for (owner, demand) in self.demands.iter().filter(|(_, demand)| !fits(demand)) {
+            tracing::warn!(
+                owner_key_sha256 = %hex::encode(sha256(&[owner])),
+                known = ?demand.known,
+                "an owner names a transition that is not in the history on this disk"
+            );
+        }
+        match usize::try_from(threshold).is_ok_and(|needed| fitting.len() >= needed) {
+            true => fitting,
+            false => self.demands.values().copied().collect(),
         }
     }
 }
@@ -119,19 +176,21 @@ mod tests {
     use std::sync::OnceLock;
 
     use contrast_clock::SystemEntropy;
+    use contrast_manifest::ManifestHash;
     use contrast_pki::{
-        Seed,
+        Seed, SigningKey,
         shares::{
             SeedShareOwnerKey, SharesError, decrypt_share, encrypt_seed, generate_owner_key_pem,
         },
     };
 
     use super::*;
+    use crate::state::Transition;
 
     struct Deployment {
         seed: Seed,
         salt: Salt,
-        document: SeedSharesDocument,
+        history: History,
         shares: Vec<SeedShare>,
     }
 
@@ -156,18 +215,42 @@ mod tests {
             shares: shares.collect(),
             seed,
             salt,
-            document,
+            history: history(&document),
         }
     }
 
+    fn history(document: &SeedSharesDocument) -> History {
+        let key = SigningKey::generate(&SystemEntropy).expect("key");
+        let (manifest, none) = (ManifestHash::of(b"manifest"), TransitionHash::NONE);
+        let digest = document.digest().expect("JSON");
+        let first = Transition::sign(manifest, none, b"mesh CA", digest, &key).expect("signs");
+        let document = document.clone();
+        History::found(first, b"manifest", BTreeMap::new(), document, b"root")
+    }
+
     impl Deployment {
-        fn request(&self, share: usize, known: u8, force: bool) -> SeedShareRequest {
+        /// As an owner hands it in who saw the latest transition.
+        fn request(&self, share: usize) -> SeedShareRequest {
             SeedShareRequest {
                 share: self.shares[share].clone(),
                 salt: self.salt,
-                known: Some(TransitionHash([known; 32])),
-                force,
+                known: Some(self.history.head().hash),
+                force: false,
             }
+        }
+    }
+
+    fn missing(added: Result<Collected, StateError>) -> u32 {
+        match added.expect("adds") {
+            Collected::Missing(missing) => missing,
+            Collected::Complete(_) => 0,
+        }
+    }
+
+    fn complete(added: Result<Collected, StateError>) -> RecoveryRequest {
+        match added.expect("adds") {
+            Collected::Complete(request) => request,
+            Collected::Missing(missing) => panic!("{missing} are missing"),
         }
     }
 
@@ -176,34 +259,72 @@ mod tests {
         let ours = deployment();
         let now = Instant::now();
         let mut collection = Collection::default();
-        let mut add = |request, now| collection.add(&ours.document, request, now);
-
-        let first = add(ours.request(0, 1, true), now).expect("adds");
-        assert!(matches!(first, Collected::Missing(1)));
-        let again = add(ours.request(0, 1, true), now).expect("adds");
-        assert!(matches!(again, Collected::Missing(1)));
-        let mut wrong = ours.request(1, 2, true);
-        wrong.share = SeedShare::from_bytes(vec![0; 83]);
-        let error = add(wrong, now).expect_err("no share");
-        assert!(
-            matches!(error, StateError::Shares(SharesError::Unknown { .. })),
-            "{error}"
-        );
-        let mut salted = ours.request(1, 2, true);
-        salted.salt = Salt::from_slice(&[9; 32]).expect("salt");
-        assert!(matches!(add(salted, now), Err(StateError::OtherSalt)));
-
-        let Collected::Complete(request) = add(ours.request(2, 2, false), now).expect("adds")
-        else {
-            panic!("two are enough");
+        let mut add = |request| collection.add(&ours.history, request, now);
+        let forced = |share| SeedShareRequest {
+            force: true,
+            ..ours.request(share)
         };
+
+        assert_eq!(missing(add(forced(0))), 1);
+        assert_eq!(missing(add(forced(0))), 1, "the same share again");
+        let request = complete(add(ours.request(2)));
         assert_eq!(request.seed.expose(), ours.seed.expose());
         assert!(!request.force, "not all of them want that");
-        let known = [1, 1, 2].map(|byte| TransitionHash([byte; 32]));
-        assert_eq!(request.known, known);
-        // Whatever comes of it, the next recovery begins at the beginning.
-        let next = add(ours.request(2, 2, false), now).expect("adds");
-        assert!(matches!(next, Collected::Missing(1)));
+        assert_eq!(request.known, [ours.history.head().hash; 2]);
+        // The recovery failed, and the second owner thinks again.
+        assert!(complete(add(forced(2))).force);
+        collection.clear();
+        let again = collection.add(&ours.history, ours.request(2), now);
+        assert_eq!(missing(again), 1);
+    }
+
+    #[test]
+    fn wrong_shares_and_salts_are_refused_and_change_nothing() {
+        let ours = deployment();
+        let now = Instant::now();
+        let mut collection = Collection::default();
+        let mut add = |request| collection.add(&ours.history, request, now);
+        let noise = || SeedShareRequest {
+            share: SeedShare::from_bytes(vec![0; 83]),
+            ..ours.request(0)
+        };
+        let salted = |share| SeedShareRequest {
+            salt: Salt::from_slice(&[9; 32]).expect("salt"),
+            ..ours.request(share)
+        };
+        for _ in 0..2 {
+            // Also before all others: the salt is the document's, not that of the first who comes.
+            assert!(matches!(add(salted(1)), Err(StateError::OtherSalt)));
+            let error = add(noise()).expect_err("no share");
+            assert!(
+                matches!(
+                    error,
+                    StateError::Shares(SharesError::Replaced | SharesError::Unknown { .. })
+                ),
+                "{error}"
+            );
+            assert_eq!(missing(add(ours.request(0))), 1);
+        }
+        complete(add(ours.request(1)));
+    }
+
+    #[test]
+    fn one_owner_who_makes_up_a_transition_does_not_hinder_enough_others() {
+        let ours = deployment();
+        let now = Instant::now();
+        let mut collection = Collection::default();
+        let mut add = |request| collection.add(&ours.history, request, now);
+        let made_up = TransitionHash([7; 32]);
+        let liar = SeedShareRequest {
+            known: Some(made_up),
+            ..ours.request(0)
+        };
+        assert_eq!(missing(add(liar)), 1);
+        // Two are enough for the seed, but not for a history that one of them calls rolled back.
+        let disputed = complete(add(ours.request(1)));
+        assert!(disputed.known.contains(&made_up));
+        let request = complete(add(ours.request(2)));
+        assert_eq!(request.known, [ours.history.head().hash; 2]);
     }
 
     #[test]
@@ -211,32 +332,10 @@ mod tests {
         let ours = deployment();
         let now = Instant::now();
         let mut collection = Collection::default();
-        let mut add =
-            |share, now| collection.add(&ours.document, ours.request(share, 1, false), now);
-        assert!(matches!(add(0, now), Ok(Collected::Missing(1))));
-        assert!(matches!(add(1, now + PATIENCE), Ok(Collected::Missing(1))));
+        let mut add = |share, now| collection.add(&ours.history, ours.request(share), now);
+        assert_eq!(missing(add(0, now)), 1);
+        assert_eq!(missing(add(1, now + PATIENCE)), 1);
         let soon = now + 2 * PATIENCE - Duration::from_secs(1);
-        assert!(matches!(add(2, soon), Ok(Collected::Complete(_))));
-    }
-
-    #[test]
-    fn a_wrong_first_share_leaves_nothing_behind() {
-        let ours = deployment();
-        let now = Instant::now();
-        let mut collection = Collection::default();
-        let mut wrong = ours.request(0, 1, true);
-        wrong.share = SeedShare::from_bytes(vec![0; 83]);
-        wrong.salt = Salt::from_slice(&[9; 32]).expect("salt");
-        collection
-            .add(&ours.document, wrong, now)
-            .expect_err("no share");
-        for (share, complete) in [(0, false), (1, true)] {
-            let added = collection.add(&ours.document, ours.request(share, 1, false), now);
-            assert_eq!(
-                matches!(added, Ok(Collected::Complete(_))),
-                complete,
-                "{added:?}"
-            );
-        }
+        complete(add(2, soon));
     }
 }

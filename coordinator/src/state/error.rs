@@ -120,9 +120,9 @@ pub enum StateError {
     /// A seed for a Coordinator that has one.
     #[error("this Coordinator has a manifest and a seed already; import into one that has none")]
     NotEmpty,
-    /// What a seed share owner handed in does not fit what others did.
+    /// What a seed share owner handed in is not of the document that is in force.
     #[error(
-        "the salt differs from the one that came with the other seed shares; all owners need the same seed shares document"
+        "the salt is not that of this deployment's seed shares document; use the document that the latest `contrast set` wrote"
     )]
     OtherSalt,
     /// The history on disk.

@@ -233,6 +233,7 @@ impl Cluster {
             .env("RUST_BACKTRACE", "1")
             .env("CONTRAST_USER_API_ADDRESS", format!("{address}:0"))
             .env("CONTRAST_MESH_API_ADDRESS", format!("{address}:0"))
+            .env("CONTRAST_ATTEST_API_ADDRESS", format!("{address}:0"))
             .env("CONTRAST_OPS_ADDRESS", format!("{address}:0"))
             .env("CONTRAST_DATA_DIR", &data)
             .env("CONTRAST_ADDRESS_FILE", &addresses)

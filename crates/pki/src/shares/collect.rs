@@ -50,9 +50,19 @@ impl Collector {
         }
     }
 
-    /// Whether no share was added yet.
-    pub fn is_empty(&self) -> bool {
-        self.shares.is_empty()
+    /// Public key (PKCS#1 DER) of the owner whose share this is; `None` with threshold 1, where all owners have the same.
+    ///
+    /// # Errors
+    /// When it is none of the document's.
+    pub fn owner(&self, share: &SeedShare) -> Result<Option<&[u8]>, SharesError> {
+        match self.document.threshold {
+            1 => Ok(None),
+            _ => {
+                let place = self.place(share)?;
+                let share = self.document.shares.get(place);
+                Ok(share.map(|share| share.public_key.as_slice()))
+            }
+        }
     }
 
     /// Public keys of the owners whose shares were added, in the document's order.
