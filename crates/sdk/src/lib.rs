@@ -1,6 +1,6 @@
 //! Verify a Contrast Coordinator from a program of your own.
 //!
-//! [`verify`] judges what a Coordinator showed: its evidence, bound to the caller's report data, and the history of its manifests. It is the
+//! [`verify_answer`] judges an answer of the attest API, [`verify`] what a Coordinator showed by other means: its evidence, bound to the caller's report data, and the history of its manifests. It is the
 //! judgement of `contrast verify`, which uses this crate. Everything enters as a parameter: no clock is read, no connection opened, no
 //! randomness drawn. So it also builds for `wasm32-unknown-unknown`
 //! ([decision 20](../../../docs/decisions/0020-sdk.md), [reference](../../../docs/reference/sdk.md)).
@@ -11,9 +11,10 @@
 //!
 //! ```
 //! # use std::time::SystemTime;
-//! # use contrast_sdk::{Presented, Refused, history::Memory, verify};
-//! fn trusted_mesh_ca(presented: &Presented<'_>, manifest: &[u8], now: SystemTime) -> Result<String, Refused> {
-//!     let verified = verify(presented, manifest, &Memory::default(), now)?;
+//! # use contrast_sdk::{AnswerError, Nonce, history::Memory, verify_answer};
+//! /// `answer` is the body of `GET /v1/attest?nonce=..`, `nonce` what was drawn for it, `manifest` the file that is expected.
+//! fn trusted_mesh_ca(answer: &[u8], nonce: &Nonce, manifest: &[u8], now: SystemTime) -> Result<String, AnswerError> {
+//!     let (verified, _) = verify_answer(answer, nonce, manifest, &Memory::default(), now)?;
 //!     assert!(!verified.insecure, "a software TEE protects nothing");
 //!     Ok(verified.mesh_ca)
 //! }
@@ -36,4 +37,5 @@ mod signature;
 pub mod transition;
 mod verify;
 
-pub use verify::{Presented, Refused, Verified, verify};
+pub use contrast_attest_document::{Nonce, Statement};
+pub use verify::{AnswerError, Presented, Refused, Verified, verify, verify_answer};

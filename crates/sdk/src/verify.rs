@@ -1,5 +1,6 @@
 use std::{fmt, time::SystemTime};
 
+use contrast_attest_document::{Answer, DocumentError, Nonce, Statement};
 use contrast_attestation::{
     Evidence, EvidenceVerifier as _, ReportData, VerifiedEvidence, VerifyError,
 };
@@ -22,6 +23,8 @@ pub struct Presented<'a> {
     pub report_data: ReportData,
     /// The history that it answered with.
     pub history: &'a GetManifestsResponse,
+    /// Whether it was asked to leave out the initdata documents.
+    pub initdata_omitted: bool,
 }
 
 /// What holds when every check passed.
@@ -66,6 +69,44 @@ impl fmt::Display for Refused {
     }
 }
 
+/// An answer of the attest API that proves nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// It is no answer, of another version, or to another question.
+    #[error("the Coordinator's answer cannot be read: {0}")]
+    Document(#[from] DocumentError),
+    /// A check failed.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// Judges an answer of the attest API, as [`verify`] does. `answer` are the bytes of the body, and `nonce` what the caller drew at random for this
+/// very request: with a nonce that was used before, an old answer passes.
+///
+/// Returns what holds, and the statement that the evidence covers.
+///
+/// # Errors
+/// When the bytes are no answer to `nonce`, or a check failed.
+pub fn verify_answer(
+    answer: &[u8],
+    nonce: &Nonce,
+    manifest: &[u8],
+    memory: &Memory,
+    now: SystemTime,
+) -> Result<(Verified, Statement), AnswerError> {
+    let answer = Answer::parse(answer)?;
+    let statement = answer.statement(nonce)?;
+    let presented = Presented {
+        evidence: &answer.evidence.0,
+        report_data: ReportData(answer.report_data(nonce)),
+        history: &statement.clone().into_history(),
+        initdata_omitted: statement.policies_omitted,
+    };
+    let verified = verify(&presented, manifest, memory, now)?;
+    Ok((verified, statement))
+}
+
 /// Judges a Coordinator: that its evidence meets a reference value of `manifest` and is bound to the report data, that its history is
 /// consistent and holds what `memory` says, and that it enforces exactly `manifest` (the bytes of the JSON file).
 ///
@@ -94,7 +135,10 @@ pub fn verify(
     let Some(evidence) = appraise(presented, &manifest, now, &mut checks) else {
         return Err(Refused { checks, insecure });
     };
-    let history = History::check(presented.history, memory);
+    let history = match presented.initdata_omitted {
+        true => History::check_without_initdata(presented.history, memory),
+        false => History::check(presented.history, memory),
+    };
     checks.extend(history.consistent);
     checks.extend(history.remembered);
     let newest = newest_manifest(presented.history).unwrap_or_default();
