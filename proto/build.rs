@@ -1,6 +1,6 @@
 //! Generates the Rust types from the `.proto` files without a system `protoc`.
 
-use std::error::Error;
+use std::{env, error::Error};
 
 const FILES: [&str; 6] = [
     "contrast/v1/evidence.proto",
@@ -16,8 +16,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo:rerun-if-changed={directory}");
     }
     let descriptors = protox::compile(FILES, ["."])?;
+    let services = env::var("CARGO_CFG_TARGET_ARCH")? != "wasm32";
     tonic_prost_build::configure()
         .bytes(".")
+        .build_client(services)
+        .build_server(services)
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -18,7 +18,7 @@ pub mod args;
 pub mod attempts;
 pub mod attestation;
 pub mod call;
-pub mod certificate;
+pub use contrast_sdk::certificate;
 pub mod commands;
 pub mod deployment;
 pub mod diagnostic;

@@ -32,6 +32,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-atls",
         "contrast-mesh-check",
         "contrast-policy",
+        "contrast-sdk",
         "contrast-resources",
         "contrast-images",
     ],

@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use contrast_attestation::{ClaimValue, Tee, VerifiedEvidence, printable};
+use contrast_sdk::certificate::{CertificateFacts, describe};
 use contrast_manifest::{Manifest, OwnerKeyDigest};
 use serde::Serialize;
 
 use crate::{
-    certificate::{CertificateFacts, describe},
     transition::sha256,
 };
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use contrast_proto::user::GetManifestsResponse;
 
-use super::history::{History, Memory};
+use super::history::{History, KnownTransition, Memory};
 use crate::workspace::{
     LATEST_TRANSITION, MESH_CA, ROOT_CA, VERIFY_DIR, Workspace, WorkspaceError, read_optional,
 };
@@ -49,7 +49,14 @@ pub fn write(
 pub fn recall(workspace: &Workspace) -> Result<Memory, WorkspaceError> {
     let root_ca = workspace.path(&format!("{VERIFY_DIR}/{ROOT_CA}"));
     Ok(Memory {
-        transitions: workspace.known_transitions()?,
+        transitions: workspace
+            .known_transitions()?
+            .into_iter()
+            .map(|known| KnownTransition {
+                hash: known.hash,
+                source: known.path.display().to_string(),
+            })
+            .collect(),
         root_ca: read_optional("root CA certificate", &root_ca)?
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
     })

@@ -6,7 +6,23 @@ pub mod facts;
 pub mod files;
 pub mod history;
 pub mod html;
-pub mod meaning;
 pub mod report;
-pub mod rows;
 pub mod steps;
+
+pub use contrast_sdk::{meaning, rows};
+
+#[cfg(test)]
+mod fixture {
+    //! The history of the SDK's tests.
+
+    use contrast_sdk::{
+        digest::sha256,
+        history::{History, Memory},
+        transition::{TransitionHash, transition_hash},
+    };
+
+    #[path = "../../../../crates/sdk/src/history_fixture.rs"]
+    mod history;
+
+    pub use history::Deployment;
+}

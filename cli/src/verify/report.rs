@@ -12,23 +12,13 @@ use serde::Serialize;
 
 use super::{
     facts::{Allowed, Authorities, EvidenceFacts, shown_time},
-    rows::{Row, Rows},
+    rows::{Row, Rows, Verdict},
     steps::{Changes, Event, Step},
 };
 use crate::{
     output::{Paint, Render},
     transition::TransitionHash,
 };
-
-/// What `verify` concludes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// Every check passed.
-    Verified,
-    /// At least one check failed.
-    Refused,
-}
 
 /// The result of `contrast verify`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,11 +60,7 @@ impl Report {
         checks: Rows,
     ) -> Self {
         Self {
-            verdict: if checks.passed() {
-                Verdict::Verified
-            } else {
-                Verdict::Refused
-            },
+            verdict: checks.verdict(),
             insecure: manifest.accepts_insecure_evidence(),
             verified_at: shown_time(verified_at),
             coordinator,

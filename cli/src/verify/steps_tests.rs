@@ -3,7 +3,7 @@ use contrast_manifest::ManifestDocument;
 use contrast_pki::SigningKey;
 
 use super::*;
-use crate::verify::history::tests::Deployment;
+use crate::verify::fixture::Deployment;
 
 const MANIFEST: &[u8] = include_bytes!("../../tests/data/manifest.json");
 

@@ -52,6 +52,10 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+// ring is the model of aws-lc-rs' interface, so that all code that verifies is the same text with either.
+#[cfg(target_arch = "wasm32")]
+extern crate ring as aws_lc_rs;
+
 pub mod diff;
 mod duration;
 mod identity;

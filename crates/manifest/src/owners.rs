@@ -1,6 +1,7 @@
 use std::fmt;
 
-use aws_lc_rs::signature::{ECDSA_P384_SHA256_ASN1, ParsedPublicKey};
+use aws_lc_rs::signature::ECDSA_P384_SHA256_ASN1;
+use contrast_attestation::keys::ParsedPublicKey;
 use der::{
     Decode, Sequence,
     asn1::{BitStringRef, ObjectIdentifier, UintRef},

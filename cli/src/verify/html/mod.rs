@@ -16,7 +16,9 @@ use super::{
     report::{INSECURE_BANNER, Report, Verdict},
     rows::Row,
 };
-use crate::{certificate::CertificateFacts, transition::sha256};
+use contrast_sdk::certificate::CertificateFacts;
+
+use crate::transition::sha256;
 
 /// The page's one style sheet.
 const STYLE: &str = include_str!("page.css");

@@ -8,7 +8,7 @@ use crate::{
     transition::TransitionHash,
     verify::{
         facts::{Version, Workload},
-        history::tests::Deployment,
+        fixture::Deployment,
         rows::Rows,
         steps::{Change, Changes, Event, Step, steps},
     },

@@ -196,7 +196,7 @@ impl Report {
     }
 
     /// Writes the report's bytes, reserved ones as zero; the inverse of [`Report::parse`].
-    #[cfg(any(test, feature = "software-tee"))]
+    #[cfg(any(test, all(feature = "software-tee", not(target_arch = "wasm32"))))]
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(REPORT_BYTES);
         bytes.extend(self.version.to_le_bytes());
@@ -314,7 +314,7 @@ pub(super) const POLICY_RESERVED_ONE: u64 = 1 << 17;
 pub(super) const PLATFORM_INFO_UNKNOWN_BITS: u64 = !0 << 8 | 1 << 6;
 
 /// The inverse of [`Report::guest_policy`]; reserved bit 17 is set, as the specification demands.
-#[cfg(any(test, feature = "software-tee"))]
+#[cfg(any(test, all(feature = "software-tee", not(target_arch = "wasm32"))))]
 pub(crate) fn encode_guest_policy(policy: &SnpGuestPolicy) -> u64 {
     let bit = |set: bool, position: u32| u64::from(set) << position;
     u64::from(policy.abi_minor)
@@ -332,7 +332,7 @@ pub(crate) fn encode_guest_policy(policy: &SnpGuestPolicy) -> u64 {
 }
 
 /// The inverse of [`Report::platform_info`].
-#[cfg(any(test, feature = "software-tee"))]
+#[cfg(any(test, all(feature = "software-tee", not(target_arch = "wasm32"))))]
 pub(crate) fn encode_platform_info(info: &SnpPlatformInfo) -> u64 {
     let bit = |set: bool, position: u32| u64::from(set) << position;
     bit(info.smt_enabled, 0)

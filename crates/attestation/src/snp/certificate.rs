@@ -2,9 +2,7 @@
 
 use std::time::SystemTime;
 
-use aws_lc_rs::signature::{
-    ECDSA_P384_SHA384_FIXED, ParsedPublicKey, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey,
-};
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey};
 use der::{
     DateTime, Decode, Encode, Reader, SliceReader,
     asn1::{BitStringRef, Ia5StringRef, ObjectIdentifier, OctetStringRef},
@@ -20,7 +18,10 @@ use x509_cert::{
     name::Name,
 };
 
-use crate::appraisal::{SnpProduct, SnpTcb};
+use crate::{
+    appraisal::{SnpProduct, SnpTcb},
+    keys::ParsedPublicKey,
+};
 
 /// Object identifiers of endorsement key certificates (AMD publication 57230, table "VCEK Certificate Extensions").
 pub(crate) mod oid {

@@ -168,7 +168,7 @@ fn read_entry<'a>(
 }
 
 /// Writes a table; the inverse of [`CertificateTable::parse`].
-#[cfg(any(test, feature = "software-tee"))]
+#[cfg(any(test, all(feature = "software-tee", not(target_arch = "wasm32"))))]
 pub fn encode_certificate_table(entries: &[(CertificateGuid, &[u8])]) -> Vec<u8> {
     let header = entries.len().saturating_add(1).saturating_mul(ENTRY_BYTES);
     let (mut table, mut contents) = (Vec::new(), Vec::new());

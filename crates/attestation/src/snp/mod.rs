@@ -43,10 +43,11 @@ pub use abi::{
     Cpuid, FirmwareVersion, MitigationVectors, REPORT_BYTES, Report, ReportFormatError, SigningKey,
 };
 pub use cache::ChainCache;
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use certificate_table::TABLE_BYTES_MAX;
+#[cfg(any(test, all(feature = "software-tee", not(target_arch = "wasm32"))))]
 pub use certificate_table::encode_certificate_table;
 pub use certificate_table::{CertificateGuid, CertificateTable, CertificateTableError};
-#[cfg(any(test, feature = "software-tee"))]
 pub use report_file::ReportFile;
 pub use roots::{VendorChain, vendor_chain};
 pub use tcb::TcbVersion;

@@ -48,7 +48,7 @@ impl TcbVersion {
     }
 
     /// The inverse of [`TcbVersion::components`].
-    #[cfg(any(test, feature = "software-tee"))]
+    #[cfg(any(test, all(feature = "software-tee", not(target_arch = "wasm32"))))]
     pub(crate) fn from_components(product: SnpProduct, tcb: SnpTcb) -> Self {
         let SnpTcb {
             bootloader,

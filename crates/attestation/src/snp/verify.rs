@@ -1,8 +1,6 @@
 //! The report's signature.
 
-use aws_lc_rs::signature::ParsedPublicKey;
-
-use crate::CheckList;
+use crate::{CheckList, keys::ParsedPublicKey};
 
 use super::abi::{ECDSA_P384_SHA384, Report, SCALAR_FIELD_BYTES, SIGNED_BYTES};
 
@@ -56,7 +54,7 @@ fn big_endian(field: &[u8; 512]) -> Option<[u8; 96]> {
 }
 
 /// The inverse of [`big_endian`].
-#[cfg(any(test, feature = "software-tee"))]
+#[cfg(any(test, all(feature = "software-tee", not(target_arch = "wasm32"))))]
 pub(crate) fn encode_signature(signature: &[u8; 96]) -> [u8; 512] {
     let mut field = [0; 512];
     let fields = field.chunks_exact_mut(SCALAR_FIELD_BYTES);

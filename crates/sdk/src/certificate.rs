@@ -1,11 +1,11 @@
-//! The little that the CLI needs to know about CA certificates that the Coordinator hands out.
+//! The little that a verifier needs to know about CA certificates that the Coordinator hands out.
 
 use contrast_attestation::printable;
 use der::Encode as _;
 use serde::Serialize;
 use x509_cert::{Certificate, der::DecodePem as _};
 
-use crate::{transition::sha256, verify::facts::shown_time};
+use crate::digest::sha256;
 
 /// Text that is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,7 @@ pub fn describe(pem: &str) -> Result<CertificateFacts, CertificateError> {
         subject: printable(&contents.subject().to_string()).into_owned(),
         sha256: hex::encode(sha256(&certificate.to_der().map_err(CertificateError)?)),
         key_sha256: hex::encode(sha256(&key.map_err(CertificateError)?)),
-        not_before: shown_time(validity.not_before.to_system_time()),
-        not_after: shown_time(validity.not_after.to_system_time()),
+        not_before: validity.not_before.to_string(),
+        not_after: validity.not_after.to_string(),
     })
 }

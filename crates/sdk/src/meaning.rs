@@ -3,7 +3,7 @@
 use contrast_attestation::specification::rule_of;
 use serde::Serialize;
 
-/// Kind of a [`super::rows::Row`]. Its JSON form is the name in kebab case.
+/// Kind of a [`crate::rows::Row`]. Its JSON form is the name in kebab case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {

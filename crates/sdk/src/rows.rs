@@ -1,4 +1,4 @@
-//! Comparisons with their meaning.
+//! Every check of a verification as a row with its meaning, and one verdict.
 
 use contrast_attestation::{
     AppraisalReport, Check, VerifiedEvidence, printable, specification::rule_of,
@@ -6,7 +6,7 @@ use contrast_attestation::{
 use contrast_manifest::Manifest;
 use serde::Serialize;
 
-use super::meaning::Kind;
+use crate::meaning::Kind;
 
 /// One comparison. None of its texts holds a character that [`printable`] replaces: manifests and evidence are quoted in them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -123,10 +123,28 @@ impl Rows {
         !self.0.is_empty() && self.failed().next().is_none()
     }
 
+    /// What follows from the rows.
+    pub fn verdict(&self) -> Verdict {
+        match self.passed() {
+            true => Verdict::Verified,
+            false => Verdict::Refused,
+        }
+    }
+
     /// Appends the rows of `other`.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
+}
+
+/// What a verifier concludes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Every check passed.
+    Verified,
+    /// At least one check failed.
+    Refused,
 }
 
 #[cfg(test)]

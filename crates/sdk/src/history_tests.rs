@@ -1,100 +1,15 @@
-use std::{path::PathBuf, time::SystemTime};
-
-use contrast_clock::{SeededEntropy, SystemWallClock, WallClock as _};
-use contrast_pki::{MeshCa, RootCa, SigningKey};
-use contrast_proto::user::Transition;
+use contrast_clock::SeededEntropy;
+use contrast_pki::{RootCa, SigningKey};
 
 use super::*;
 
-const MANIFEST: &str = include_str!("../../tests/data/manifest.json");
-const COORDINATOR: &str = include_str!("../../tests/data/coordinator.toml");
-const WEB: &str = include_str!("../../tests/data/web.toml");
+#[path = "history_fixture.rs"]
+mod fixture;
 
-/// A deployment as the Coordinator would describe it: first manifest, an update, a recovery under the same manifest.
-pub(in crate::verify) struct Deployment {
-    root: RootCa,
-    signing_key: SigningKey,
-    entropy: SeededEntropy,
-    now: SystemTime,
-    pub(in crate::verify) answer: GetManifestsResponse,
-}
+use fixture::{Deployment, MANIFEST, WEB, hash};
 
-impl Deployment {
-    pub(in crate::verify) fn new() -> Self {
-        Self::at(SystemWallClock.now())
-    }
-
-    pub(in crate::verify) fn at(now: SystemTime) -> Self {
-        let entropy = SeededEntropy::new(1);
-        let key = SigningKey::generate(&entropy).expect("root key");
-        let root = RootCa::new(key, now).expect("root");
-        let answer = GetManifestsResponse {
-            root_ca: root.certificate_pem(),
-            policies: vec![COORDINATOR.as_bytes().into(), WEB.as_bytes().into()],
-            ..GetManifestsResponse::default()
-        };
-        let mut deployment = Self {
-            root,
-            signing_key: SigningKey::generate(&entropy).expect("signing key"),
-            entropy,
-            now,
-            answer,
-        };
-        let updated = MANIFEST.replace("\"web\",", "\"web.example\",");
-        deployment.append(MANIFEST);
-        deployment.append(&updated);
-        deployment.append(&updated);
-        deployment
-    }
-
-    pub(in crate::verify) fn append(&mut self, manifest: &str) {
-        let mesh = MeshCa::generate(&self.entropy, &self.root, self.now).expect("mesh CA");
-        let previous = self
-            .answer
-            .transitions
-            .last()
-            .map_or(TransitionHash::NONE, hash);
-        self.answer.transitions.push(Transition {
-            manifest_hash: sha256(manifest.as_bytes()).to_vec().into(),
-            previous: previous.0.to_vec().into(),
-            mesh_ca_public_key: mesh.public_key_spki().to_vec().into(),
-            signature: Vec::new().into(),
-            signing_public_key: Vec::new().into(),
-            seed_shares_digest: vec![1; 32].into(),
-        });
-        self.sign(self.answer.transitions.len() - 1);
-        if !self
-            .answer
-            .manifests
-            .iter()
-            .any(|known| known == manifest.as_bytes())
-        {
-            self.answer
-                .manifests
-                .push(manifest.as_bytes().to_vec().into());
-        }
-        self.answer.mesh_ca = mesh.self_signed_pem();
-    }
-
-    /// Signs a transition with the key that the deployment has now.
-    fn sign(&mut self, index: usize) {
-        let transition = &mut self.answer.transitions[index];
-        transition.signing_public_key = self.signing_key.public_key_spki().to_vec().into();
-        let signature = self.signing_key.sign_sha384(&hash(transition).0);
-        transition.signature = signature.expect("signs").into();
-    }
-
-    pub(in crate::verify) fn check(&self) -> History {
-        History::check(&self.answer, &Memory::default())
-    }
-
-    fn failed(&self) -> Vec<String> {
-        names(&self.check().consistent)
-    }
-}
-
-fn hash(transition: &Transition) -> TransitionHash {
-    transition_hash(transition).expect("hash")
+fn failed(deployment: &Deployment) -> Vec<String> {
+    names(&deployment.check().consistent)
 }
 
 fn names(rows: &Rows) -> Vec<String> {
@@ -102,12 +17,10 @@ fn names(rows: &Rows) -> Vec<String> {
 }
 
 fn remembered(hash: TransitionHash) -> Memory {
-    let path = PathBuf::from("verify/latest-transition");
     Memory {
         transitions: vec![KnownTransition {
             hash,
-            path,
-            recorded: SystemTime::UNIX_EPOCH,
+            source: "verify/latest-transition".into(),
         }],
         root_ca: None,
     }
@@ -132,7 +45,7 @@ fn accepts_update_and_recovery() {
 fn refuses_empty_history() {
     let mut deployment = Deployment::new();
     deployment.answer.transitions.clear();
-    assert!(deployment.failed().contains(&"history".to_owned()));
+    assert!(failed(&deployment).contains(&"history".to_owned()));
     assert_eq!(deployment.check().latest(), None);
 }
 
@@ -140,7 +53,7 @@ fn refuses_empty_history() {
 fn refuses_transition_that_was_cut_out() {
     let mut deployment = Deployment::new();
     deployment.answer.transitions.remove(1);
-    assert_eq!(deployment.failed(), ["transition 1 follows"]);
+    assert_eq!(failed(&deployment), ["transition 1 follows"]);
 }
 
 #[test]
@@ -149,7 +62,7 @@ fn refuses_transition_whose_mesh_ca_key_was_swapped() {
     let other = deployment.answer.transitions[2].mesh_ca_public_key.clone();
     deployment.answer.transitions[0].mesh_ca_public_key = other;
     deployment.sign(0);
-    assert_eq!(deployment.failed(), ["transition 1 follows"]);
+    assert_eq!(failed(&deployment), ["transition 1 follows"]);
 }
 
 #[test]
@@ -158,7 +71,7 @@ fn refuses_signature_that_is_not_over_its_transition() {
     let other = deployment.answer.transitions[0].signature.clone();
     deployment.answer.transitions[2].signature = other;
     let expected = ["transition signatures", "transition 2 signature"];
-    assert_eq!(deployment.failed(), expected);
+    assert_eq!(failed(&deployment), expected);
 }
 
 #[test]
@@ -167,7 +80,7 @@ fn refuses_transition_that_another_key_signed() {
     deployment.signing_key = SigningKey::generate(&SeededEntropy::new(9)).expect("key");
     deployment.sign(2);
     let expected = ["transition signatures", "transition 2 signature"];
-    assert_eq!(deployment.failed(), expected);
+    assert_eq!(failed(&deployment), expected);
 }
 
 #[test]
@@ -194,14 +107,14 @@ fn refuses_first_transition_with_a_predecessor() {
     let mut deployment = Deployment::new();
     deployment.answer.transitions.remove(0);
     deployment.answer.manifests.remove(0);
-    assert_eq!(deployment.failed(), ["transition 0 follows"]);
+    assert_eq!(failed(&deployment), ["transition 0 follows"]);
 }
 
 #[test]
 fn refuses_hash_of_wrong_length_and_trusts_nothing_after_it() {
     let mut deployment = Deployment::new();
     deployment.answer.transitions[1].manifest_hash = vec![1; 31].into();
-    let failed = deployment.failed();
+    let failed = failed(&deployment);
     assert!(failed.contains(&"transition 1".to_owned()), "{failed:?}");
     assert_eq!(deployment.check().chain.len(), 1);
 }
@@ -212,7 +125,7 @@ fn refuses_manifest_that_no_transition_names() {
     let mut changed = deployment.answer.manifests[0].to_vec();
     changed.push(b'\n');
     deployment.answer.manifests[0] = changed.into();
-    assert_eq!(deployment.failed(), ["manifest 0 SHA-256"]);
+    assert_eq!(failed(&deployment), ["manifest 0 SHA-256"]);
 }
 
 #[test]
@@ -220,21 +133,21 @@ fn refuses_surplus_manifest() {
     let mut deployment = Deployment::new();
     let surplus = deployment.answer.manifests[0].clone();
     deployment.answer.manifests.push(surplus);
-    assert_eq!(deployment.failed(), ["manifest 2 SHA-256"]);
+    assert_eq!(failed(&deployment), ["manifest 2 SHA-256"]);
 }
 
 #[test]
 fn refuses_manifest_that_is_not_valid() {
     let mut deployment = Deployment::new();
     deployment.append("{}");
-    assert_eq!(deployment.failed(), ["manifest 2"]);
+    assert_eq!(failed(&deployment), ["manifest 2"]);
 }
 
 #[test]
 fn refuses_missing_and_surplus_initdata() {
     let mut deployment = Deployment::new();
     deployment.answer.policies[1] = WEB.replace("web", "impostor").into_bytes().into();
-    let failed = deployment.failed();
+    let failed = failed(&deployment);
     assert_eq!(failed.len(), 3, "{failed:?}");
     assert_eq!(failed[0], "initdata documents");
     assert_eq!(
@@ -250,14 +163,14 @@ fn refuses_mesh_ca_of_another_transition() {
     let old = deployment.answer.mesh_ca.clone();
     deployment.append(MANIFEST);
     deployment.answer.mesh_ca = old;
-    assert_eq!(deployment.failed(), ["mesh CA public key"]);
+    assert_eq!(failed(&deployment), ["mesh CA public key"]);
 }
 
 #[test]
 fn refuses_root_ca_that_is_no_certificate() {
     let mut deployment = Deployment::new();
     deployment.answer.root_ca = "no certificate".into();
-    assert_eq!(deployment.failed(), ["root CA public key"]);
+    assert_eq!(failed(&deployment), ["root CA public key"]);
 }
 
 #[test]
