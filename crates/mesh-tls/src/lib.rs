@@ -18,7 +18,9 @@ use rustls::{
     time_provider::TimeProvider,
     version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime, pem::PemObject};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime, pem::PemObject,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use zeroize::Zeroizing;
@@ -48,7 +50,9 @@ pub enum MeshTlsError {
     #[error("the TLS handshake failed; expected a client with a certificate of the active mesh CA")]
     Handshake(#[source] io::Error),
     /// The client's certificate is not accepted (any more).
-    #[error("the client's certificate is not one of the active mesh CA, or has expired; fetch a new one")]
+    #[error(
+        "the client's certificate is not one of the active mesh CA, or has expired; fetch a new one"
+    )]
     Refused(#[source] rustls::Error),
     /// The client's certificate has an extension that cannot be read.
     #[error("the client's certificate cannot be read")]
@@ -129,9 +133,15 @@ impl MeshServer {
     ///
     /// # Errors
     /// When the client shows no certificate of an active mesh CA, or goes away.
-    pub async fn accept(&self, tcp: TcpStream) -> Result<(TlsStream<TcpStream>, Member), MeshTlsError> {
+    pub async fn accept(
+        &self,
+        tcp: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, Member), MeshTlsError> {
         let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
-        let stream = acceptor.accept(tcp).await.map_err(MeshTlsError::Handshake)?;
+        let stream = acceptor
+            .accept(tcp)
+            .await
+            .map_err(MeshTlsError::Handshake)?;
         let chain: Vec<_> = stream
             .get_ref()
             .1
@@ -153,7 +163,9 @@ impl MeshServer {
     pub fn still_accepts(&self, member: &Member, now: SystemTime) -> Result<(), MeshTlsError> {
         let time = unix_time(now);
         let verified = match member.chain.split_first() {
-            Some((leaf, intermediates)) => self.verifier.verify_client_cert(leaf, intermediates, time),
+            Some((leaf, intermediates)) => {
+                self.verifier.verify_client_cert(leaf, intermediates, time)
+            }
             None => Err(rustls::Error::NoCertificatesPresented),
         };
         verified.map(drop).map_err(MeshTlsError::Refused)
