@@ -1,0 +1,165 @@
+//! A workload encrypts with its own key at the Coordinator, through a client of Vault that is not ours.
+
+#![allow(
+    clippy::expect_used,
+    reason = "a test that meets the unexpected has to stop there"
+)]
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use contrast_e2e::harness::{Cluster, CoordinatorPod, Pod, PodSpec};
+use serde_json::Value;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Where `cargo xtask tools` installs `hvac`.
+fn packages() -> Option<PathBuf> {
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/hvac-python");
+    if packages.is_dir() {
+        return Some(packages);
+    }
+    println!("skipped: no Python package `hvac`; run `cargo xtask tools`");
+    None
+}
+
+/// A workload with its identity, and the name of its key.
+struct Workload {
+    pod: Pod,
+    name: String,
+}
+
+impl Workload {
+    fn enrol(cluster: &Cluster, coordinator: &CoordinatorPod, spec: &PodSpec) -> Self {
+        let mut pod = cluster
+            .start_initializer(spec, coordinator)
+            .expect("starts");
+        let chain = pod.file("tls-config/certChain.pem");
+        pod.container("contrast-initializer")
+            .expect("runs")
+            .wait_until("its certificate", DEADLINE, |_| chain.exists())
+            .expect("enrols");
+        let manifest = cluster.owner().read("manifest.json").expect("reads");
+        let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
+        let id = &manifest["Policies"][spec.policy_hash()]["WorkloadSecretID"];
+        let name = id.as_str().expect("a secret id").to_owned();
+        assert!(!name.is_empty());
+        Self { pod, name }
+    }
+
+    /// The Python client with the certificate of this workload, for the key `name`.
+    fn client(&self, cluster: &Cluster, at: &CoordinatorPod, what: &str, name: &str) -> Command {
+        let mut command = Command::new("python3");
+        command
+            .env("PYTHONPATH", packages().expect("it was there"))
+            .args(["-c", include_str!("client.py"), what])
+            .arg(at.transit_api.ip().to_string())
+            .arg(at.transit_api.port().to_string())
+            .arg(cluster.owner().file("mesh-ca.pem"))
+            .arg(self.pod.file("tls-config/certChain.pem"))
+            .arg(self.pod.file("tls-config/key.pem"))
+            .arg(name);
+        command
+    }
+}
+
+fn run(mut command: Command) -> String {
+    let output = command.output().expect("Python runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.trim().to_owned()
+}
+
+fn contrast(cluster: &Cluster, coordinator: &CoordinatorPod, what: &str) {
+    let address = coordinator.user_api();
+    let arguments = match what {
+        "set" => vec!["set", "-c", &address, "resources"],
+        other => vec![other, "-c", &address],
+    };
+    let done = cluster.owner().contrast(&arguments);
+    done.expect("the owner's command succeeds");
+}
+
+#[test]
+fn vault_client_has_every_operation_on_its_own_key_and_no_other() {
+    if packages().is_none() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("directory");
+    let cluster = Cluster::create(directory.path(), 70).expect("cluster");
+    cluster.generate().expect("generates");
+    let coordinator = cluster.start_coordinator().expect("starts");
+    contrast(&cluster, &coordinator, "set");
+    let specs = cluster.workloads().expect("workloads");
+    let store = Workload::enrol(&cluster, &coordinator, &specs["store"]);
+    let votes = Workload::enrol(&cluster, &coordinator, &specs["votes"]);
+
+    let ciphertext = run(store.client(&cluster, &coordinator, "operations", &store.name));
+    let mut foreign = votes.client(&cluster, &coordinator, "foreign", &store.name);
+    foreign.arg(&ciphertext);
+    run(foreign);
+    run(votes.client(&cluster, &coordinator, "anonymous", &store.name));
+}
+
+#[test]
+fn removed_workload_is_refused_and_ciphertexts_survive_a_recovery() {
+    if packages().is_none() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("directory");
+    let cluster = Cluster::create(directory.path(), 71).expect("cluster");
+    cluster.generate().expect("generates");
+    let coordinator = cluster.start_coordinator().expect("starts");
+    contrast(&cluster, &coordinator, "set");
+    let specs = cluster.workloads().expect("workloads");
+    let store = Workload::enrol(&cluster, &coordinator, &specs["store"]);
+    let votes = Workload::enrol(&cluster, &coordinator, &specs["votes"]);
+    let ciphertext = run(store.client(&cluster, &coordinator, "operations", &store.name));
+
+    // Its certificate is of the mesh CA before, on a connection that was accepted then and on a new one.
+    let mut removed = votes.client(&cluster, &coordinator, "removed", &votes.name);
+    let mut removed = removed
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("Python runs");
+    let mut said = String::new();
+    let output = removed.stdout.as_mut().expect("piped");
+    BufReader::new(output).read_line(&mut said).expect("a line");
+    assert_eq!(said.trim(), "connected");
+    let hash = specs["votes"].policy_hash();
+    let edited = cluster.owner().edit_manifest(|manifest| {
+        let policies = manifest["Policies"].as_object_mut();
+        policies.and_then(|policies| policies.remove(&hash));
+    });
+    edited.expect("edits");
+    contrast(&cluster, &coordinator, "set");
+    let input = removed.stdin.as_mut().expect("piped");
+    input.write_all(b"go\n").expect("is told");
+    let ended = removed.wait_with_output().expect("ends");
+    assert!(
+        ended.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
+
+    // A recovery makes another mesh CA, but the same keys.
+    coordinator.kill().expect("is killed");
+    let coordinator = cluster.start_coordinator().expect("starts");
+    contrast(&cluster, &coordinator, "recover");
+    let again = specs["store"].replica("store-again");
+    let again = Workload::enrol(&cluster, &coordinator, &again);
+    contrast(&cluster, &coordinator, "verify");
+    let mut decrypt = again.client(&cluster, &coordinator, "decrypt", &again.name);
+    decrypt.arg(&ciphertext);
+    assert_eq!(run(decrypt), "unseal me");
+}
