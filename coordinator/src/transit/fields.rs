@@ -1,4 +1,9 @@
-use serde::{Deserialize, Deserializer, de::Error as _};
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::{ciphertext::from_base64, failure::Failure};
 
@@ -31,9 +36,33 @@ pub(super) struct Fields {
     #[serde(deserialize_with = "number")]
     pub(super) bytes: u32,
     pub(super) reference: Option<String>,
-    pub(super) batch_input: Option<Vec<Fields>>,
+    batch_input: Option<Vec<Object>>,
     #[serde(deserialize_with = "number")]
     pub(super) partial_failure_response_code: u32,
+}
+
+/// Fields that were an object: serde would take an array, too, with the fields in the order above.
+#[derive(Debug)]
+struct Object(Fields);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Object;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Object, M::Error> {
+                Fields::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
 }
 
 /// Vault's own command line sends numbers as text.
@@ -63,7 +92,7 @@ impl Fields {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
-        let fields: Self = serde_json::from_slice(body).map_err(|error| {
+        let Object(fields) = serde_json::from_slice(body).map_err(|error| {
             // Only the place: the rest of serde's text can quote the body.
             let (line, column) = (error.line(), error.column());
             match error.is_data() {
@@ -82,6 +111,12 @@ impl Fields {
             ))),
             _ => Ok(fields),
         }
+    }
+
+    /// The items, if it is a batch.
+    pub(super) fn batch(&self) -> Option<impl ExactSizeIterator<Item = &Self>> {
+        let items = self.batch_input.as_ref()?;
+        Some(items.iter().map(|Object(fields)| fields))
     }
 
     /// Refuses what would change the key or the nonce, and is not there.
@@ -148,6 +183,7 @@ mod tests {
             r#"{"plaintext": 7}"#,
             r#"{"batch_input": []}"#,
             r#"{"batch_input": {}}"#,
+            r#"{"batch_input": [["AAEC"]]}"#,
         ] {
             assert!(matches!(read(text), Err(Failure::Bad(_))), "{text}");
         }

@@ -42,7 +42,7 @@ impl Operation {
         fields: &Fields,
         hash_in_path: Option<Hash>,
     ) -> Result<(StatusCode, Value), Failure> {
-        let Some(items) = &fields.batch_input else {
+        let Some(items) = fields.batch() else {
             let data = self.one(keys, fields, (fields, hash_in_path))?;
             return Ok((StatusCode::OK, data));
         };
