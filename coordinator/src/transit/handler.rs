@@ -1,10 +1,11 @@
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
     http::{Method, Request, Response, StatusCode, request::Parts},
 };
 use contrast_clock::WallClock;
+use http_body_util::{BodyExt as _, LengthLimitError};
 use serde_json::Value;
 use tokio::{sync::Semaphore, time::timeout};
 
@@ -49,10 +50,15 @@ impl TransitService {
 
     /// Answers and counts.
     pub(super) async fn answer(&self, client: &Client, request: Request<Body>) -> Response<Body> {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let route = Route::of(parts.uri.path(), client.id());
         let label = route.as_ref().map_or("none", Route::label);
-        let outcome = timeout(REQUEST_TIMEOUT, self.outcome(client, route, &parts, body)).await;
+        let work = async {
+            let outcome = self.outcome(client, route, &parts, &mut body).await;
+            discard(&mut body).await;
+            outcome
+        };
+        let outcome = timeout(REQUEST_TIMEOUT, work).await;
         let response = match outcome {
             Ok(Ok(response)) => response,
             Ok(Err(failure)) => failure.into_response(),
@@ -71,7 +77,7 @@ impl TransitService {
         client: &Client,
         route: Result<Route, Failure>,
         parts: &Parts,
-        body: Body,
+        body: &mut Body,
     ) -> Result<Response<Body>, Failure> {
         let route = route?;
         route.check_method(&parts.method)?;
@@ -141,11 +147,23 @@ impl TransitService {
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Failure> {
-    let limited = to_bytes(body, BODY_BYTES_MAX).await;
+/// Reads on when a request was refused before its body was wanted: a connection that is closed with unread bytes is reset, and the answer
+/// may be lost with it. Beyond the limit that is the sender's loss.
+async fn discard(body: &mut Body) {
+    let mut left = BODY_BYTES_MAX;
+    while left > 0
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        left = left.saturating_sub(bytes.max(1));
+    }
+}
+
+async fn read(body: &mut Body) -> Result<Bytes, Failure> {
+    let limited = to_bytes(mem::take(body), BODY_BYTES_MAX).await;
     limited.map_err(|error| {
         let source = std::error::Error::source(&error);
-        match source.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+        match source.is_some_and(|cause| cause.is::<LengthLimitError>()) {
             true => Failure::TooLarge {
                 max: BODY_BYTES_MAX,
             },

@@ -47,6 +47,7 @@ def raw(session, method, path, expected, **body):
 
 def session(with_certificate=True):
     session = requests.Session()
+    session.trust_env = False  # A CA bundle of the environment would take precedence.
     session.verify = ca
     session.cert = (chain, key) if with_certificate else None
     session.headers["X-Vault-Token"] = "ignored"
@@ -158,13 +159,23 @@ elif todo == "anonymous":
     with session(with_certificate=False) as nobody:
         refused(requests.exceptions.ConnectionError, lambda: nobody.get(f"{URL}/v1/sys/health"), "")
 elif todo == "removed":
+
+    def denied(session):
+        answer = raw(session, "POST", f"transit/encrypt/{name}", 403, json={"plaintext": ""})
+        assert answer == {"errors": ["permission denied"]}, answer
+
     # The connection stays open while the manifest changes.
     with session() as own:
         raw(own, "POST", f"transit/encrypt/{name}", 200, json={"plaintext": ""})
         print("connected", flush=True)
         sys.stdin.readline()
-        answer = raw(own, "POST", f"transit/encrypt/{name}", 403, json={"plaintext": ""})
-        assert answer == {"errors": ["permission denied"]}, answer
+        denied(own)
+        with session() as again:
+            # The mesh CA before is trusted for a while, but the manifest does not know the workload.
+            denied(again)
+        print("denied", flush=True)
+        sys.stdin.readline()
+        denied(own)
     with session() as again:
         refused(requests.exceptions.ConnectionError, lambda: again.get(f"{URL}/v1/sys/health"), "")
 else:

@@ -6,6 +6,7 @@
 )]
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -88,6 +89,21 @@ fn contrast(cluster: &Cluster, coordinator: &CoordinatorPod, what: &str) {
     done.expect("the owner's command succeeds");
 }
 
+/// Takes the Deployment `name` out of the application's YAML.
+fn remove_from_yaml(cluster: &Cluster, name: &str) {
+    let path = cluster.owner().file("resources").join("votes.yml");
+    let text = fs::read_to_string(&path).expect("reads");
+    let named = format!("\n  name: {name}\n");
+    let documents = text.split("\n---\n");
+    let kept: Vec<_> = documents
+        .filter(|document| {
+            !(document.contains("\nkind: Deployment\n") && document.contains(&named))
+        })
+        .collect();
+    assert!(kept.len() + 1 == text.split("\n---\n").count());
+    fs::write(&path, kept.join("\n---\n")).expect("writes");
+}
+
 #[test]
 fn vault_client_has_every_operation_on_its_own_key_and_no_other() {
     if packages().is_none() {
@@ -132,18 +148,33 @@ fn removed_workload_is_refused_and_ciphertexts_survive_a_recovery() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("Python runs");
-    let mut said = String::new();
-    let output = removed.stdout.as_mut().expect("piped");
-    BufReader::new(output).read_line(&mut said).expect("a line");
-    assert_eq!(said.trim(), "connected");
+    let mut output = BufReader::new(removed.stdout.take().expect("piped"));
+    let mut input = removed.stdin.take().expect("piped");
+    let mut wait_for = |expected: &str| {
+        let mut said = String::new();
+        output.read_line(&mut said).expect("a line");
+        assert_eq!(said.trim(), expected);
+    };
+    wait_for("connected");
     let hash = specs["votes"].policy_hash();
     let edited = cluster.owner().edit_manifest(|manifest| {
+        manifest["MeshCAOverlap"] = "10m".into();
         let policies = manifest["Policies"].as_object_mut();
         policies.and_then(|policies| policies.remove(&hash));
     });
     edited.expect("edits");
+    remove_from_yaml(&cluster, "votes");
     contrast(&cluster, &coordinator, "set");
-    let input = removed.stdin.as_mut().expect("piped");
+    let mut decrypt = store.client(&cluster, &coordinator, "decrypt", &store.name);
+    decrypt.arg(&ciphertext);
+    assert_eq!(run(decrypt), "unseal me");
+    input.write_all(b"go\n").expect("is told");
+    wait_for("denied");
+    let edited = cluster.owner().edit_manifest(|manifest| {
+        manifest["MeshCAOverlap"] = "0s".into();
+    });
+    edited.expect("edits");
+    contrast(&cluster, &coordinator, "set");
     input.write_all(b"go\n").expect("is told");
     let ended = removed.wait_with_output().expect("ends");
     assert!(
