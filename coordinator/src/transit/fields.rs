@@ -70,12 +70,12 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Number {
-        Number(u32),
+        Whole(u32),
         Text(String),
         Nothing(()),
     }
     match Number::deserialize(deserializer) {
-        Ok(Number::Number(number)) => Ok(number),
+        Ok(Number::Whole(number)) => Ok(number),
         Ok(Number::Nothing(())) => Ok(0),
         Ok(Number::Text(text)) if text.is_empty() => Ok(0),
         Ok(Number::Text(text)) => text.parse().map_err(D::Error::custom),
