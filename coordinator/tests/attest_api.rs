@@ -17,10 +17,45 @@ use std::{
 use contrast_attest_document::{Answer, DocumentError, Nonce};
 use contrast_attestation::{Evidence, EvidenceVerifier, ReportData};
 use contrast_proto::user::GetManifestsRequest;
+use contrast_testbed::OpenApi;
 use serde_json::Value;
 use support::{Deployment, get, now, user_client};
 
 const NONCE: Nonce = Nonce([7; 32]);
+
+/// The document that the Coordinator serves.
+fn openapi(address: SocketAddr) -> OpenApi {
+    let (status, _, body) = ask(address, &with_method("GET", "/openapi.json", ""));
+    assert_eq!(status, 200);
+    let served = String::from_utf8(body).expect("UTF-8");
+    let written = include_str!("../../docs/reference/attest.openapi.json");
+    assert_eq!(served, written);
+    OpenApi::parse(&served).expect("an OpenAPI document")
+}
+
+/// Asks, and compares the answer with the document.
+fn ask_as_documented(
+    api: &mut OpenApi,
+    address: SocketAddr,
+    (method, target, body): (&str, &str, &str),
+) -> u16 {
+    let (status, head, answer) = ask(address, &with_method(method, target, body));
+    let header = |name: &str| {
+        let name = format!("{}:", name.to_lowercase());
+        let mut lines = head.lines();
+        let found = lines.find_map(|line| line.strip_prefix(&name).map(str::trim));
+        // The helper lowers the head; these two values are compared as they are written.
+        found.map(|value| match value {
+            "get, post" => "GET, POST".to_owned(),
+            "content-type" => "Content-Type".to_owned(),
+            other => other.to_owned(),
+        })
+    };
+    let path = target.split('?').next().unwrap_or(target);
+    api.check((method, path, status), header, &answer)
+        .expect("as documented");
+    status
+}
 
 /// Sends bytes, and returns status, head in lower case, and body.
 fn ask(address: SocketAddr, request: &str) -> (u16, String, Vec<u8>) {
@@ -160,5 +195,52 @@ async fn what_is_no_question_is_refused_as_json() {
         assert!(head.lines().any(|line| line == header), "{header}: {head}");
     }
     assert!(!head.contains("access-control-allow-credentials"), "{head}");
+    coordinator.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn every_operation_answers_as_the_openapi_document_says() {
+    let deployment = Deployment::new();
+    let manifest = deployment.manifest("web");
+    let coordinator = deployment.start();
+    let address = coordinator.addresses.attest_api;
+    let mut api = openapi(address);
+    let by_query = format!("/v1/attest?nonce={}", NONCE.to_base64url());
+    let body = format!("{{\"nonce\": \"{}=\"}}", NONCE.to_base64url());
+    let get = ("GET", by_query.as_str(), "");
+    let post = ("POST", "/v1/attest", body.as_str());
+    let large = "x".repeat(4097);
+
+    assert_eq!(ask_as_documented(&mut api, address, get), 503);
+    assert_eq!(ask_as_documented(&mut api, address, post), 503);
+    for (request, expected) in [
+        (("GET", "/v1/attest", ""), 400),
+        (("POST", "/v1/attest", "{}"), 400),
+        (("POST", "/v1/attest", &large), 413),
+        (("OPTIONS", "/v1/attest", ""), 204),
+        (("GET", "/openapi.json", ""), 200),
+    ] {
+        assert_eq!(ask_as_documented(&mut api, address, request), expected);
+    }
+
+    let mut client = user_client(coordinator.addresses.user_api, &manifest).await;
+    let set = client.set_manifest(deployment.request(&manifest, &[]));
+    set.await.expect("sets");
+    assert_eq!(ask_as_documented(&mut api, address, post), 200);
+    let (_, _, answer) = ask(address, &question(&NONCE, ""));
+    let answer = Answer::parse(&answer).expect("an answer");
+    let statement = serde_json::from_slice(&answer.statement.0).expect("JSON");
+    api.check_schema("Statement", &statement)
+        .expect("as documented");
+    for request in [get, post] {
+        let limited = (0..200).find(|_| ask_as_documented(&mut api, address, request) == 429);
+        assert!(limited.is_some(), "no limit");
+    }
+
+    // What only a fault brings about.
+    let fault = |method: &str| (method.to_owned(), "/v1/attest".to_owned(), "500".to_owned());
+    assert_eq!(api.unseen(), [fault("get"), fault("post")]);
+    assert_eq!(api.paths(), ["/v1/attest", "/openapi.json"]);
+    drop(client);
     coordinator.stop().await.expect("stops");
 }

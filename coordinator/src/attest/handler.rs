@@ -32,6 +32,8 @@ use crate::{
 
 /// A nonce and an option have about a hundred bytes.
 const REQUEST_BYTES_MAX: usize = 4096;
+/// What this API is, for programs.
+const OPENAPI: &str = include_str!("../../../docs/reference/attest.openapi.json");
 /// Answers being made at the same time: each may need the memory of the largest one several times over.
 const ISSUING_MAX: usize = 2;
 
@@ -135,7 +137,7 @@ impl AttestService {
 
     pub(super) fn router(self) -> Router {
         let no_path = || async {
-            let message = "there is only /v1/attest";
+            let message = "there are only /v1/attest and /openapi.json";
             Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
         };
         let attest = get(by_query)
@@ -144,6 +146,7 @@ impl AttestService {
             .fallback(wrong_method);
         Router::new()
             .route("/v1/attest", attest)
+            .route("/openapi.json", get(openapi).fallback(wrong_method))
             .fallback(no_path)
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
             .layer(map_response(with_headers))
@@ -243,6 +246,10 @@ fn read_body(body: Result<Bytes, BytesRejection>) -> Result<(Nonce, bool), Refus
     })?;
     let nonce = Nonce::parse(&request.nonce).map_err(Refusal::bad)?;
     Ok((nonce, request.policies.as_deref() == Some("omit")))
+}
+
+async fn openapi() -> Response {
+    json_response(StatusCode::OK, Bytes::from_static(OPENAPI.as_bytes()))
 }
 
 async fn preflight() -> Response {
