@@ -59,7 +59,7 @@ impl Workload {
         let mut command = Command::new("python3");
         command
             .env("PYTHONPATH", packages().expect("it was there"))
-            .args(["-c", include_str!("client.py"), what])
+            .args(["-c", include_str!("transit/client.py"), what])
             .arg(at.transit_api.ip().to_string())
             .arg(at.transit_api.port().to_string())
             .arg(&self.mesh_ca)
