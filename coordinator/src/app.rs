@@ -2,6 +2,7 @@
 //! serves until it is told to stop or a part fails.
 
 mod runtime;
+mod transit;
 
 use std::{
     fs,
@@ -29,6 +30,7 @@ use runtime::{PeerApi, ReplicaRuntime};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::transport::Server;
 use tower::limit::GlobalConcurrencyLimitLayer;
+use transit::TransitApi;
 
 use crate::{
     api::{
@@ -161,6 +163,8 @@ pub struct Addresses {
     pub mesh_api: SocketAddr,
     /// Attest API.
     pub attest_api: SocketAddr,
+    /// Transit engine.
+    pub transit_api: SocketAddr,
     /// Peer API; only with peers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_api: Option<SocketAddr>,
@@ -174,6 +178,7 @@ pub struct Bound {
     user_api: TcpListener,
     mesh_api: TcpListener,
     attest_api: TcpListener,
+    transit_api: TcpListener,
     peer_api: Option<PeerApi>,
     ops: StdTcpListener,
     addresses: Addresses,
@@ -219,6 +224,7 @@ impl Bound {
             "CONTRAST_ATTEST_API_ADDRESS",
         );
         let attest_api = listen(attest).await?;
+        let transit_api = listen(transit::port(config)).await?;
         let peer_api = match config.peers.peers.0.is_empty() {
             true => None,
             false => Some(
@@ -236,6 +242,7 @@ impl Bound {
             user_api: local(&user_api)?,
             mesh_api: local(&mesh_api)?,
             attest_api: local(&attest_api)?,
+            transit_api: local(&transit_api)?,
             peer_api: peer_api.as_ref().map(local).transpose()?,
             ops: local(&ops)?,
         };
@@ -286,6 +293,7 @@ impl Bound {
             user_api = %addresses.user_api,
             mesh_api = %addresses.mesh_api,
             attest_api = %addresses.attest_api,
+            transit_api = %addresses.transit_api,
             peer_api = ?addresses.peer_api,
             ops = %addresses.ops,
             state = replica.guard().snapshot().name(),
@@ -295,6 +303,7 @@ impl Bound {
             user_api,
             mesh_api,
             attest_api,
+            transit_api,
             peer_api,
             ops: ops.into_std().map_err(AppError::LocalAddress)?,
             addresses,
@@ -352,6 +361,9 @@ impl Bound {
             "attest API",
             attest::serve(self.attest_api, attest, watcher.clone()),
         );
+        let transit = TransitApi(self.transit_api);
+        let hosted = (&self.replica, &self.clock);
+        transit.spawn(&mut apis, hosted, &self.metrics, &watcher);
         let collateral = Arc::clone(&self.issuer.collateral);
         let tls = ServerConfig {
             identity: self.identity,

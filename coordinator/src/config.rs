@@ -38,6 +38,15 @@ pub struct Config {
     )]
     pub attest_api_address: SocketAddr,
 
+    /// Address of the transit engine (HTTPS with certificates of the mesh), for workloads: a part of Vault's API.
+    #[arg(
+        long,
+        env = "CONTRAST_TRANSIT_API_ADDRESS",
+        default_value = "0.0.0.0:8200",
+        value_name = "IP:PORT"
+    )]
+    pub transit_api_address: SocketAddr,
+
     /// The other replicas.
     #[command(flatten)]
     pub peers: peer::Options,
@@ -74,8 +83,8 @@ pub struct Config {
     #[arg(long, env = "CONTRAST_DRAIN_DEADLINE", default_value = "25", value_name = "SECONDS", value_parser = seconds)]
     pub drain_deadline: Duration,
 
-    /// File that receives the bound addresses as JSON ({"user_api", "mesh_api", "attest_api", "ops"}), written in one piece when all ports
-    /// are bound. For port 0.
+    /// File that receives the bound addresses as JSON ({"user_api", "mesh_api", "attest_api", "transit_api", "ops"}), written in one piece
+    /// when all ports are bound. For port 0.
     #[arg(long, env = "CONTRAST_ADDRESS_FILE", value_name = "FILE")]
     pub address_file: Option<PathBuf>,
 
@@ -179,11 +188,12 @@ mod tests {
             config.user_api_address,
             config.mesh_api_address,
             config.attest_api_address,
+            config.transit_api_address,
             config.ops_address,
         ];
         assert_eq!(
             ports.map(|address| address.port()),
-            [1313, MESH_API_PORT, 1314, 9102]
+            [1313, MESH_API_PORT, 1314, 8200, 9102]
         );
     }
 

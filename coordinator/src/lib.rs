@@ -10,6 +10,7 @@
 //! | [`peer`] | the peer API: carries that over attested TLS |
 //! | `api` | gRPC: user API and mesh API; requests to domain types and back |
 //! | `attest` | the attest API: evidence, history and CA certificates over plain HTTP |
+//! | `transit` | the transit engine: Vault's HTTP API for encryption with a workload's own key, over mutual TLS of the mesh |
 //! | `ops` | probes and metrics, on a runtime of their own |
 //!
 //! # Life of a Coordinator
@@ -50,5 +51,6 @@ mod ops;
 pub mod peer;
 pub mod replica;
 pub mod state;
+mod transit;
 
 pub use ops::open_ingress;

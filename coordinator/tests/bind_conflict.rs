@@ -20,6 +20,7 @@ fn taken_port_is_named() {
         ("CONTRAST_USER_API_ADDRESS", "user API"),
         ("CONTRAST_MESH_API_ADDRESS", "mesh API"),
         ("CONTRAST_ATTEST_API_ADDRESS", "attest API"),
+        ("CONTRAST_TRANSIT_API_ADDRESS", "transit API"),
         ("CONTRAST_OPS_ADDRESS", "probes and metrics"),
     ] {
         let deployment = Deployment::new();

@@ -67,6 +67,7 @@ fn child() {
         "--user-api-address=127.0.0.1:0",
         "--mesh-api-address=127.0.0.1:0",
         "--attest-api-address=127.0.0.1:0",
+        "--transit-api-address=127.0.0.1:0",
         "--ops-address=127.0.0.1:0",
         "--address-file",
         directory.join("addresses.json").to_str().expect("UTF-8"),

@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 fn test() -> Result<()> {
     build_programs()?;
     tools::envoy_or_explain();
-    tools::spiffe_client_or_explain();
+    tools::python_clients_or_explain();
     run(cargo(["test", "--workspace", "--no-fail-fast"]))
 }
 

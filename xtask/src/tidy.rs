@@ -31,6 +31,7 @@ const LAYERS: [&[&str]; 6] = [
     &[
         "contrast-atls",
         "contrast-mesh-check",
+        "contrast-mesh-tls",
         "contrast-policy",
         "contrast-sdk",
         "contrast-resources",
@@ -54,10 +55,11 @@ const LAYERS: [&[&str]; 6] = [
 /// Only these may name rustls, so that TLS is configured in one place. The clients of vendors' services and of registries give their
 /// HTTP library the provider of primitives; the end-to-end tests, and those of the Initializer's
 /// secret discovery, play outsiders. The check of the mesh must finish handshakes that a client refuses, in order to say why.
-const MAY_USE_RUSTLS: [&str; 7] = [
+const MAY_USE_RUSTLS: [&str; 8] = [
     "contrast-initializer",
     "contrast-atls",
     "contrast-mesh-check",
+    "contrast-mesh-tls",
     "contrast-pki",
     "contrast-collateral",
     "contrast-images",

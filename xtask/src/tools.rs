@@ -48,34 +48,62 @@ const CARGO_DENY: Tool = Tool {
 pub(crate) fn fetch_all() -> Result<()> {
     ENVOY.fetch()?;
     CARGO_DENY.fetch()?;
-    spiffe_client()
+    SPIFFE.install()?;
+    HVAC.install()
 }
 
-/// Installs the Python client of the SPIFFE Workload API that a test of the Initializer runs.
-fn spiffe_client() -> Result<()> {
-    let root = workspace_root();
-    let installed = root.join("target/tools/spiffe-python");
-    if installed.is_dir() {
-        return Ok(());
+/// A package from PyPI that a test runs, in a directory of its own.
+struct PythonClient {
+    package: &'static str,
+    directory: &'static str,
+    requirements: &'static str,
+}
+
+/// A client of the SPIFFE Workload API, for a test of the Initializer.
+const SPIFFE: PythonClient = PythonClient {
+    package: "spiffe",
+    directory: "target/tools/spiffe-python",
+    requirements: "initializer/tests/workload_api/requirements.txt",
+};
+
+/// A client of Vault, for the story of the transit engine.
+const HVAC: PythonClient = PythonClient {
+    package: "hvac",
+    directory: "target/tools/hvac-python",
+    requirements: "e2e/stories/transit/requirements.txt",
+};
+
+impl PythonClient {
+    fn install(&self) -> Result<()> {
+        let root = workspace_root();
+        let installed = root.join(self.directory);
+        if installed.is_dir() {
+            return Ok(());
+        }
+        let scratch = root.join(format!("{}.download", self.directory));
+        remove_if_there(&scratch)?;
+        let requirements = root.join(self.requirements);
+        let mut install = pip("install", &requirements);
+        install
+            .env("PIP_ROOT_USER_ACTION", "ignore")
+            .arg("--target")
+            .arg(&scratch);
+        let package = self.package;
+        run(install)
+            .with_context(|| format!("cannot install the Python package {package} from PyPI"))?;
+        fs::rename(&scratch, &installed)?;
+        Ok(())
     }
-    let scratch = root.join("target/tools/spiffe-python.download");
-    remove_if_there(&scratch)?;
-    let requirements = root.join("initializer/tests/workload_api/requirements.txt");
-    let mut install = pip("install", &requirements);
-    install
-        .env("PIP_ROOT_USER_ACTION", "ignore")
-        .arg("--target")
-        .arg(&scratch);
-    run(install).context("cannot install the Python package spiffe from PyPI")?;
-    fs::rename(&scratch, &installed)?;
-    Ok(())
 }
 
-/// As [`spiffe_client`], but only says when that cannot be; its test then skips.
+/// Installs the Python clients, or says what is missing; their tests then skip.
 #[expect(clippy::print_stderr, reason = "a note for the person at the terminal")]
-pub(crate) fn spiffe_client_or_explain() {
-    if let Err(error) = spiffe_client() {
-        eprintln!("note: no Python client of the Workload API, so its test is skipped: {error:#}");
+pub(crate) fn python_clients_or_explain() {
+    for client in [SPIFFE, HVAC] {
+        if let Err(error) = client.install() {
+            let package = client.package;
+            eprintln!("note: no Python package {package}, so its test is skipped: {error:#}");
+        }
     }
 }
 

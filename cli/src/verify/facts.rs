@@ -4,13 +4,11 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use contrast_attestation::{ClaimValue, Tee, VerifiedEvidence, printable};
-use contrast_sdk::certificate::{CertificateFacts, describe};
 use contrast_manifest::{Manifest, OwnerKeyDigest};
+use contrast_sdk::certificate::{CertificateFacts, describe};
 use serde::Serialize;
 
-use crate::{
-    transition::sha256,
-};
+use crate::transition::sha256;
 
 /// Evidence that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -12,17 +12,4 @@ pub mod steps;
 pub use contrast_sdk::{meaning, rows};
 
 #[cfg(test)]
-mod fixture {
-    //! The history of the SDK's tests.
-
-    use contrast_sdk::{
-        digest::sha256,
-        history::{History, Memory},
-        transition::{TransitionHash, transition_hash},
-    };
-
-    #[path = "../../../../crates/sdk/src/history_fixture.rs"]
-    mod history;
-
-    pub use history::Deployment;
-}
+mod fixture;

@@ -12,13 +12,15 @@ use serde::Serialize;
 
 use super::{
     facts::{Allowed, Authorities, EvidenceFacts, shown_time},
-    rows::{Row, Rows, Verdict},
+    rows::{Row, Rows},
     steps::{Changes, Event, Step},
 };
 use crate::{
     output::{Paint, Render},
     transition::TransitionHash,
 };
+
+pub use super::rows::Verdict;
 
 /// The result of `contrast verify`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -33,6 +33,8 @@ const COLLATERAL_FETCHED: &str = "contrast_collateral_fetched";
 const COLLATERAL_FAILURES: &str = "contrast_collateral_fetch_failures";
 /// `_total` is appended when exposed.
 const ATTEST_ANSWERS: &str = "contrast_attestapi_answers";
+const TRANSIT_ANSWERS: &str = "contrast_transitapi_answers";
+const TRANSIT_KEYS_WORN: &str = "contrast_transitapi_worn_keys";
 const REQUEST_SECONDS: &str = "contrast_grpc_request_duration_seconds";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +45,12 @@ struct RequestLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnswerLabels {
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransitLabels {
+    operation: &'static str,
     status: u16,
 }
 
@@ -64,6 +72,8 @@ pub(crate) struct Metrics {
     insecure_evidence: Counter,
     requests: Family<RequestLabels, Histogram, LatencyBuckets>,
     attest_answers: Family<AnswerLabels, Counter>,
+    transit_answers: Family<TransitLabels, Counter>,
+    transit_keys_worn: Counter,
     collateral: CollateralMetrics,
     cluster: ClusterMetrics,
 }
@@ -158,6 +168,18 @@ impl Metrics {
             "Answers of the attest API by HTTP status",
             attest_answers.clone(),
         );
+        let transit_answers = Family::default();
+        registry.register(
+            TRANSIT_ANSWERS,
+            "Answers of the transit API by operation and HTTP status",
+            transit_answers.clone(),
+        );
+        let transit_keys_worn = Counter::default();
+        registry.register(
+            TRANSIT_KEYS_WORN,
+            "Transit keys that encrypted 2^31 messages since the start, half of what AES-GCM permits",
+            transit_keys_worn.clone(),
+        );
         let collateral = CollateralMetrics::register(&mut registry);
         let cluster = ClusterMetrics::register(&mut registry);
         Self {
@@ -170,6 +192,8 @@ impl Metrics {
             insecure_evidence,
             requests,
             attest_answers,
+            transit_answers,
+            transit_keys_worn,
         }
     }
 
@@ -185,6 +209,21 @@ impl Metrics {
         self.attest_answers
             .get_or_create(&AnswerLabels { status })
             .inc();
+    }
+
+    pub(crate) fn transit_answered(&self, operation: &'static str, status: u16) {
+        self.transit_answers
+            .get_or_create(&TransitLabels { operation, status })
+            .inc();
+    }
+
+    pub(crate) fn transit_key_worn(&self) {
+        self.transit_keys_worn.inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn transit_keys_worn(&self) -> u64 {
+        self.transit_keys_worn.get()
     }
 
     pub(crate) fn observe_request(&self, method: &'static str, code: Code, took: Duration) {
@@ -265,6 +304,7 @@ mod tests {
     fn exposes_the_promised_names() {
         let metrics = Metrics::new();
         metrics.attestation_failed();
+        metrics.transit_answered("encrypt", 200);
         metrics.observe_request("NewMeshCert", Code::Ok, Duration::from_micros(200));
         let text = metrics.render(
             &Phase::Empty,
@@ -281,6 +321,8 @@ mod tests {
             "contrast_coordinator_insecure_reference_values 0",
             "contrast_meshapi_attestation_failures_total 1",
             "contrast_meshapi_insecure_evidence_total 0",
+            r#"contrast_transitapi_answers_total{operation="encrypt",status="200"} 1"#,
+            "contrast_transitapi_worn_keys_total 0",
             "contrast_collateral_documents 4",
             "contrast_collateral_stale_documents 1",
             "contrast_collateral_fetched_total 5",

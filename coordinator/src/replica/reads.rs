@@ -48,6 +48,19 @@ impl<C: ClusterTypes> Replica<C> {
         self.active()
     }
 
+    /// As [`confirmed_for_issuing`](Self::confirmed_for_issuing), without asking a quorum while the last confirmation is within the bound:
+    /// for what is asked thousands of times a second. A change elsewhere may be unknown here for that long.
+    ///
+    /// # Errors
+    /// When there is no active state, or it could not be confirmed within the bound.
+    pub async fn recently_confirmed(&self) -> Result<Arc<Active>, StateError> {
+        let life = self.member()?;
+        match self.check_bound(&life) {
+            Ok(()) => self.active(),
+            Err(_) => self.confirmed_for_issuing().await,
+        }
+    }
+
     pub(super) fn active(&self) -> Result<Arc<Active>, StateError> {
         let snapshot = self.guard.snapshot();
         let active = snapshot.active().map(Arc::clone);

@@ -188,6 +188,7 @@ impl Deployment {
             "--user-api-address=127.0.0.1:0",
             "--mesh-api-address=127.0.0.1:0",
             "--attest-api-address=127.0.0.1:0",
+            "--transit-api-address=127.0.0.1:0",
             "--ops-address=127.0.0.1:0",
             "--drain-deadline=2",
             "--data-dir",
@@ -238,6 +239,7 @@ impl Deployment {
             .env("CONTRAST_USER_API_ADDRESS", "127.0.0.1:0")
             .env("CONTRAST_MESH_API_ADDRESS", "127.0.0.1:0")
             .env("CONTRAST_ATTEST_API_ADDRESS", "127.0.0.1:0")
+            .env("CONTRAST_TRANSIT_API_ADDRESS", "127.0.0.1:0")
             .env("CONTRAST_OPS_ADDRESS", "127.0.0.1:0")
             .env("CONTRAST_DATA_DIR", self.data.path())
             .env("CONTRAST_ADDRESS_FILE", self.address_file())

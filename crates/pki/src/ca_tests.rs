@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs::ECDSA_P384_SHA384};
 
 use super::*;
-use crate::openssl::openssl;
+use crate::{LeafFacts, openssl::openssl};
 
 const NOW_S: u64 = 1_795_000_000;
 const WEEK: Duration = Duration::from_hours(168);
@@ -459,4 +459,19 @@ lifetime: WEEK,
 fn shared_fixture() -> &'static Fixture {
     static FIXTURE: std::sync::OnceLock<Fixture> = std::sync::OnceLock::new();
     FIXTURE.get_or_init(Fixture::new)
+}
+
+#[test]
+fn leaf_facts_are_what_was_issued() {
+    let fixture = Fixture::new();
+    let leaf = fixture.issue(&["web"]).expect("issues");
+    let facts = LeafFacts::read(&leaf.der).expect("reads");
+    assert_eq!(
+        facts.workload_secret_id.as_deref(),
+        Some("apps/v1/Deployment/default/web")
+    );
+    assert_eq!(facts.not_after, leaf.not_after);
+    let root = LeafFacts::read(fixture.root.certificate_der()).expect("reads");
+    assert_eq!(root.workload_secret_id, None);
+    LeafFacts::read(b"not a certificate").expect_err("refused");
 }

@@ -15,6 +15,9 @@ const TRANSIT_KEY_BYTES: usize = 32;
 const WORKLOAD_SECRETS: &str = "POD STATE SECRET";
 const TRANSITION_SIGNING: &str = "TRANSACTION SIGNING SECRET";
 const ROOT_CA: &str = "ROOT CA SEED";
+/// This implementation's own, for what others do not have: neither begins as the info of a workload secret does.
+const TRANSIT_HMAC: &str = "CONTRAST TRANSIT HMAC V1";
+const TRANSIT_SIGNING: &str = "CONTRAST TRANSIT SIGNING V1";
 /// This implementation's own: no other has such records. A change of the records' format takes a label of its own, too.
 const STORE_RECORDS: &str = "CONTRAST RAFT STORE RECORD MAC V1";
 
@@ -103,6 +106,42 @@ impl Derivation {
         Ok(key)
     }
 
+    /// HMAC key number `version` of the transit engine for the given workload secret id (not empty): HKDF-SHA256 of the parent of all
+    /// workload secrets and the salt with the info `CONTRAST TRANSIT HMAC V1: <version>_<id>`, 64 bytes.
+    ///
+    /// # Errors
+    /// When the id is empty, or the cryptographic library fails.
+    pub fn transit_hmac_key(&self, version: u32, id: &str) -> Result<TransitHmacKey, DeriveError> {
+        Ok(TransitHmacKey(*self.transit(TRANSIT_HMAC, version, id)?))
+    }
+
+    /// Signing key number `version` of the transit engine for the given workload secret id (not empty): ECDSA P-384, made by C2SP
+    /// det-keygen from 64 bytes that are derived as the HMAC key is, with the info `CONTRAST TRANSIT SIGNING V1: <version>_<id>`.
+    ///
+    /// # Errors
+    /// When the id is empty, or the cryptographic library fails.
+    pub fn transit_signing_key(&self, version: u32, id: &str) -> Result<SigningKey, DeriveError> {
+        let secret = self.transit(TRANSIT_SIGNING, version, id)?;
+        Ok(SigningKey::from_det_keygen(secret.as_slice())?)
+    }
+
+    fn transit(
+        &self,
+        label: &str,
+        version: u32,
+        id: &str,
+    ) -> Result<Zeroizing<[u8; OUTPUT_BYTES]>, DeriveError> {
+        if id.is_empty() {
+            return Err(DeriveError::EmptyId);
+        }
+        let parent = self.expand_seed(WORKLOAD_SECRETS)?;
+        expand(
+            parent.as_slice(),
+            &self.salt,
+            &format!("{label}: {version}_{id}"),
+        )
+    }
+
     /// Key of the MACs on the records of a Coordinator's Raft store: HKDF-SHA256 of the seed and the salt with the info
     /// `CONTRAST RAFT STORE RECORD MAC V1`, 64 bytes, which is the block of SHA-256 and so used by HMAC-SHA256 as it is
     /// (RFC 2104, section 3).
@@ -182,6 +221,23 @@ impl TransitKey {
 impl fmt::Debug for TransitKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TransitKey(hidden)")
+    }
+}
+
+/// HMAC key of the transit engine, 64 bytes. Wiped when dropped, hidden from `Debug`.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct TransitHmacKey([u8; OUTPUT_BYTES]);
+
+impl TransitHmacKey {
+    /// The secret bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TransitHmacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TransitHmacKey(hidden)")
     }
 }
 

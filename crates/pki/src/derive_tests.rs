@@ -34,6 +34,21 @@ fn transit_key_agrees_with_its_vector() {
 }
 
 #[test]
+fn transit_hmac_and_signing_keys_agree_with_their_vectors() {
+    let key = derivation().transit_hmac_key(1, "vault").expect("derives");
+    assert_eq!(
+        hex::encode(key.expose()),
+        "d2fcdda2892faf2056b4d2fdfb259043b4609c38a4e3cf2fe59adc33475dad3ed4c1795efacd4cdb5098740a781e0fe5df24215594ab7799dd2cb7d596eba110"
+    );
+    let key = derivation().transit_signing_key(1, "vault");
+    let key = key.expect("derives");
+    assert_eq!(
+        hex::encode(digest(&SHA256, key.public_key_spki())),
+        "29627ec622d72041e9ccee0eafb89e11a558d6ac6afa17eeefd727b2b654418b"
+    );
+}
+
+#[test]
 fn store_record_key_agrees_with_its_vector() {
     let key = derivation().store_record_key().expect("derives");
     assert_eq!(

@@ -23,13 +23,17 @@ mod key;
 mod openssl;
 mod owner_keys;
 mod profile;
+mod read;
 mod seed;
 pub mod shares;
 
 pub use ca::{CertificateError, IssuedLeaf, LeafExtension, LeafRequest, MeshCa, RootCa};
-pub use derive::{Derivation, DeriveError, StoreRecordKey, TransitKey, WorkloadSecret};
+pub use derive::{
+    Derivation, DeriveError, StoreRecordKey, TransitHmacKey, TransitKey, WorkloadSecret,
+};
 pub use key::{KeyError, SigningKey, verify_p384_sha256, verify_p384_sha384};
 pub use owner_keys::{
     OwnerKeyError, WorkloadOwnerKey, owner_digest, update_approval_text, verify_update_approval,
 };
+pub use read::LeafFacts;
 pub use seed::{Salt, Seed, SeedError};

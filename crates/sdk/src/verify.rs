@@ -175,7 +175,13 @@ fn appraise(
         Ok(evidence) => evidence,
         Err(error) => {
             let expected = "evidence as it is encoded";
-            checks.record(Kind::EvidenceFormat, NAME, expected, error.to_string(), false);
+            checks.record(
+                Kind::EvidenceFormat,
+                NAME,
+                expected,
+                error.to_string(),
+                false,
+            );
             return None;
         }
     };

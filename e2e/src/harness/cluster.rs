@@ -84,6 +84,8 @@ pub struct CoordinatorPod {
     pub user_api: SocketAddr,
     /// Mesh API.
     pub mesh_api: SocketAddr,
+    /// Transit engine.
+    pub transit_api: SocketAddr,
     /// Probes and metrics.
     pub ops: SocketAddr,
 }
@@ -234,6 +236,7 @@ impl Cluster {
             .env("CONTRAST_USER_API_ADDRESS", format!("{address}:0"))
             .env("CONTRAST_MESH_API_ADDRESS", format!("{address}:0"))
             .env("CONTRAST_ATTEST_API_ADDRESS", format!("{address}:0"))
+            .env("CONTRAST_TRANSIT_API_ADDRESS", format!("{address}:0"))
             .env("CONTRAST_OPS_ADDRESS", format!("{address}:0"))
             .env("CONTRAST_DATA_DIR", &data)
             .env("CONTRAST_ADDRESS_FILE", &addresses)
@@ -255,6 +258,7 @@ impl Cluster {
         Ok(CoordinatorPod {
             user_api: bound("user_api")?,
             mesh_api: bound("mesh_api")?,
+            transit_api: bound("transit_api")?,
             ops: bound("ops")?,
             process,
         })

@@ -1,0 +1,12 @@
+//! The history of the SDK's tests.
+
+use contrast_sdk::{
+    digest::sha256,
+    history::{History, Memory},
+    transition::{TransitionHash, transition_hash},
+};
+
+#[path = "../../../crates/sdk/src/history_fixture.rs"]
+mod history;
+
+pub use history::Deployment;
