@@ -15,6 +15,8 @@ pub fn connect_vsock(cid: u32, port: u32, timeout: Duration) -> io::Result<Socke
 
     let socket = Socket::new(Domain::VSOCK, Type::STREAM, None)?;
     socket.connect_timeout(&SockAddr::vsock(cid, port), timeout)?;
+    // The kernel was seen to call a socket writable, without an error, to which nobody had answered.
+    socket.peer_addr()?;
     Ok(socket)
 }
 
