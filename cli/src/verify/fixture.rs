@@ -9,4 +9,4 @@ use contrast_sdk::{
 #[path = "../../../crates/sdk/src/history_fixture.rs"]
 mod history;
 
-pub use history::Deployment;
+pub(crate) use history::Deployment;

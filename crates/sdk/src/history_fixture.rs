@@ -8,25 +8,25 @@ use contrast_proto::user::{GetManifestsResponse, Transition};
 
 use super::{History, Memory, TransitionHash, sha256, transition_hash};
 
-pub const MANIFEST: &str = include_str!("../../../cli/tests/data/manifest.json");
-pub const COORDINATOR: &str = include_str!("../../../cli/tests/data/coordinator.toml");
-pub const WEB: &str = include_str!("../../../cli/tests/data/web.toml");
+pub(crate) const MANIFEST: &str = include_str!("../../../cli/tests/data/manifest.json");
+pub(crate) const COORDINATOR: &str = include_str!("../../../cli/tests/data/coordinator.toml");
+pub(crate) const WEB: &str = include_str!("../../../cli/tests/data/web.toml");
 
 /// A deployment as the Coordinator would describe it: first manifest, an update, a recovery under the same manifest.
-pub struct Deployment {
+pub(crate) struct Deployment {
     root: RootCa,
-    pub signing_key: SigningKey,
+    pub(crate) signing_key: SigningKey,
     entropy: SeededEntropy,
-    pub now: SystemTime,
-    pub answer: GetManifestsResponse,
+    pub(crate) now: SystemTime,
+    pub(crate) answer: GetManifestsResponse,
 }
 
 impl Deployment {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::at(SystemWallClock.now())
     }
 
-    pub fn at(now: SystemTime) -> Self {
+    pub(crate) fn at(now: SystemTime) -> Self {
         let entropy = SeededEntropy::new(1);
         let key = SigningKey::generate(&entropy).expect("root key");
         let root = RootCa::new(key, now).expect("root");
@@ -49,7 +49,7 @@ impl Deployment {
         deployment
     }
 
-    pub fn append(&mut self, manifest: &str) {
+    pub(crate) fn append(&mut self, manifest: &str) {
         let mesh = MeshCa::generate(&self.entropy, &self.root, self.now).expect("mesh CA");
         let previous = self
             .answer
@@ -79,18 +79,18 @@ impl Deployment {
     }
 
     /// Signs a transition with the key that the deployment has now.
-    pub fn sign(&mut self, index: usize) {
+    pub(crate) fn sign(&mut self, index: usize) {
         let transition = &mut self.answer.transitions[index];
         transition.signing_public_key = self.signing_key.public_key_spki().to_vec().into();
         let signature = self.signing_key.sign_sha384(&hash(transition).0);
         transition.signature = signature.expect("signs").into();
     }
 
-    pub fn check(&self) -> History {
+    pub(crate) fn check(&self) -> History {
         History::check(&self.answer, &Memory::default())
     }
 }
 
-pub fn hash(transition: &Transition) -> TransitionHash {
+pub(crate) fn hash(transition: &Transition) -> TransitionHash {
     transition_hash(transition).expect("hash")
 }
