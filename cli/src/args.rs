@@ -205,6 +205,14 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub add_seedshare_owner_key: Vec<PathBuf>,
 
+    /// Workload owners it takes [default: the manifest's, or 1]
+    #[arg(long, value_name = "K", conflicts_with = "disable_updates")]
+    pub workload_owner_threshold: Option<u32>,
+
+    /// Seed share owners it takes [default: the manifest's, or 1]
+    #[arg(long, value_name = "K")]
+    pub seedshare_threshold: Option<u32>,
+
     /// Make the deployment immutable: nobody may update it
     #[arg(short, long)]
     pub disable_updates: bool,

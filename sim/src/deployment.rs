@@ -19,7 +19,7 @@ use contrast_pki::{
     shares::{SeedShareOwnerKey, SeedSharesDocument, SharesError, decrypt_share},
 };
 
-/// RSA-4096 takes seconds to generate, and a manifest names the key, so that all runs have this one. It guards nothing.
+/// X25519, because shares for RSA have randomness of the library's own, and a run must repeat. It guards nothing.
 const SEED_SHARE_OWNER: &str = include_str!("seed-share-owner.pem");
 
 /// Something that the owners do failed, which is no fault of any replica.
@@ -93,7 +93,7 @@ impl Owners {
         let mut document = ManifestDocument {
             policies: coordinators.chain([workload]).collect::<BTreeMap<_, _>>(),
             workload_owner_pub_keys: vec![hex::encode(self.workload.public_key_spki())],
-            seedshare_owner_pub_keys: vec![hex::encode(share_owner.as_pkcs1_der())],
+            seedshare_owner_pub_keys: vec![hex::encode(share_owner.as_der())],
             ..ManifestDocument::default()
         };
         document

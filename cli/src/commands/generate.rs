@@ -113,6 +113,8 @@ pub(super) fn run(
         seedshare_owner_keys,
         create_workload_owner_key,
         create_seedshare_owner_key,
+        workload_owner_threshold: args.workload_owner_threshold,
+        seedshare_threshold: args.seedshare_threshold,
         disable_updates: args.disable_updates,
         keep_coordinator: args.keep_coordinator,
         skip_initializer: args.skip_initializer,

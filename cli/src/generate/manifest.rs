@@ -148,6 +148,12 @@ pub(super) fn build(
         &mut document.seedshare_owner_pub_keys,
         keys.seedshare.iter(),
     );
+    if let Some(threshold) = options.workload_owner_threshold {
+        document.workload_owner_threshold = Some(threshold.into());
+    }
+    if let Some(threshold) = options.seedshare_threshold {
+        document.seedshare_threshold = Some(threshold.into());
+    }
 
     notices.extend(without_reference_value(plan, &document));
     let text = document.to_json();

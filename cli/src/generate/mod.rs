@@ -62,6 +62,10 @@ pub struct Options {
     pub create_workload_owner_key: bool,
     /// As above, for the seed share owner.
     pub create_seedshare_owner_key: bool,
+    /// How many workload owners must agree to an update; what the manifest says if `None`.
+    pub workload_owner_threshold: Option<u32>,
+    /// How many seed share owners recover together; as above.
+    pub seedshare_threshold: Option<u32>,
     /// Nobody may update the manifest.
     pub disable_updates: bool,
     /// Coordinator policies of the existing manifest stay in it.

@@ -69,7 +69,7 @@ pub(super) fn load(options: &Options) -> Result<OwnerKeys, GenerateError> {
         )?;
         let public = SeedShareOwnerKey::from_pem(&pem);
         let public = public.map_err(|error| unusable(error.to_string()))?;
-        keys.seedshare.push(hex::encode(public.as_pkcs1_der()));
+        keys.seedshare.push(hex::encode(public.as_der()));
     }
     Ok(keys)
 }

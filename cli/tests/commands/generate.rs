@@ -326,3 +326,47 @@ fn owner_that_the_manifest_lists_by_digest_is_not_added_again() {
         );
     }
 }
+
+#[test]
+fn thresholds_are_written_and_kept_and_cannot_exceed_the_owners() {
+    let context = Context::new();
+    context.file("application.yml", APPLICATION);
+    let key = pem::Pem::new(
+        "PUBLIC KEY",
+        hex::decode(format!("302a300506032b656e032100{}", "07".repeat(32))).expect("hex"),
+    );
+    context.file("alice.pem", &pem::encode(&key));
+    let generate = |further: &[&str]| {
+        let platform = ["generate", "--reference-values", "metal-qemu-snp"];
+        let output = context.output(&[&platform, further, &["application.yml"]].concat());
+        let shown = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), shown)
+    };
+    let manifest = || -> serde_json::Value {
+        let text = fs::read_to_string(context.path("manifest.json")).expect("reads");
+        serde_json::from_str(&text).expect("JSON")
+    };
+    assert!(generate(&[]).0);
+    let both = [
+        "--add-seedshare-owner-key",
+        "alice.pem",
+        "--seedshare-threshold",
+        "2",
+    ];
+    let (done, shown) = generate(&both);
+    assert!(done, "{shown}");
+    assert!(generate(&[]).0);
+    let kept = manifest();
+    assert_eq!(kept["SeedshareThreshold"], 2);
+    assert_eq!(
+        kept["SeedshareOwnerPubKeys"].as_array().map(Vec::len),
+        Some(2)
+    );
+
+    let (done, shown) = generate(&["--workload-owner-threshold", "2"]);
+    assert!(!done);
+    let reason =
+        "$.WorkloadOwnerThreshold: expected a number from 1 to the number of owners (1), found 2";
+    assert!(shown.contains(reason), "{shown}");
+    assert_eq!(manifest(), kept);
+}

@@ -171,7 +171,7 @@ impl Pieces {
                 None => {
                     let owners = manifest.seedshare_owners().iter();
                     let owners: Vec<_> = owners
-                        .map(|key| SeedShareOwnerKey::from_pkcs1_der(key).expect("key"))
+                        .map(|key| SeedShareOwnerKey::from_der(key).expect("key"))
                         .collect();
                     let shares =
                         encrypt_seed(&seed, &salt, &owners, 1, &SystemEntropy).expect("encrypts");

@@ -92,7 +92,7 @@ fn policy(number: usize) -> Bytes {
 fn share(seed: &Seed, salt: &Salt, manifest: &Manifest) -> SeedSharesDocument {
     let owners = manifest.seedshare_owners().iter();
     let owners: Vec<_> = owners
-        .map(|key| SeedShareOwnerKey::from_pkcs1_der(key).expect("key"))
+        .map(|key| SeedShareOwnerKey::from_der(key).expect("key"))
         .collect();
     let threshold = manifest.seedshare_threshold();
     encrypt_seed(seed, salt, &owners, threshold, &SystemEntropy).expect("encrypts")

@@ -88,7 +88,7 @@ fn share(
     let owners = manifest
         .seedshare_owners()
         .iter()
-        .map(|key| SeedShareOwnerKey::from_pkcs1_der(key))
+        .map(|key| SeedShareOwnerKey::from_der(key))
         .collect::<Result<Vec<_>, SharesError>>()?;
     let shares = encrypt_seed(seed, salt, &owners, manifest.seedshare_threshold(), entropy)?;
     Ok(shares.to_json()?)

@@ -118,7 +118,7 @@ impl Deployment {
                 ),
             ]),
             workload_owner_pub_keys: vec![hex::encode(self.owner.public_key_spki())],
-            seedshare_owner_pub_keys: vec![hex::encode(seed_share_owner.as_pkcs1_der())],
+            seedshare_owner_pub_keys: vec![hex::encode(seed_share_owner.as_der())],
             ..ManifestDocument::default()
         };
         document

@@ -23,7 +23,7 @@
 //!   },
 //!   "WorkloadOwnerPubKeys": ["<hex of SubjectPublicKeyInfo DER, P-384>"],
 //!   "WorkloadOwnerThreshold": 1,
-//!   "SeedshareOwnerPubKeys": ["<hex of PKCS#1 DER, RSA-4096>"],
+//!   "SeedshareOwnerPubKeys": ["<hex of PKCS#1 DER, RSA-4096>", "<hex of SubjectPublicKeyInfo DER, X25519>"],
 //!   "SeedshareThreshold": 1,
 //!   "TrustDomain": "example.org",
 //!   "MeshCertLifetime": "168h",

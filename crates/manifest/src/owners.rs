@@ -4,11 +4,14 @@ use aws_lc_rs::signature::ECDSA_P384_SHA256_ASN1;
 use contrast_attestation::keys::ParsedPublicKey;
 use der::{
     Decode, Sequence,
-    asn1::{BitStringRef, ObjectIdentifier, UintRef},
+    asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef},
 };
 
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+/// id-X25519, RFC 8410 section 3.
+const X25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.110");
+const X25519_KEY_BYTES: usize = 32;
 const SEED_SHARE_KEY_BITS: u32 = 4096;
 const SMALLEST_EXPONENT: [u8; 3] = [1, 0, 1];
 
@@ -53,9 +56,19 @@ pub enum OwnerKeyError {
     /// The point is not on the curve.
     #[error("the key's point is not on P-384")]
     NotOnCurve,
-    /// Not RSAPublicKey.
-    #[error("expected a PKCS#1 RSAPublicKey DER structure: {0}")]
+    /// Neither RSAPublicKey nor SubjectPublicKeyInfo.
+    #[error(
+        "expected a PKCS#1 RSAPublicKey DER structure, or a SubjectPublicKeyInfo DER structure of an X25519 key: {0}"
+    )]
     NotPkcs1(der::Error),
+    /// SubjectPublicKeyInfo of something else than X25519.
+    #[error(
+        "expected the SubjectPublicKeyInfo of an X25519 key (algorithm {X25519} without parameters, {X25519_KEY_BYTES} bytes), or a PKCS#1 RSAPublicKey; found {found}"
+    )]
+    NotX25519 {
+        /// Algorithm, parameters and length that were found.
+        found: String,
+    },
     /// RSA key of another size.
     #[error("expected an RSA key of {SEED_SHARE_KEY_BITS} bits, found {found} bits")]
     KeySize {
@@ -79,6 +92,19 @@ struct Algorithm {
     curve: Option<ObjectIdentifier>,
 }
 
+/// SubjectPublicKeyInfo of any algorithm, RFC 5280 section 4.1.
+#[derive(Sequence)]
+struct AnySpki<'a> {
+    algorithm: AnyAlgorithm<'a>,
+    key: BitStringRef<'a>,
+}
+
+#[derive(Sequence)]
+struct AnyAlgorithm<'a> {
+    oid: ObjectIdentifier,
+    parameters: Option<AnyRef<'a>>,
+}
+
 #[derive(Sequence)]
 struct RsaPublicKey<'a> {
     modulus: UintRef<'a>,
@@ -100,9 +126,12 @@ pub(crate) fn check_workload_owner(spki: &[u8]) -> Result<OwnerKeyDigest, OwnerK
     Ok(OwnerKeyDigest::of(spki))
 }
 
-/// Checks a seed share owner's public key: PKCS#1 DER of an RSA-4096 key.
-pub(crate) fn check_seed_share_owner(pkcs1: &[u8]) -> Result<(), OwnerKeyError> {
-    let parsed = RsaPublicKey::from_der(pkcs1).map_err(OwnerKeyError::NotPkcs1)?;
+/// Checks a seed share owner's public key: PKCS#1 DER of an RSA-4096 key, or SubjectPublicKeyInfo DER of an X25519 key.
+pub(crate) fn check_seed_share_owner(key: &[u8]) -> Result<(), OwnerKeyError> {
+    if let Ok(spki) = AnySpki::from_der(key) {
+        return check_x25519(&spki);
+    }
+    let parsed = RsaPublicKey::from_der(key).map_err(OwnerKeyError::NotPkcs1)?;
     let found = bits(parsed.modulus.as_bytes());
     if found != SEED_SHARE_KEY_BITS {
         return Err(OwnerKeyError::KeySize { found });
@@ -115,6 +144,22 @@ pub(crate) fn check_seed_share_owner(pkcs1: &[u8]) -> Result<(), OwnerKeyError> 
     } else {
         Err(OwnerKeyError::Exponent)
     }
+}
+
+fn check_x25519(spki: &AnySpki<'_>) -> Result<(), OwnerKeyError> {
+    let AnyAlgorithm { oid, parameters } = &spki.algorithm;
+    let length = spki.key.as_bytes().map_or(0, <[u8]>::len);
+    if *oid == X25519 && parameters.is_none() && length == X25519_KEY_BYTES {
+        return Ok(());
+    }
+    let with = if parameters.is_some() {
+        "with"
+    } else {
+        "without"
+    };
+    Err(OwnerKeyError::NotX25519 {
+        found: format!("algorithm {oid} {with} parameters, {length} bytes"),
+    })
 }
 
 /// Bits of a big-endian number; inputs are limited by the manifest's size, so the count fits.

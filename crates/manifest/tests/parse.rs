@@ -516,11 +516,32 @@ fn rejects_owner_keys_that_are_none() {
         );
     }
     let small = format!("30818902818100{}0203010001", "c1".repeat(128));
+    let key = "07".repeat(32);
+    let x25519 = format!("302a300506032b656e032100{key}");
+    assert_eq!(
+        problems_with("/SeedshareOwnerPubKeys/0", json!(x25519)),
+        [""; 0]
+    );
+    let ed25519 = format!("302a300506032b6570032100{key}");
+    let with_null = format!("302c300706032b656e0500032100{key}");
+    let short = format!("3029300506032b656e032000{}", "07".repeat(31));
     let even_exponent = rsa_key(1).replace("0203010001", "0203010000");
     for (key, message) in [
         (
             "3000".to_owned(),
-            "expected a PKCS#1 RSAPublicKey DER structure: ",
+            "expected a PKCS#1 RSAPublicKey DER structure, or a SubjectPublicKeyInfo DER structure of an X25519 key: ",
+        ),
+        (
+            ed25519,
+            "expected the SubjectPublicKeyInfo of an X25519 key (algorithm 1.3.101.110 without parameters, 32 bytes), or a PKCS#1 RSAPublicKey; found algorithm 1.3.101.112 without parameters, 32 bytes",
+        ),
+        (
+            with_null,
+            "expected the SubjectPublicKeyInfo of an X25519 key (algorithm 1.3.101.110 without parameters, 32 bytes), or a PKCS#1 RSAPublicKey; found algorithm 1.3.101.110 with parameters, 32 bytes",
+        ),
+        (
+            short,
+            "expected the SubjectPublicKeyInfo of an X25519 key (algorithm 1.3.101.110 without parameters, 32 bytes), or a PKCS#1 RSAPublicKey; found algorithm 1.3.101.110 without parameters, 31 bytes",
         ),
         (small, "expected an RSA key of 4096 bits, found 1024 bits"),
         (

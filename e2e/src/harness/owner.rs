@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 
 use super::{program, programs::workspace_root};
 
+/// As `openssl genpkey -algorithm X25519` writes it. It guards nothing but tests.
+const X25519_OWNER: &str = include_str!("x25519-owner.pem");
+
 /// An owner's laptop: a workspace directory in which the real `contrast` runs.
 #[derive(Debug)]
 pub struct Owner {
@@ -89,7 +92,7 @@ impl Owner {
     }
 
     /// Makes keys for further owners, of both kinds, until there are `count`, and writes into the manifest that `needed` of them must
-    /// agree.
+    /// agree. The second one's seed share is for an X25519 key, the others' for RSA.
     ///
     /// # Errors
     /// When keys cannot be made or the manifest not be changed.
@@ -105,8 +108,10 @@ impl Owner {
             };
             let key = WorkloadOwnerKey::generate(&SystemEntropy)?.to_pem()?;
             fs::write(self.file(&owner.workload), key.as_bytes())?;
-            let key = generate_owner_key_pem()?;
-            fs::write(self.file(&owner.seed_share), key.as_bytes())?;
+            match number {
+                2 => fs::write(self.file(&owner.seed_share), X25519_OWNER)?,
+                _ => fs::write(self.file(&owner.seed_share), generate_owner_key_pem()?)?,
+            }
             owners.push(owner);
         }
         let workload = |owner: &OwnerKeys| -> Result<String> {
@@ -131,7 +136,7 @@ impl Owner {
     /// When there is no such key.
     pub fn seed_share_owner(&self, name: &str) -> Result<String> {
         let key = SeedShareOwnerKey::from_pem(&self.read(name)?)?;
-        Ok(hex::encode(key.as_pkcs1_der()))
+        Ok(hex::encode(key.as_der()))
     }
 
     /// Runs `contrast` with `arguments` in the workspace, whatever the outcome.

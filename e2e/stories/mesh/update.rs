@@ -25,8 +25,8 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// `MeshCAOverlap` of the manifest.
 const OVERLAP: Duration = Duration::from_secs(16);
 const DEADLINE: Duration = Duration::from_secs(40);
-/// Envoy looks names up every five seconds.
-const NAMES_ARE_REMEMBERED: Duration = Duration::from_secs(7);
+/// Envoy's threads learn of new addresses, and let the requests end that the old ones have.
+const NEWS_ARE_SPREAD: Duration = Duration::from_secs(1);
 
 /// What the client saw.
 #[derive(Default)]
@@ -186,7 +186,10 @@ fn manifest_update_and_rolling_restart_cost_a_client_no_error() {
         let spec = workloads[name].replica(&format!("{name}-new"));
         let new = cluster.start_pod(&spec, &coordinator).expect("starts");
         cluster.serve(name, &[&new]);
-        sleep(NAMES_ARE_REMEMBERED);
+        await_all(&[&new], "all know the new pod", |_, _| {
+            cluster.knows_where_to_find(name)
+        });
+        sleep(NEWS_ARE_SPREAD);
         drop(old);
         client.goes_on(&format!("{name} was restarted"));
         replaced.push(new);

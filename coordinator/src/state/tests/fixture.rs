@@ -62,7 +62,7 @@ pub(crate) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocu
             .iter()
             .map(|key| hex::encode(key.public_key_spki()))
             .collect(),
-        seedshare_owner_pub_keys: vec![hex::encode(seed_share_owner().as_pkcs1_der())],
+        seedshare_owner_pub_keys: vec![hex::encode(seed_share_owner().as_der())],
         ..ManifestDocument::default()
     };
     let demands = Demands::Snp(SnpDemands {

@@ -6,41 +6,24 @@
 
 use std::fmt;
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    encoding::{AsDer as _, Pkcs8V1Der},
-    rsa::{
-        KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey,
-        PrivateDecryptingKey, PublicEncryptingKey,
-    },
-};
+use aws_lc_rs::digest::{SHA256, digest};
 use contrast_clock::{Entropy, EntropyError};
-use der::{
-    Decode as _, Encode as _,
-    asn1::BitStringRef,
-    pem::{LineEnding, encode_string},
-};
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{Salt, Seed, SeedError};
 
 mod collect;
+mod owner;
+mod random;
 mod rsa;
 mod split;
+mod x25519;
 
 pub use collect::{Collector, Progress};
-use rsa::{
-    AlgorithmIdentifier, PKCS1_PEM, RSA_ENCRYPTION, RsaPublicKey, SubjectPublicKeyInfo,
-    pkcs1_from_pem, pkcs1_from_pkcs8, pkcs8_from_pkcs1, public_half,
-};
-
-/// OAEP label of seed shares.
-const LABEL: &[u8] = b"seedshare";
-/// Smallest modulus that is accepted, in bits; owners get 4096.
-const MODULUS_BITS_MIN: usize = 2048;
-/// PEM label of `SubjectPublicKeyInfo`.
-const SPKI_PEM: &str = "PUBLIC KEY";
+use owner::OwnerPrivateKey;
+pub use owner::SeedShareOwnerKey;
+pub use rsa::generate_owner_key_pem;
 
 /// Seed shares could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -78,18 +61,25 @@ pub enum SharesError {
     /// Nobody to encrypt to.
     #[error("there is no seed share owner; the seed could never be recovered")]
     NoOwner,
-    /// Not an RSA public key.
-    #[error("not an RSA public key: expected PKCS#1 DER, or PEM with `PUBLIC KEY`")]
+    /// Not a public key of a kind that shares can be encrypted to.
+    #[error(
+        "not an RSA or X25519 public key: expected PKCS#1 DER (RSA), SubjectPublicKeyInfo DER (X25519), or PEM with `PUBLIC KEY`"
+    )]
     PublicKey,
+    /// An X25519 key that any two parties share a secret with.
+    #[error(
+        "the X25519 public key is a point of small order, which protects nothing; make a new key"
+    )]
+    SmallOrder,
     /// An RSA key that is too short to protect a seed.
     #[error("the RSA key has {found} bits, expected at least 2048")]
     ModulusTooShort {
         /// Bits of its modulus.
         found: usize,
     },
-    /// Not an RSA private key.
+    /// Not a private key of such a kind.
     #[error(
-        "not an RSA private key: expected PEM with `RSA PRIVATE KEY` (PKCS#1) or `PRIVATE KEY` (PKCS#8)"
+        "not an RSA or X25519 private key: expected PEM with `RSA PRIVATE KEY` (PKCS#1) or `PRIVATE KEY` (PKCS#8)"
     )]
     PrivateKey,
     /// The library could not encrypt.
@@ -115,89 +105,6 @@ pub enum SharesError {
     /// A key could not be generated.
     #[error("the cryptographic library could not generate an RSA key")]
     Generate,
-}
-
-/// RSA public key of one seed share owner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeedShareOwnerKey {
-    pkcs1: Vec<u8>,
-}
-
-impl SeedShareOwnerKey {
-    /// Reads an `RSAPublicKey` (PKCS#1, RFC 8017 appendix A.1.1) in DER.
-    ///
-    /// # Errors
-    /// When it is none, or its modulus is shorter than 2048 bits.
-    pub fn from_pkcs1_der(der: &[u8]) -> Result<Self, SharesError> {
-        // Strict about DER: shares are found by comparing the bytes of public keys.
-        let parsed = RsaPublicKey::from_der(der).map_err(|_| SharesError::PublicKey)?;
-        // Before the library sees the key: it refuses short keys too, but does not say why.
-        let modulus = parsed.modulus.as_bytes();
-        let unused = modulus.first().map_or(0, |first| first.leading_zeros());
-        let found = modulus
-            .len()
-            .saturating_mul(8)
-            .saturating_sub(unused as usize);
-        if found < MODULUS_BITS_MIN {
-            return Err(SharesError::ModulusTooShort { found });
-        }
-        let key = Self {
-            pkcs1: der.to_vec(),
-        };
-        key.encrypting_key()?;
-        Ok(key)
-    }
-
-    /// Reads a PEM: a `PUBLIC KEY`, or a private key whose public half is taken.
-    ///
-    /// # Errors
-    /// When it is neither.
-    pub fn from_pem(text: &str) -> Result<Self, SharesError> {
-        let parsed = pem::parse(text).map_err(|_| SharesError::PublicKey)?;
-        if parsed.tag() == SPKI_PEM {
-            let spki = SubjectPublicKeyInfo::from_der(parsed.contents())
-                .map_err(|_| SharesError::PublicKey)?;
-            if spki.algorithm.algorithm != RSA_ENCRYPTION {
-                return Err(SharesError::PublicKey);
-            }
-            let key = spki
-                .subject_public_key
-                .as_bytes()
-                .ok_or(SharesError::PublicKey)?;
-            return Self::from_pkcs1_der(key);
-        }
-        Self::from_pkcs1_der(&public_half(&pkcs1_from_pem(text)?)?)
-    }
-
-    /// The key as `RSAPublicKey`, DER.
-    pub fn as_pkcs1_der(&self) -> &[u8] {
-        &self.pkcs1
-    }
-
-    fn encrypting_key(&self) -> Result<PublicEncryptingKey, SharesError> {
-        let spki = SubjectPublicKeyInfo {
-            algorithm: AlgorithmIdentifier::RSA,
-            subject_public_key: BitStringRef::from_bytes(&self.pkcs1)
-                .map_err(|_| SharesError::PublicKey)?,
-        };
-        let spki = spki.to_der().map_err(|_| SharesError::PublicKey)?;
-        PublicEncryptingKey::from_der(&spki).map_err(|_| SharesError::PublicKey)
-    }
-}
-
-/// A new RSA-4096 key pair of a seed share owner: private key as PKCS#1 PEM (`RSA PRIVATE KEY`), which holds the public half.
-/// Takes seconds. The randomness comes from the cryptographic library: RSA keys are searched for, not computed from a secret.
-///
-/// # Errors
-/// When the cryptographic library fails.
-pub fn generate_owner_key_pem() -> Result<Zeroizing<String>, SharesError> {
-    let key =
-        PrivateDecryptingKey::generate(KeySize::Rsa4096).map_err(|_| SharesError::Generate)?;
-    let pkcs8: Pkcs8V1Der<'_> = key.as_der().map_err(|_| SharesError::Generate)?;
-    let pkcs1 = pkcs1_from_pkcs8(pkcs8.as_ref())?;
-    let text =
-        encode_string(PKCS1_PEM, LineEnding::LF, &pkcs1).map_err(|_| SharesError::Generate)?;
-    Ok(Zeroizing::new(text))
 }
 
 /// One decrypted share. Wiped when dropped, hidden from `Debug`.
@@ -254,10 +161,12 @@ fn threshold_default() -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct EncryptedShare {
-    /// The owner's `RSAPublicKey`, PKCS#1 DER, hex in JSON.
+    /// The owner's public key, hex in JSON: `RSAPublicKey` (PKCS#1 DER) or `SubjectPublicKeyInfo` (DER) of X25519.
     #[serde(with = "hex")]
     pub public_key: Vec<u8>,
-    /// RSA-OAEP ciphertext (SHA-256, label `seedshare`), hex in JSON.
+    /// Hex in JSON. For RSA: OAEP (SHA-256, label `seedshare`). For X25519: HPKE (RFC 9180, mode base; DHKEM(X25519, HKDF-SHA256),
+    /// HKDF-SHA256, ChaCha20Poly1305; info `seedshare`, the document's salt as additional data), the encapsulated key (32 bytes)
+    /// followed by ciphertext and tag (16 bytes).
     #[serde(with = "hex")]
     pub encrypted_seed: Vec<u8>,
     /// SHA-256 of the share, 32 bytes, hex in JSON; empty with threshold 1, where it would be the digest of the seed.
@@ -318,28 +227,25 @@ pub fn encrypt_seed(
     if owners.is_empty() {
         return Err(SharesError::NoOwner);
     }
-    let whole = |owner: &SeedShareOwnerKey| {
+    let encrypted = |owner: &SeedShareOwnerKey, share: &[u8], digest| {
         Ok(EncryptedShare {
-            public_key: owner.pkcs1.clone(),
-            encrypted_seed: encrypt(owner, seed.expose())?,
-            digest: Vec::new(),
+            public_key: owner.as_der().to_vec(),
+            encrypted_seed: owner.encrypt(share, salt, entropy)?,
+            digest,
         })
     };
     let (set, shares) = match threshold {
         1 => {
+            let whole = |owner| encrypted(owner, seed.expose(), Vec::new());
             let shares = owners.iter().map(whole);
             (Vec::new(), shares.collect::<Result<_, SharesError>>()?)
         }
         _ => {
             let parts = split::split(seed, threshold, owners.len(), entropy)?;
-            let encrypted = owners.iter().zip(&parts.shares).map(|(owner, share)| {
-                Ok(EncryptedShare {
-                    public_key: owner.pkcs1.clone(),
-                    encrypted_seed: encrypt(owner, share.expose())?,
-                    digest: share.digest(),
-                })
-            });
-            let shares = encrypted.collect::<Result<_, SharesError>>()?;
+            let shares = owners.iter().zip(&parts.shares);
+            let shares =
+                shares.map(|(owner, share)| encrypted(owner, share.expose(), share.digest()));
+            let shares = shares.collect::<Result<_, SharesError>>()?;
             (parts.set.to_vec(), shares)
         }
     };
@@ -351,24 +257,7 @@ pub fn encrypt_seed(
     })
 }
 
-fn encrypt(owner: &SeedShareOwnerKey, plaintext: &[u8]) -> Result<Vec<u8>, SharesError> {
-    let key = OaepPublicEncryptingKey::new(owner.encrypting_key()?)
-        .map_err(|_| SharesError::PublicKey)?;
-    let mut ciphertext = vec![0; key.ciphertext_size()];
-    let length = key
-        .encrypt(
-            &OAEP_SHA256_MGF1SHA256,
-            plaintext,
-            &mut ciphertext,
-            Some(LABEL),
-        )
-        .map_err(|_| SharesError::Encrypt)?
-        .len();
-    ciphertext.truncate(length);
-    Ok(ciphertext)
-}
-
-/// Decrypts the share that belongs to the private key in `private_key_pem` (PKCS#1 or PKCS#8).
+/// Decrypts the share that belongs to the private key in `private_key_pem` (PKCS#8; RSA also PKCS#1).
 ///
 /// # Errors
 /// When the key is none, owns no share, or the share does not decrypt.
@@ -376,8 +265,8 @@ pub fn decrypt_share(
     document: &SeedSharesDocument,
     private_key_pem: &str,
 ) -> Result<SeedShare, SharesError> {
-    let pkcs1 = pkcs1_from_pem(private_key_pem)?;
-    let own = public_half(&pkcs1)?;
+    let key = OwnerPrivateKey::from_pem(private_key_pem)?;
+    let own = key.public_key_der()?;
     let share = document
         .shares
         .iter()
@@ -385,19 +274,7 @@ pub fn decrypt_share(
         .ok_or(SharesError::NotAnOwner {
             available: document.shares.len(),
         })?;
-    let pkcs8 = pkcs8_from_pkcs1(&pkcs1)?;
-    let key = PrivateDecryptingKey::from_pkcs8(&pkcs8).map_err(|_| SharesError::PrivateKey)?;
-    let key = OaepPrivateDecryptingKey::new(key).map_err(|_| SharesError::PrivateKey)?;
-    let mut plaintext = Zeroizing::new(vec![0; key.min_output_size()]);
-    let share = key
-        .decrypt(
-            &OAEP_SHA256_MGF1SHA256,
-            &share.encrypted_seed,
-            &mut plaintext,
-            Some(LABEL),
-        )
-        .map_err(|_| SharesError::Decrypt)?
-        .to_vec();
+    let share = key.decrypt(&share.encrypted_seed, &document.salt)?;
     Ok(SeedShare(share))
 }
 

@@ -2,14 +2,11 @@
 //!
 //! A share with threshold above 1 is: version (1 byte, 1), threshold (1 byte), set (16 bytes), number (1 byte, from 1), value (64 bytes).
 
-use std::{cell::RefCell, convert::Infallible};
-
-use contrast_clock::{Entropy, EntropyError};
-use rand_core::{TryCryptoRng, TryRng};
+use contrast_clock::Entropy;
 use vsss_rs::Gf256;
 use zeroize::Zeroizing;
 
-use super::{SeedShare, SharesError};
+use super::{SeedShare, SharesError, random::Random};
 use crate::Seed;
 
 const VERSION: u8 = 1;
@@ -56,15 +53,10 @@ pub(super) fn split(
     }
     let mut set = [0; SET_BYTES];
     entropy.fill(&mut set)?;
-    let random = Random {
-        entropy,
-        failure: RefCell::new(None),
-    };
+    let random = Random::new(entropy);
     let points = Gf256::split_bytes(usize::from(threshold_byte), count, seed.expose(), &random);
     let points = points.map(|points| points.into_iter().map(Zeroizing::new).collect::<Vec<_>>());
-    if let Some(failure) = random.failure.into_inner() {
-        return Err(failure.into());
-    }
+    random.check()?;
     let shares = points
         .map_err(SharesError::Sharing)?
         .into_iter()
@@ -84,43 +76,3 @@ pub(super) fn combine(points: Vec<Vec<u8>>) -> Result<Seed, SharesError> {
     let seed = Gf256::combine_bytes(points.as_slice()).map_err(SharesError::Sharing)?;
     Ok(Seed::from_slice(&Zeroizing::new(seed))?)
 }
-
-/// Our source of randomness for a library that knows no failure: after one, everything is zero, and its result must not be used.
-struct Random<'a> {
-    entropy: &'a dyn Entropy,
-    failure: RefCell<Option<EntropyError>>,
-}
-
-impl Random<'_> {
-    fn bytes<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        self.fill(&mut bytes);
-        bytes
-    }
-
-    fn fill(&self, destination: &mut [u8]) {
-        if let Err(error) = self.entropy.fill(destination) {
-            destination.fill(0);
-            *self.failure.borrow_mut() = Some(error);
-        }
-    }
-}
-
-impl TryRng for &Random<'_> {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok(u32::from_le_bytes(self.bytes()))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(u64::from_le_bytes(self.bytes()))
-    }
-
-    fn try_fill_bytes(&mut self, destination: &mut [u8]) -> Result<(), Infallible> {
-        self.fill(destination);
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for &Random<'_> {}

@@ -3,7 +3,13 @@ use std::{fs, path::Path, sync::OnceLock};
 use contrast_clock::SystemEntropy;
 use proptest::prelude::*;
 
-use super::*;
+use zeroize::Zeroizing;
+
+use super::{
+    owner::{PKCS8_PEM, SPKI_PEM},
+    rsa::PKCS1_PEM,
+    *,
+};
 use crate::openssl::openssl_succeeds;
 
 /// RSA-4096 key generation takes seconds.
@@ -65,7 +71,7 @@ fn file_has_the_names_and_encodings_of_todays_contrast() {
     assert_eq!(json["Threshold"], 1);
     let owner = SeedShareOwnerKey::from_pem(owner_pem()).expect("public half");
     let share = &json["SeedShares"][0];
-    assert_eq!(share["PublicKey"], hex::encode(owner.as_pkcs1_der()));
+    assert_eq!(share["PublicKey"], hex::encode(owner.as_der()));
     // RSA-4096: 512 bytes.
     assert_eq!(share["EncryptedSeed"].as_str().map(str::len), Some(1024));
 }
@@ -173,9 +179,9 @@ fn owner_keys_are_read_in_each_form_that_openssl_writes() {
 #[test]
 fn public_key_in_sloppy_der_is_refused() {
     let own = SeedShareOwnerKey::from_pem(owner_pem()).expect("public half");
-    let longer = [own.as_pkcs1_der(), &[0]].concat();
+    let longer = [own.as_der(), &[0]].concat();
     assert!(matches!(
-        SeedShareOwnerKey::from_pkcs1_der(&longer),
+        SeedShareOwnerKey::from_der(&longer),
         Err(SharesError::PublicKey)
     ));
 }
@@ -207,8 +213,8 @@ proptest! {
     ) {
         prop_assert!(SeedSharesDocument::from_json(&bytes).is_err());
         prop_assert!(SeedSharesDocument::from_json(text.as_bytes()).is_err());
-        prop_assert!(SeedShareOwnerKey::from_pkcs1_der(&bytes).is_err());
-        for label in [PKCS1_PEM, rsa::PKCS8_PEM, SPKI_PEM] {
+        prop_assert!(SeedShareOwnerKey::from_der(&bytes).is_err());
+        for label in [PKCS1_PEM, PKCS8_PEM, SPKI_PEM] {
             let pem = pem::encode(&pem::Pem::new(label, bytes.clone()));
             prop_assert!(SeedShareOwnerKey::from_pem(&pem).is_err());
             prop_assert!(decrypt_share(&document_without_shares(), &pem).is_err());
@@ -272,7 +278,7 @@ fn thresholds_that_nobody_or_not_everybody_can_meet_are_refused() {
 
 #[test]
 fn public_key_that_is_none_is_refused() {
-    assert!(SeedShareOwnerKey::from_pkcs1_der(&[0x30, 0x00]).is_err());
+    assert!(SeedShareOwnerKey::from_der(&[0x30, 0x00]).is_err());
     assert!(SeedShareOwnerKey::from_pem("junk").is_err());
 }
 
@@ -285,3 +291,4 @@ fn debug_hides_the_share() {
 }
 
 mod several;
+mod x25519;

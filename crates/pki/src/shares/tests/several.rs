@@ -1,16 +1,23 @@
 //! Thresholds above one.
 
+use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der},
+    rsa::{KeySize, PrivateDecryptingKey},
+};
 use contrast_clock::{Entropy, EntropyError, SeededEntropy};
 
 use super::*;
 
 const OWNERS_MAX: usize = 7;
 
-/// Smaller keys than owners have, because it takes seconds to find one of those.
+/// RSA and X25519 by turns. Smaller RSA keys than owners have, because it takes seconds to find one of those.
 fn owners() -> &'static [Zeroizing<String>] {
     static OWNERS: OnceLock<Vec<Zeroizing<String>>> = OnceLock::new();
     OWNERS.get_or_init(|| {
-        let owner = |_| {
+        let owner = |number: usize| {
+            if number % 2 == 1 {
+                return x25519::owner_pem(u8::try_from(number).expect("small"));
+            }
             let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).expect("key");
             let pkcs8: Pkcs8V1Der<'_> = key.as_der().expect("DER");
             Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", pkcs8.as_ref())))
@@ -153,7 +160,7 @@ fn document_says_how_many_and_which_set() {
 }
 
 #[derive(Debug)]
-struct Broken;
+pub(super) struct Broken;
 
 impl Entropy for Broken {
     fn fill(&self, _: &mut [u8]) -> Result<(), EntropyError> {
