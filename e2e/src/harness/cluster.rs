@@ -156,11 +156,6 @@ impl Cluster {
         self.dns.set(name, addresses.collect());
     }
 
-    /// Whether all that ever looked up the service `name` know where [`serve`](Self::serve) leads them now.
-    pub fn knows_where_to_find(&self, name: &str) -> bool {
-        self.dns.is_known(name)
-    }
-
     /// The same cluster on machines of another kind. To be called before anything is generated or started.
     #[must_use]
     pub fn on(mut self, kind: TeeKind) -> Self {

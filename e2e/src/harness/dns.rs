@@ -25,18 +25,11 @@ const ADDRESSES_MAX: usize = 8;
 const HEADER_BYTES: usize = 12;
 const POLL: Duration = Duration::from_millis(100);
 
-#[derive(Debug)]
-struct Zone {
-    names: Names,
-    /// How often each client asked for a service's IPv4 addresses since they last changed.
-    lookups: BTreeMap<(String, IpAddr), usize>,
-}
-
 /// The cluster's DNS: answers A and AAAA queries for the names of services (RFC 1035, RFC 3596), nothing else.
 #[derive(Debug)]
 pub(super) struct Dns {
     address: SocketAddr,
-    zone: Arc<Mutex<Zone>>,
+    names: Arc<Mutex<Names>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -52,35 +45,24 @@ impl Dns {
         let address = socket.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let zone = Zone {
-            names,
-            lookups: BTreeMap::new(),
-        };
-        let zone = Arc::new(Mutex::new(zone));
-        let known = Arc::clone(&zone);
+        let names = Arc::new(Mutex::new(names));
+        let known = Arc::clone(&names);
         let thread = spawn(move || {
             let mut query = [0; 512];
             while !stopped.load(Ordering::Relaxed) {
                 let Ok((length, client)) = socket.recv_from(&mut query) else {
                     continue;
                 };
-                let Some(question) = query.get(..length).and_then(Question::parse) else {
-                    continue;
-                };
-                let mut zone = known.lock().unwrap_or_else(PoisonError::into_inner);
-                let answer = question.answer(&zone.names);
-                if question.kind == A {
-                    let lookups = zone.lookups.entry((question.name, client.ip()));
-                    *lookups.or_default() += 1;
+                let names = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if let Some(answer) = query.get(..length).and_then(|query| answer(query, &names)) {
+                    // A client that is gone needs no answer.
+                    let _ = socket.send_to(&answer, client);
                 }
-                drop(zone);
-                // A client that is gone needs no answer.
-                let _ = socket.send_to(&answer, client);
             }
         });
         Ok(Self {
             address,
-            zone,
+            names,
             stop,
             thread: Some(thread),
         })
@@ -93,21 +75,8 @@ impl Dns {
 
     /// Says from now on that `name` has these addresses.
     pub(super) fn set(&self, name: &str, addresses: Vec<IpAddr>) {
-        let mut zone = self.zone.lock().unwrap_or_else(PoisonError::into_inner);
-        zone.names.insert(name.to_owned(), addresses);
-        for ((looked_up, _), count) in &mut zone.lookups {
-            if looked_up == name {
-                *count = 0;
-            }
-        }
-    }
-
-    /// Whether all that ever asked for `name` know its latest addresses: they asked twice since, and who asks again has
-    /// read the answer before.
-    pub(super) fn is_known(&self, name: &str) -> bool {
-        let zone = self.zone.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut lookups = zone.lookups.iter();
-        lookups.all(|((looked_up, _), count)| looked_up != name || *count >= 2)
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(name.to_owned(), addresses);
     }
 }
 
@@ -120,71 +89,52 @@ impl Drop for Dns {
     }
 }
 
-/// The one question of a query.
-struct Question<'a> {
-    id: &'a [u8],
-    /// The first label, in lower case: search domains of the machine may have been appended.
-    name: String,
-    /// Type and class.
-    kind: &'a [u8],
-    /// As it was sent.
-    bytes: &'a [u8],
-}
-
-impl<'a> Question<'a> {
-    fn parse(query: &'a [u8]) -> Option<Self> {
-        let mut first = None;
-        let mut rest = query.get(HEADER_BYTES..)?;
-        loop {
-            let (length, after) = rest.split_first()?;
-            if *length == 0 {
-                rest = after;
-                break;
-            }
-            let (label, after) = after.split_at_checked(usize::from(*length))?;
-            first.get_or_insert(label);
+fn answer(query: &[u8], names: &Names) -> Option<Vec<u8>> {
+    let id = query.get(..2)?;
+    let mut labels = Vec::new();
+    let mut rest = query.get(HEADER_BYTES..)?;
+    loop {
+        let (length, after) = rest.split_first()?;
+        if *length == 0 {
             rest = after;
+            break;
         }
-        let end = query.len().checked_sub(rest.len())?.checked_add(4)?;
-        Some(Self {
-            id: query.get(..2)?,
-            name: String::from_utf8_lossy(first?).to_ascii_lowercase(),
-            kind: rest.get(..4)?,
-            bytes: query.get(HEADER_BYTES..end)?,
-        })
+        let (label, after) = after.split_at_checked(usize::from(*length))?;
+        labels.push(String::from_utf8_lossy(label).to_ascii_lowercase());
+        rest = after;
     }
-
-    fn answer(&self, names: &Names) -> Vec<u8> {
-        let found = names.get(&self.name);
-        let all = found.map(Vec::as_slice).unwrap_or_default();
-        let wanted = all.iter().filter(|address| match address.is_ipv4() {
-            true => self.kind == A,
-            false => self.kind == AAAA,
-        });
-        let wanted: Vec<&IpAddr> = wanted.take(ADDRESSES_MAX).collect();
-        // Response, recursion available; no such name where it is unknown.
-        let code = if found.is_some() { 0x80 } else { 0x83 };
-        let count = u8::try_from(wanted.len()).unwrap_or_default();
-        let header = [0x81, code, 0, 1, 0, count, 0, 0, 0, 0];
-        let mut answer = [self.id, &header, self.bytes].concat();
-        for address in wanted {
-            // The name by reference, then type and class, time to live, length.
-            answer.extend([0xc0, 0x0c]);
-            answer.extend(self.kind);
-            answer.extend([0, 0, 0, TTL_SECONDS]);
-            match address {
-                IpAddr::V4(address) => {
-                    answer.extend([0, 4]);
-                    answer.extend(address.octets());
-                }
-                IpAddr::V6(address) => {
-                    answer.extend([0, 16]);
-                    answer.extend(address.octets());
-                }
+    let kind = rest.get(..4)?;
+    let question_end = query.len().checked_sub(rest.len())?.checked_add(4)?;
+    let question = query.get(HEADER_BYTES..question_end)?;
+    // Search domains of the machine may have been appended; the first label names the service.
+    let found = labels.first().and_then(|name| names.get(name));
+    let all = found.map(Vec::as_slice).unwrap_or_default();
+    let wanted = all.iter().filter(|address| match address.is_ipv4() {
+        true => kind == A,
+        false => kind == AAAA,
+    });
+    let wanted: Vec<&IpAddr> = wanted.take(ADDRESSES_MAX).collect();
+    // Response, recursion available; no such name where it is unknown.
+    let code = if found.is_some() { 0x80 } else { 0x83 };
+    let count = u8::try_from(wanted.len()).unwrap_or_default();
+    let mut answer = [id, &[0x81, code, 0, 1, 0, count, 0, 0, 0, 0], question].concat();
+    for address in wanted {
+        // The name by reference, then type and class, time to live, length.
+        answer.extend([0xc0, 0x0c]);
+        answer.extend(kind);
+        answer.extend([0, 0, 0, TTL_SECONDS]);
+        match address {
+            IpAddr::V4(address) => {
+                answer.extend([0, 4]);
+                answer.extend(address.octets());
+            }
+            IpAddr::V6(address) => {
+                answer.extend([0, 16]);
+                answer.extend(address.octets());
             }
         }
-        answer
     }
+    Some(answer)
 }
 
 #[cfg(test)]
@@ -203,13 +153,12 @@ mod tests {
             query.extend(kind);
             query
         };
-        let answer = |query: &[u8]| Question::parse(query).map(|question| question.answer(&names));
-        let found = answer(&query(b"api", A)).expect("an answer");
+        let found = answer(&query(b"api", A), &names).expect("an answer");
         assert!(found.ends_with(&[127, 77, 1, 12]));
-        let found = answer(&query(b"api", AAAA)).expect("an answer");
+        let found = answer(&query(b"api", AAAA), &names).expect("an answer");
         assert!(found.ends_with(&six.octets()));
-        let unknown = answer(&query(b"xyz", A)).expect("an answer");
+        let unknown = answer(&query(b"xyz", A), &names).expect("an answer");
         assert_eq!(unknown[3] & 0x0f, 3);
-        assert_eq!(answer(&[1, 2, 3]), None);
+        assert_eq!(answer(&[1, 2, 3], &names), None);
     }
 }

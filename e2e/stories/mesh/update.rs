@@ -2,7 +2,9 @@
 
 use std::{
     fs,
+    io::BufRead as _,
     net::IpAddr,
+    process::Command,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,8 +27,8 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// `MeshCAOverlap` of the manifest.
 const OVERLAP: Duration = Duration::from_secs(16);
 const DEADLINE: Duration = Duration::from_secs(40);
-/// Envoy's threads learn of new addresses, and let the requests end that the old ones have.
-const NEWS_ARE_SPREAD: Duration = Duration::from_secs(1);
+/// The client asks often enough that nobody who knows a pod leaves it alone for so long.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// What the client saw.
 #[derive(Default)]
@@ -139,6 +141,37 @@ fn await_all(pods: &[&Pod], what: &str, condition: impl Fn(usize, &Pod) -> bool)
     }
 }
 
+/// Of the clients of a pod.
+#[derive(Debug, PartialEq, Eq)]
+struct Connections {
+    /// That are established now.
+    open: usize,
+    /// All that the pod ever accepted, on any port.
+    accepted: u64,
+}
+
+fn connections(pod: &Pod, port: &'static str) -> Connections {
+    let look = move || {
+        let sockets = Command::new("ss")
+            .args(["-Htn", "state", "established", "sport", "=", port])
+            .output()
+            .expect("ss runs");
+        assert!(sockets.status.success(), "{sockets:?}");
+        // Names in one line, values in the next (proc(5)).
+        let counters = fs::read_to_string("/proc/thread-self/net/snmp").expect("counters");
+        let mut tcp = counters.lines().filter(|line| line.starts_with("Tcp:"));
+        let names = tcp.next().expect("names").split(' ');
+        let values = tcp.next().expect("values").split(' ');
+        let mut both = names.zip(values);
+        let accepted = both.find(|(name, _)| *name == "PassiveOpens");
+        Connections {
+            open: sockets.stdout.lines().count(),
+            accepted: accepted.expect("counter").1.parse().expect("a number"),
+        }
+    };
+    pod.within(look).expect("namespace")
+}
+
 #[test]
 fn manifest_update_and_rolling_restart_cost_a_client_no_error() {
     let _turn = turn();
@@ -182,14 +215,15 @@ fn manifest_update_and_rolling_restart_cost_a_client_no_error() {
     client.goes_on("certificates of the new mesh CA");
 
     let mut replaced = Vec::new();
-    for (name, old) in [("store", store), ("api", api)] {
+    for (name, port, old) in [("store", "6379", store), ("api", "8081", api)] {
         let spec = workloads[name].replica(&format!("{name}-new"));
         let new = cluster.start_pod(&spec, &coordinator).expect("starts");
         cluster.serve(name, &[&new]);
-        await_all(&[&new], "all know the new pod", |_, _| {
-            cluster.knows_where_to_find(name)
+        await_all(&[&old], "nobody uses the old pod", |_, pod| {
+            let before = connections(pod, port);
+            sleep(LEFT_ALONE);
+            before.open == 0 && before == connections(pod, port)
         });
-        sleep(NEWS_ARE_SPREAD);
         drop(old);
         client.goes_on(&format!("{name} was restarted"));
         replaced.push(new);
