@@ -7,10 +7,17 @@
     reason = "a story that meets the unexpected has to stop, and says why it is skipped"
 )]
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use contrast_clock::SystemEntropy;
-use contrast_e2e::harness::{Cluster, CoordinatorPod, Output};
+use contrast_e2e::harness::{Cluster, CoordinatorPod, Output, Pod};
 use contrast_pki::WorkloadOwnerKey;
 use serde_json::{Value, json};
 use x509_cert::{Certificate, der::DecodePem as _};
@@ -360,6 +367,19 @@ fn shares_of_before_the_owners_changed_are_refused_by_name() {
     );
 }
 
+/// Asks as `curl --unix-socket` does.
+fn secret_at_the_socket(pod: &Pod) -> String {
+    let mut socket = UnixStream::connect(pod.file("workload-secret.sock")).expect("connects");
+    let request = "GET /v1/workload-secret HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n";
+    socket.write_all(request.as_bytes()).expect("sends");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("answers");
+    let (head, document) = answer.split_once("\r\n\r\n").expect("a body");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let document: Value = serde_json::from_str(document).expect("JSON");
+    document["secret"].as_str().expect("a secret").to_owned()
+}
+
 #[test]
 fn a_new_deployment_continues_the_seed_of_another() {
     let (before, after) = (
@@ -381,7 +401,10 @@ fn a_new_deployment_continues_the_seed_of_another() {
         let initializer = pod.container("contrast-initializer").expect("is there");
         let enrolled = initializer.wait_until("its certificate", DEADLINE, |_| chain.exists());
         enrolled.expect("enrols");
-        fs::read(pod.file("secrets/workload-secret-seed")).expect("reads")
+        let secret = fs::read_to_string(pod.file("secrets/workload-secret-seed"));
+        let secret = secret.expect("reads");
+        assert_eq!(secret_at_the_socket(&pod), secret);
+        secret
     };
     let secret = secret_of(&earlier, &old);
     let root = earlier

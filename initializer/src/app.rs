@@ -94,6 +94,7 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
         private_key: Arc::new(private_key_pem(&identity).map_err(AppError::Key)?),
         identity: Arc::clone(&identity),
         svid: watch::Sender::new(None),
+        secret: watch::Sender::default(),
     };
     let coordinator = Coordinator {
         address: config.coordinator_authority(),

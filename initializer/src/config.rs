@@ -41,6 +41,10 @@ pub struct Config {
     #[arg(long, env = "CONTRAST_WORKLOAD_API_SOCKET", value_name = "PATH|off")]
     pub workload_api_socket: Option<PathBuf>,
 
+    /// Socket at which the pod's own user asks for the workload secret; `off` for none. [default: workload-secret.sock below the base directory]
+    #[arg(long, env = "CONTRAST_WORKLOAD_SECRET_SOCKET", value_name = "PATH|off")]
+    pub workload_secret_socket: Option<PathBuf>,
+
     /// User that key and secret are given to, so that an application that is not root can read them. Needs root.
     #[arg(long, env = "CONTRAST_FILES_OWNER", value_name = "UID")]
     pub files_owner: Option<u32>,
@@ -141,8 +145,18 @@ impl Config {
 
     /// Where programs of the pod ask for its identity, unless that is switched off.
     pub fn workload_api_socket(&self) -> Option<PathBuf> {
-        match &self.workload_api_socket {
-            None => Some(self.base_dir.join("workload.sock")),
+        self.socket(self.workload_api_socket.as_ref(), "workload.sock")
+    }
+
+    /// Where the pod's own user asks for the workload secret, unless that is switched off.
+    pub fn workload_secret_socket(&self) -> Option<PathBuf> {
+        let given = self.workload_secret_socket.as_ref();
+        self.socket(given, "workload-secret.sock")
+    }
+
+    fn socket(&self, given: Option<&PathBuf>, default: &str) -> Option<PathBuf> {
+        match given {
+            None => Some(self.base_dir.join(default)),
             Some(path) if path.as_os_str() == "off" => None,
             Some(path) => Some(path.clone()),
         }
@@ -171,17 +185,25 @@ mod tests {
     }
 
     #[test]
-    fn workload_api_is_below_the_base_directory_unless_told_otherwise() {
-        let socket = |more: &[&str]| {
+    fn sockets_are_below_the_base_directory_unless_told_otherwise() {
+        let config = |more: &[&str]| {
             let arguments = ["initializer", "--coordinator=c", "--base-dir=/base"];
-            Config::parse_from(arguments.iter().chain(more)).workload_api_socket()
+            Config::parse_from(arguments.iter().chain(more))
         };
-        assert_eq!(socket(&[]), Some("/base/workload.sock".into()));
+        let api = |more: &[&str]| config(more).workload_api_socket();
+        assert_eq!(api(&[]), Some("/base/workload.sock".into()));
         assert_eq!(
-            socket(&["--workload-api-socket=/run/s"]),
+            api(&["--workload-api-socket=/run/s"]),
             Some("/run/s".into())
         );
-        assert_eq!(socket(&["--workload-api-socket=off"]), None);
+        assert_eq!(api(&["--workload-api-socket=off"]), None);
+        let secret = |more: &[&str]| config(more).workload_secret_socket();
+        assert_eq!(secret(&[]), Some("/base/workload-secret.sock".into()));
+        assert_eq!(
+            secret(&["--workload-secret-socket=/run/s"]),
+            Some("/run/s".into())
+        );
+        assert_eq!(secret(&["--workload-secret-socket=off"]), None);
     }
 
     #[test]

@@ -10,9 +10,10 @@
 //! | `tls-config/coordinator-root-ca.pem` | 0444 | root CA certificate of the deployment |
 //! | `tls-config/key.pem` | 0440, group 15006 (Envoy); 0400 where the Initializer may not give it to a group | private key, PKCS#8, P-256 |
 //! | `secrets/workload-secret-seed` | 0400 | workload secret, 128 hex digits; only with a workload secret id |
+//! | `workload-secret.sock` | 0600 | socket of the workload secret: [`secret`] |
 //! | `workload.sock` | 0666 | socket of the SPIFFE Workload API and of secret discovery for Envoy: [`spiffe`] |
 //!
-//! The private ones, `key.pem` and the secret, belong to the user that `CONTRAST_FILES_OWNER` names, else to the Initializer's own.
+//! The private ones, `key.pem`, the secret and its socket, belong to the user that `CONTRAST_FILES_OWNER` names, else to the Initializer's own.
 //!
 //! The base directory is memory-backed (an `emptyDir` with medium `Memory`), so nothing secret reaches a disk.
 //!
@@ -34,6 +35,8 @@ mod output;
 mod pauses;
 mod renew;
 mod rollover;
+pub mod secret;
+mod socket;
 pub mod spiffe;
 
 pub use app::{AppError, run};
@@ -43,3 +46,4 @@ pub use ingress::deny_ingress;
 pub use install::{InstallError, Target, install, is_installed};
 pub use renew::renewal_delay;
 pub use rollover::{Credentials, Rollover};
+pub use socket::SocketError;

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use contrast_atls::Identity;
 use tokio::{
@@ -8,9 +8,10 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
-    Config, Credentials, Enrolled, InstallError, Rollover, Target, install,
+    Config, Credentials, Enrolled, InstallError, Rollover, SocketError, Target, install,
     pauses::{Pauses, millis},
-    spiffe::{self, Serving, SocketError, Svid},
+    secret::{self, WorkloadSecret},
+    spiffe::{self, Svid},
 };
 
 /// The clock that also wakes this program, so that a test can lead both.
@@ -30,28 +31,50 @@ pub(crate) struct Output {
     pub(crate) identity: Arc<Identity>,
     pub(crate) private_key: Arc<Zeroizing<String>>,
     pub(crate) svid: watch::Sender<Option<Arc<Svid>>>,
+    pub(crate) secret: watch::Sender<WorkloadSecret>,
+}
+
+/// The sockets, until it is dropped.
+pub(crate) struct Sockets {
+    _identity: Option<spiffe::Serving>,
+    _secret: Option<secret::Serving>,
 }
 
 impl Output {
     /// Programs that read files need no socket, so the pod starts without one, too.
-    pub(crate) fn serve(&self, config: &Config) -> Option<Serving> {
-        let socket = config.workload_api_socket().filter(|_| !config.once)?;
-        // Nothing was installed yet, so the directory may be missing.
-        let made = std::fs::create_dir_all(&self.target.base).map_err(|source| SocketError {
-            path: socket.clone(),
-            source,
+    pub(crate) fn serve(&self, config: &Config) -> Sockets {
+        let identity = config.workload_api_socket().filter(|_| !config.once);
+        let identity = identity.map(|path| {
+            self.make_room(&path, spiffe::SOCKET_OPTION)?;
+            spiffe::serve(&path, self.svid.subscribe())
         });
-        match made.and_then(|()| spiffe::serve(&socket, self.svid.subscribe())) {
-            Ok(serving) => Some(serving),
-            Err(error) => {
-                let error = anyhow::Error::new(error);
-                tracing::error!("there is no Workload API: {error:#}");
-                None
-            }
+        let secret = config.workload_secret_socket().filter(|_| !config.once);
+        let secret = secret.map(|path| {
+            self.make_room(&path, secret::SOCKET_OPTION)?;
+            secret::serve(&path, self.target.owner, self.secret.subscribe())
+        });
+        Sockets {
+            _identity: identity.and_then(served),
+            _secret: secret.and_then(served),
         }
     }
 
+    /// Nothing was installed yet, so the directory may be missing.
+    fn make_room(&self, socket: &Path, option: &'static str) -> Result<(), SocketError> {
+        std::fs::create_dir_all(&self.target.base).map_err(|source| SocketError {
+            path: socket.to_owned(),
+            option,
+            source,
+        })
+    }
+
     pub(crate) fn put(&self, credentials: &Credentials) -> Result<(), InstallError> {
+        // Before the files: whoever waits for those finds it.
+        let secret = credentials.workload_secret.clone();
+        self.secret.send_replace(match secret {
+            Some(secret) => WorkloadSecret::Known(Arc::new(secret)),
+            None => WorkloadSecret::Absent,
+        });
         install(&self.target, credentials, &self.private_key)?;
         let identity = Arc::clone(&self.identity);
         match Svid::new(credentials, identity, Arc::clone(&self.private_key)) {
@@ -110,6 +133,12 @@ impl Output {
         let at = now() + pause;
         Some(Retry { at, pauses })
     }
+}
+
+fn served<T>(serving: Result<T, SocketError>) -> Option<T> {
+    serving
+        .map_err(|error| tracing::error!("{:#}", anyhow::Error::new(error)))
+        .ok()
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ impl OverlappingPod {
             identity: Arc::new(Identity::generate(SystemWallClock.now()).expect("identity")),
             private_key: Arc::new(Zeroizing::new("key".to_owned())),
             svid: watch::Sender::new(None),
+            secret: watch::Sender::default(),
         };
         let rollover = Rollover::begin(now(), &answer(2, 1, Some((1, 60_000))));
         output.put(&rollover.credentials()).expect("installs");

@@ -10,13 +10,7 @@ mod sds;
 mod svid;
 mod workload;
 
-use std::{
-    fs, io,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use contrast_proto::{
     secret::secret_discovery_service_server::SecretDiscoveryServiceServer,
@@ -33,6 +27,11 @@ use tonic::{Status, transport::Server};
 use connection::Connection;
 pub use svid::{Svid, SvidError};
 
+use crate::{SocketError, socket};
+
+/// For every user of the pod.
+const MODE: u32 = 0o666;
+pub(crate) const SOCKET_OPTION: &str = "--workload-api-socket";
 /// Connections at the same time; those beyond wait to be accepted.
 const CONNECTIONS_MAX: usize = 128;
 /// Streams at the same time, over all connections.
@@ -47,20 +46,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Identity of the pod: nothing before the first enrolment.
 pub type Updates = watch::Receiver<Option<Arc<Svid>>>;
 
-/// The socket cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {}; give a path of at most 107 bytes in a directory that exists (--workload-api-socket), or `off`",
-    path.display()
-)]
-pub struct SocketError {
-    /// Where.
-    pub path: PathBuf,
-    /// What the system says.
-    #[source]
-    pub source: io::Error,
-}
-
 /// Serves both APIs until it is dropped.
 #[derive(Debug)]
 pub struct Serving {
@@ -72,8 +57,9 @@ pub struct Serving {
 /// # Errors
 /// When the socket cannot be made.
 pub fn serve(path: &Path, updates: Updates) -> Result<Serving, SocketError> {
-    let listener = listen(path).map_err(|source| SocketError {
+    let listener = socket::listen(path, MODE, None).map_err(|source| SocketError {
         path: path.to_owned(),
+        option: SOCKET_OPTION,
         source,
     })?;
     let (accepted, incoming) = mpsc::channel(1);
@@ -102,21 +88,6 @@ pub fn serve(path: &Path, updates: Updates) -> Result<Serving, SocketError> {
         }
     });
     Ok(Serving { _tasks: tasks })
-}
-
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
-        Ok(_) => {
-            let what = "there is something else than a socket";
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
-    Ok(listener)
 }
 
 async fn accept(listener: UnixListener, accepted: mpsc::Sender<Connection>) {
