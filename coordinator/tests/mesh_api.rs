@@ -16,11 +16,12 @@ use std::sync::{
 use contrast_atls::Identity;
 use contrast_clock::{Entropy, EntropyError, SystemEntropy};
 use contrast_coordinator::state::Observer;
-use contrast_manifest::Manifest;
+use contrast_manifest::{CertificateKeyDigest, Manifest};
 use contrast_proto::mesh::{NewMeshCertRequest, mesh_api_client::MeshApiClient};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use support::{Deployment, WEB_INITDATA, channel_as, get, mesh_client, now, user_client};
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 #[tokio::test]
 async fn pod_gets_a_certificate_for_its_attested_key_and_its_secret() {
@@ -277,6 +278,56 @@ async fn open_connection_is_judged_by_the_manifest_of_the_request() {
         .expect_err("policy is gone");
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().contains("HOSTDATA"), "{status}");
+}
+
+#[tokio::test]
+async fn denied_key_gets_no_certificate_and_another_of_the_same_pod_does() {
+    let deployment = Deployment::new();
+    let manifest = deployment.manifest("web");
+    let coordinator = deployment.start();
+    let mut user = user_client(coordinator.addresses.user_api, &manifest).await;
+    let set = user.set_manifest(deployment.request(&manifest, &[])).await;
+    let set = set.expect("sets").into_inner();
+    let connect = async |identity: &Arc<Identity>, manifest: &Manifest| {
+        let channel = channel_as(
+            coordinator.addresses.mesh_api,
+            Arc::clone(identity),
+            Some(deployment.guest(WEB_INITDATA)),
+            Arc::new(manifest.coordinator_verifier()),
+        );
+        MeshApiClient::new(channel.await.expect("connects"))
+    };
+    let [leaked, other] = [(); 2].map(|()| Arc::new(Identity::generate(now()).expect("identity")));
+    let mut mesh = connect(&leaked, &manifest).await;
+    let issued = mesh.new_mesh_cert(NewMeshCertRequest {}).await;
+    issued.expect("issues");
+
+    let mut next = deployment.document("web");
+    let denied = CertificateKeyDigest::of(leaked.spki()).to_string();
+    next.denied_certificate_keys = vec![denied.clone()];
+    let next = Manifest::parse(next.to_json().as_bytes()).expect("valid");
+    let update = deployment.request(&next, &set.transition);
+    user.set_manifest(update).await.expect("updates");
+
+    // The open connection and a new one.
+    for mut mesh in [mesh, connect(&leaked, &next).await] {
+        let answer = mesh.new_mesh_cert(NewMeshCertRequest {}).await;
+        let status = answer.expect_err("denied");
+        assert_eq!(status.code(), Code::PermissionDenied);
+        let expected = format!("denies certificates to the key {denied} (DeniedCertificateKeys)");
+        assert!(status.message().contains(&expected), "{status}");
+        assert_eq!(
+            status
+                .get_error_details()
+                .error_info()
+                .expect("a reason")
+                .reason,
+            "KEY_DENIED"
+        );
+    }
+    let mut mesh = connect(&other, &next).await;
+    let issued = mesh.new_mesh_cert(NewMeshCertRequest {}).await;
+    issued.expect("issues");
 }
 
 /// Panics whenever it is told to.

@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use contrast_atls::Peer;
 use contrast_collateral::Collateral;
+use contrast_manifest::CertificateKeyDigest;
 use contrast_proto::mesh::{
     NewMeshCertRequest, NewMeshCertResponse, WaitForTransitionRequest, WaitForTransitionResponse,
     mesh_api_server::MeshApi,
@@ -98,7 +99,8 @@ impl MeshService {
             self.metrics.attestation_failed();
             ApiError::Evidence(error)
         })?;
-        let admission = admit(active.manifest(), &verified)?;
+        let key = CertificateKeyDigest::of(&peer.spki);
+        let admission = admit(active.manifest(), &verified, key)?;
         let peer_ip = peer.address.map(|address| address.ip().to_canonical());
         let entropy = guard.entropy();
         let authority = Authority {
@@ -113,9 +115,9 @@ impl MeshService {
         let name = admission.entry.sans.first().map_or("", String::as_str);
         if verified.is_insecure() {
             self.metrics.insecure_evidence_accepted();
-            tracing::warn!(%policy, name, "INSECURE: issued a certificate for evidence of a software TEE");
+            tracing::warn!(%policy, name, %key, "INSECURE: issued a certificate for evidence of a software TEE");
         } else {
-            tracing::info!(%policy, name, reference = verified.reference(), "issued a certificate");
+            tracing::info!(%policy, name, %key, reference = verified.reference(), "issued a certificate");
         }
         let previous = active.previous_mesh_ca(now);
         let (previous_mesh_ca, trusted_for) = previous.unwrap_or_default();

@@ -400,7 +400,9 @@ impl Guard {
             None => return Err(Unserved::MissingKey(public.clone())),
             Some(mesh_ca) => mesh_ca.map_err(|error| Unserved::other(error.into()))?,
         };
-        let previous = match manifest.mesh_ca_overlap().is_zero() {
+        // A key that is denied from now on has a certificate of the mesh CA before, which can only be refused together with all others.
+        let revoking = history.denies_more_than_before(&manifest);
+        let previous = match manifest.mesh_ca_overlap().is_zero() || revoking {
             true => None,
             false => previous_ca(writer, public, &keys.root, now),
         };

@@ -232,6 +232,19 @@ impl History {
         Ok(manifest)
     }
 
+    /// Whether `latest`, the manifest of the latest transition, denies certificates to a key to which the one before did not. Where nobody
+    /// can tell, it does.
+    pub(crate) fn denies_more_than_before(&self, latest: &Manifest) -> bool {
+        let denied = latest.denied_certificate_keys();
+        let Some(before) = self.links().rev().nth(1) else {
+            return false;
+        };
+        let before = self.manifest(before.transition.manifest_hash);
+        let before = before.and_then(|bytes| Manifest::parse(bytes).ok());
+        let kept = before.is_some_and(|before| denied.is_subset(before.denied_certificate_keys()));
+        !denied.is_empty() && !kept
+    }
+
     /// Exact bytes of the latest transition's manifest.
     pub(crate) fn latest_manifest_bytes(&self) -> Bytes {
         let latest = self.manifests.get(&self.head.transition.manifest_hash);

@@ -27,7 +27,8 @@
 //!   "SeedshareThreshold": 1,
 //!   "TrustDomain": "example.org",
 //!   "MeshCertLifetime": "168h",
-//!   "MeshCAOverlap": "10m"
+//!   "MeshCAOverlap": "10m",
+//!   "DeniedCertificateKeys": ["<SHA-256 of a certificate's SubjectPublicKeyInfo>"]
 //! }
 //! ```
 //!
@@ -78,7 +79,7 @@ pub use model::{
     SnpGuestPolicyDocument, SnpPlatformInfoDocument, SnpReferenceValue, TdxReferenceValue,
     VtpmDocument,
 };
-pub use owners::{OwnerKeyDigest, OwnerKeyError};
+pub use owners::{CertificateKeyDigest, OwnerKeyDigest, OwnerKeyError};
 pub use problem::{ManifestError, Problem, ProblemKind};
 pub use roles::Role;
 

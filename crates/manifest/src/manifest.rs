@@ -10,7 +10,7 @@ use contrast_attestation::{PolicyHash, ReferenceValue, Root, Verifier};
 use contrast_measure::VcpuCount;
 
 use crate::{
-    JsonPath, MAX_MANIFEST_BYTES, ManifestError, OwnerKeyDigest, Role, shape,
+    CertificateKeyDigest, JsonPath, MAX_MANIFEST_BYTES, ManifestError, OwnerKeyDigest, Role, shape,
     validate::{self, Parts},
 };
 
@@ -149,7 +149,7 @@ impl Manifest {
         self.0.parts.workload_owner_threshold
     }
 
-    /// Public keys (PKCS#1 DER, RSA-4096) of those who can recover the deployment, in the file's order; at least one.
+    /// Public keys (PKCS#1 DER of RSA-4096, SubjectPublicKeyInfo DER of X25519) of those who can recover the deployment, in the file's order; at least one.
     pub fn seedshare_owners(&self) -> &[Vec<u8>] {
         &self.0.parts.seedshare_owners
     }
@@ -157,6 +157,11 @@ impl Manifest {
     /// How many of them it takes, at least 1.
     pub fn seedshare_threshold(&self) -> u32 {
         self.0.parts.seedshare_threshold
+    }
+
+    /// Keys that get no certificate, whatever their evidence.
+    pub fn denied_certificate_keys(&self) -> &BTreeSet<CertificateKeyDigest> {
+        &self.0.parts.denied_certificate_keys
     }
 
     /// Trust domain of all SPIFFE IDs; `None`: the one that follows from the root CA.

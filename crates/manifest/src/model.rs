@@ -23,7 +23,7 @@ pub struct ManifestDocument {
     /// How many workload owners must sign an update; absent means 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload_owner_threshold: Option<i64>,
-    /// Who can recover the deployment: hex of PKCS#1 DER, RSA-4096.
+    /// Who can recover the deployment: hex of PKCS#1 DER (RSA-4096) or SubjectPublicKeyInfo DER (X25519).
     pub seedshare_owner_pub_keys: Vec<String>,
     /// How many seed share owners it takes to recover; absent means 1.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +37,9 @@ pub struct ManifestDocument {
     /// How long the mesh CA of the manifest before stays trusted beside the new one, a duration such as `10m`; absent: not at all.
     #[serde(rename = "MeshCAOverlap", skip_serializing_if = "Option::is_none")]
     pub mesh_ca_overlap: Option<String>,
+    /// Whose keys get no certificate: SHA-256 of SubjectPublicKeyInfo DER, 64 hex digits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied_certificate_keys: Vec<String>,
 }
 
 impl ManifestDocument {

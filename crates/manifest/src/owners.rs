@@ -38,6 +38,29 @@ impl fmt::Debug for OwnerKeyDigest {
     }
 }
 
+/// SHA-256 of the SubjectPublicKeyInfo DER of a mesh certificate, which all certificates of one pod's life have in common.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertificateKeyDigest(pub [u8; 32]);
+
+impl CertificateKeyDigest {
+    /// Digest of a public key (SubjectPublicKeyInfo DER).
+    pub fn of(public_key_spki: &[u8]) -> Self {
+        Self(crate::manifest::sha256(public_key_spki))
+    }
+}
+
+impl fmt::Display for CertificateKeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for CertificateKeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CertificateKeyDigest({self})")
+    }
+}
+
 /// An owner's public key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

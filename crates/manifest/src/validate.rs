@@ -6,7 +6,8 @@ use contrast_attestation::{PolicyHash, ReferenceValue};
 use contrast_measure::{VCPUS_MAX, VcpuCount};
 
 use crate::{
-    JsonPath, ManifestDocument, ManifestError, OwnerKeyDigest, PolicyDocument, PolicyEntry, Role,
+    CertificateKeyDigest, JsonPath, ManifestDocument, ManifestError, OwnerKeyDigest,
+    PolicyDocument, PolicyEntry, Role,
     identity::{self, MeshTerms},
     owners,
     problem::Problems,
@@ -33,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) workload_owner_threshold: u32,
     pub(crate) seedshare_owners: Vec<Vec<u8>>,
     pub(crate) seedshare_threshold: u32,
+    pub(crate) denied_certificate_keys: BTreeSet<CertificateKeyDigest>,
     pub(crate) mesh: MeshTerms,
 }
 
@@ -68,6 +70,7 @@ pub(crate) fn check(
         &root.key("SeedshareThreshold"),
         &mut problems,
     );
+    let denied_certificate_keys = check_denied_keys(document, &root, &mut problems);
     let mesh = identity::check_terms(document, &root, &mut problems);
     let found = problems.into_found();
     match found.is_empty() {
@@ -80,6 +83,7 @@ pub(crate) fn check(
             workload_owner_threshold,
             seedshare_owners,
             seedshare_threshold,
+            denied_certificate_keys,
             mesh,
         }),
         false => Err(ManifestError::new(found)),
@@ -270,6 +274,27 @@ fn check_seedshare_owners(
         }
     }
     owners
+}
+
+fn check_denied_keys(
+    document: &ManifestDocument,
+    root: &JsonPath,
+    problems: &mut Problems,
+) -> BTreeSet<CertificateKeyDigest> {
+    let path = root.key("DeniedCertificateKeys");
+    let mut denied = BTreeSet::new();
+    for (index, digest) in document.denied_certificate_keys.iter().enumerate() {
+        let path = path.index(index);
+        let what = "the SHA-256 of a certificate's public key";
+        let digest = hex_array(digest, what, &path, problems).map(CertificateKeyDigest);
+        if digest.is_some_and(|digest| !denied.insert(digest)) {
+            problems.malformed(
+                &path,
+                "the same key is listed twice; remove one of the entries",
+            );
+        }
+    }
+    denied
 }
 
 /// Without owners there is nothing to count; then only the default is accepted.

@@ -189,6 +189,43 @@ fn durations_out_of_bounds_are_refused() {
 }
 
 #[test]
+fn denied_keys_are_digests_and_each_is_there_once() {
+    let listed = |keys: Value| {
+        let mut value = valid();
+        value["DeniedCertificateKeys"] = keys;
+        value
+    };
+    let (one, other) = ("ab".repeat(32), "cd".repeat(32));
+    let manifest = parse(&listed(json!([other, one]))).expect("valid");
+    let denied = manifest.denied_certificate_keys().iter();
+    let denied: Vec<String> = denied.map(ToString::to_string).collect();
+    assert_eq!(denied, [one.clone(), other]);
+    assert!(
+        parse(&valid())
+            .expect("valid")
+            .denied_certificate_keys()
+            .is_empty()
+    );
+    for (keys, expected) in [
+        (
+            json!([one, one.to_uppercase()]),
+            "$.DeniedCertificateKeys[1]: the same key is listed twice; remove one of the entries",
+        ),
+        (
+            json!(["abcd"]),
+            "$.DeniedCertificateKeys[0]: expected the SHA-256 of a certificate's public key, 64 hex digits, found 4 characters",
+        ),
+        (json!(one), "$.DeniedCertificateKeys: invalid type"),
+    ] {
+        let found = problems(&listed(keys));
+        assert!(
+            found.len() == 1 && found[0].starts_with(expected),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
 fn differences_are_explained_in_words() {
     let one = valid();
     let mut other = with_path("ns/default/deployment/web");
@@ -196,12 +233,14 @@ fn differences_are_explained_in_words() {
     other["TrustDomain"] = json!("example.org");
     other["MeshCertLifetime"] = json!("24h");
     other["MeshCAOverlap"] = json!("10m");
+    other["DeniedCertificateKeys"] = json!(["ab".repeat(32)]);
     let text = diff::explain(one.to_string().as_bytes(), other.to_string().as_bytes()).to_string();
     for line in [
         "SPIFFEPath: expected nothing, found \"ns/default/deployment/web\"; certificates of these pods carry no SPIFFE ID in the expected manifest, a SPIFFE ID with the path `ns/default/deployment/web` in the found one",
         "; all SPIFFE IDs are in the trust domain of the root CA in the expected manifest, in the trust domain `example.org` in the found one",
         "; mesh certificates are valid for 168h (the default) in the expected manifest, for 24h in the found one",
         "stay trusted not at all in the expected manifest, for 10m in the found one",
+        "; the found manifest also denies certificates to this key",
     ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }

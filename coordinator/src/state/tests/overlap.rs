@@ -41,6 +41,16 @@ impl World {
     }
 }
 
+/// Sets a manifest that denies certificates to these keys and has an overlap.
+async fn deny(lone: &Lone, name: &str, keys: &[&str], base: TransitionHash) -> Arc<Active> {
+    let owner = owner_key(1);
+    let mut document = document(name, &[&owner]);
+    document.mesh_ca_overlap = Some("10m".to_owned());
+    document.denied_certificate_keys = keys.iter().map(|key| key.repeat(32)).collect();
+    let update = request(&document, base, &[&owner]);
+    lone.set_manifest(update).await.expect("sets")
+}
+
 async fn set(lone: &Lone, name: &str, overlap: Option<&str>, base: TransitionHash) -> Arc<Active> {
     let owner = owner_key(1);
     let mut document = document(name, &[&owner]);
@@ -76,6 +86,28 @@ async fn mesh_ca_before_is_told_of_until_the_overlap_is_over() {
     // The overlap is that of the manifest that comes, not of the one that goes.
     let fourth = set(&lone, "d", None, third.transition()).await;
     assert_eq!(world.previous(&fourth), None);
+}
+
+#[tokio::test]
+async fn key_that_is_denied_anew_ends_trust_in_the_mesh_ca_before() {
+    let world = World::new();
+    let lone = world.open();
+    // Nobody had a certificate before the first.
+    let mut active = deny(&lone, "a", &["ab"], TransitionHash::NONE).await;
+    let mut changes = 0;
+    for (keys, overlaps) in [
+        (&["ab"][..], true),
+        (&["ab", "cd"], false),
+        (&["cd"], true),
+        (&["ab"], false),
+        (&[], true),
+        (&["ab"], false),
+    ] {
+        changes += 1;
+        let before = active.transition();
+        active = deny(&lone, &format!("b{changes}"), keys, before).await;
+        assert_eq!(world.previous(&active).is_some(), overlaps, "{keys:?}");
+    }
 }
 
 #[tokio::test]

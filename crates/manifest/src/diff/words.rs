@@ -45,6 +45,11 @@ pub(super) fn of(difference: &Difference) -> Option<String> {
             overlap(expected.as_deref()),
             overlap(found.as_deref()),
         )),
+        ["DeniedCertificateKeys"] => Some(match (expected, found) {
+            (None, _) => "the found manifest also denies certificates to this key".to_owned(),
+            (_, None) => "the found manifest does not deny certificates to this key".to_owned(),
+            _ => "the manifests deny certificates to different keys".to_owned(),
+        }),
         ["ReferenceValues", .., map, count] if what(map).is_some() => {
             let verb = match (expected, found) {
                 (None, _) => "also accepts the",
