@@ -9,7 +9,7 @@ use contrast_coordinator::{
     config::Config,
     open_ingress,
 };
-use contrast_telemetry::{drain, logging};
+use contrast_telemetry::{drain, logging, memory::forbid_core_dumps};
 
 /// How long work on blocking threads may go on after everything else ended.
 const BLOCKING_STOP: Duration = Duration::from_secs(1);
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
 
 fn run(config: &Config) -> anyhow::Result<()> {
     logging::init(&config.logging)?;
+    forbid_core_dumps()?;
     tracing::debug!(?config, "options");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use contrast_initializer::{Command, Config, deny_ingress, is_installed, run};
-use contrast_telemetry::logging;
+use contrast_telemetry::{logging, memory::forbid_core_dumps};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -24,6 +24,9 @@ async fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(error.into()),
         };
+    }
+    if let Err(error) = forbid_core_dumps() {
+        return fail(error.into());
     }
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,

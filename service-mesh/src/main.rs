@@ -12,7 +12,7 @@ use contrast_service_mesh::{
     check::{self, CheckError, Command},
     config::Config,
 };
-use contrast_telemetry::logging;
+use contrast_telemetry::{logging, memory::forbid_core_dumps};
 
 fn main() -> ExitCode {
     let config = Config::parse();
@@ -60,6 +60,7 @@ fn run(config: &Config) -> anyhow::Result<u8> {
         ?config,
         "service mesh starts"
     );
+    forbid_core_dumps()?;
     // One thread is enough: traffic flows through Envoy, not through this process.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -86,6 +86,8 @@ pub struct CoordinatorPod {
     pub mesh_api: SocketAddr,
     /// Transit engine.
     pub transit_api: SocketAddr,
+    /// Where anybody asks for evidence.
+    pub attest_api: SocketAddr,
     /// Probes and metrics.
     pub ops: SocketAddr,
 }
@@ -216,6 +218,14 @@ impl Cluster {
     /// # Errors
     /// When it does not come up.
     pub fn start_coordinator(&self) -> Result<CoordinatorPod> {
+        self.start_coordinator_with(&[])
+    }
+
+    /// The same with further environment variables.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_coordinator_with(&self, variables: &[(&str, &str)]) -> Result<CoordinatorPod> {
         let directory = self.directory.join("pods").join(COORDINATOR);
         let data = directory.join("state");
         fs::create_dir_all(&data)?;
@@ -245,7 +255,8 @@ impl Cluster {
             .env(
                 "CONTRAST_INSECURE_INITDATA",
                 directory.join("initdata.toml"),
-            );
+            )
+            .envs(variables.iter().copied());
         let mut process = Process::start(COORDINATOR, command, &directory)?;
         process.wait_until("its ports", START_DEADLINE, |_| addresses.exists())?;
         let bound: Value = serde_json::from_str(&fs::read_to_string(&addresses)?)?;
@@ -259,6 +270,7 @@ impl Cluster {
             user_api: bound("user_api")?,
             mesh_api: bound("mesh_api")?,
             transit_api: bound("transit_api")?,
+            attest_api: bound("attest_api")?,
             ops: bound("ops")?,
             process,
         })
@@ -350,6 +362,11 @@ impl CoordinatorPod {
     /// `HOST:PORT` of the user API, for the command line.
     pub fn user_api(&self) -> String {
         self.user_api.to_string()
+    }
+
+    /// The running program.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// What it logged.
