@@ -37,7 +37,7 @@ pub(crate) fn listen(path: &Path, mode: u32, owner: Option<u32>) -> io::Result<U
         Err(error) => return Err(error),
     }
     // Where only the own user gets in until the socket has its mode and owner.
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = path.parent().unwrap_or_else(|| Path::new("."));
     let private = tempfile::Builder::new()
         .prefix(".")
         .rand_bytes(4)
