@@ -11,16 +11,22 @@ use contrast_attestation::{
 use contrast_clock::SeededEntropy;
 use contrast_coordinator::{
     replica::peers::Trusted,
-    state::{Approval, RecoveryRequest, TransitionHash, UpdateRequest},
+    state::{Approval, SeedShareRequest, TransitionHash, UpdateRequest},
 };
 use contrast_manifest::{Manifest, ManifestDocument, ManifestError, ManifestHash, PolicyDocument};
 use contrast_pki::{
-    OwnerKeyError, Salt, Seed, SeedError, WorkloadOwnerKey,
+    OwnerKeyError, Salt, SeedError, WorkloadOwnerKey,
     shares::{SeedShareOwnerKey, SeedSharesDocument, SharesError, decrypt_share},
 };
 
-/// X25519, because shares for RSA have randomness of the library's own, and a run must repeat. It guards nothing.
-const SEED_SHARE_OWNER: &str = include_str!("seed-share-owner.pem");
+/// X25519, because shares for RSA have randomness of the library's own, and a run must repeat. They guard nothing.
+const SEED_SHARE_OWNERS: [&str; 3] = [
+    include_str!("seed-share-owner-1.pem"),
+    include_str!("seed-share-owner-2.pem"),
+    include_str!("seed-share-owner-3.pem"),
+];
+/// How many of them it takes.
+const SEED_SHARE_THRESHOLD: i64 = 2;
 
 /// Something that the owners do failed, which is no fault of any replica.
 #[derive(Debug, thiserror::Error)]
@@ -89,11 +95,15 @@ impl Owners {
             (coordinator_policy(*version).to_string(), entry)
         });
         let workload = (workload_policy().to_string(), entry(&[name, "*"], ""));
-        let share_owner = SeedShareOwnerKey::from_pem(SEED_SHARE_OWNER)?;
+        let share_owners = SEED_SHARE_OWNERS
+            .into_iter()
+            .map(|pem| Ok(hex::encode(SeedShareOwnerKey::from_pem(pem)?.as_der())))
+            .collect::<Result<_, SharesError>>()?;
         let mut document = ManifestDocument {
             policies: coordinators.chain([workload]).collect::<BTreeMap<_, _>>(),
             workload_owner_pub_keys: vec![hex::encode(self.workload.public_key_spki())],
-            seedshare_owner_pub_keys: vec![hex::encode(share_owner.as_der())],
+            seedshare_owner_pub_keys: share_owners,
+            seedshare_threshold: Some(SEED_SHARE_THRESHOLD),
             ..ManifestDocument::default()
         };
         document
@@ -129,22 +139,27 @@ impl Owners {
         })
     }
 
-    /// What the seed share owner sends to recover.
+    /// Numbers of the seed share owners.
+    pub fn seed_share_owners(&self) -> std::ops::Range<usize> {
+        0..SEED_SHARE_OWNERS.len()
+    }
+
+    /// What a seed share owner hands in for a recovery.
     ///
     /// # Errors
     /// When the share cannot be opened.
-    pub fn recovery(
+    pub fn seed_share(
         &self,
+        owner: usize,
         shares: &SeedSharesDocument,
         known: Option<TransitionHash>,
-        force: bool,
-    ) -> Result<RecoveryRequest, OwnersError> {
-        let share = decrypt_share(shares, SEED_SHARE_OWNER)?;
-        Ok(RecoveryRequest {
-            seed: Seed::from_slice(share.expose())?,
+    ) -> Result<SeedShareRequest, OwnersError> {
+        let key = SEED_SHARE_OWNERS.get(owner).copied().unwrap_or_default();
+        Ok(SeedShareRequest {
+            share: decrypt_share(shares, key)?,
             salt: Salt::from_slice(&shares.salt)?,
-            known: known.into_iter().collect(),
-            force,
+            known,
+            force: false,
         })
     }
 }

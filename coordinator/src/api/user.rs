@@ -45,7 +45,7 @@ impl UserService {
             .collection
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        collection.add(history, request, Instant::now())
+        collection.add(history, request, now())
     }
 }
 
@@ -65,10 +65,15 @@ pub(crate) async fn forget_seed_shares(
             clear(&collection);
         }
         let mut collection = collection.lock().unwrap_or_else(PoisonError::into_inner);
-        collection.expire(Instant::now());
+        collection.expire(now());
     }
     clear(&collection);
     Ok(())
+}
+
+/// The clock that also wakes this program, so that a test can lead both.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 fn clear(collection: &Mutex<Collection>) {

@@ -1,12 +1,14 @@
 //! Seed shares of several owners, until there are enough for a recovery. In memory only.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use contrast_pki::{
     Salt,
     shares::{Collector, Progress, SeedShare, SeedSharesDocument},
 };
-use tokio::time::Instant;
 
 use super::{History, RecoveryRequest, StateError, TransitionHash, transition::sha256};
 
@@ -15,20 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// What a seed share owner hands in.
 #[derive(Debug)]
-pub(crate) struct SeedShareRequest {
+pub struct SeedShareRequest {
     /// The share; with threshold 1 the seed itself.
-    pub(crate) share: SeedShare,
+    pub share: SeedShare,
     /// Salt of the owner's seed shares document.
-    pub(crate) salt: Salt,
+    pub salt: Salt,
     /// Latest transition that the owner has seen, if any.
-    pub(crate) known: Option<TransitionHash>,
+    pub known: Option<TransitionHash>,
     /// Recover although other replicas answer that know this deployment.
-    pub(crate) force: bool,
+    pub force: bool,
 }
 
 /// What a share made of the collection.
 #[derive(Debug)]
-pub(crate) enum Collected {
+pub enum Collected {
     /// More owners are needed.
     Missing(u32),
     /// What the owners together ask for.
@@ -37,7 +39,7 @@ pub(crate) enum Collected {
 
 /// The shares so far.
 #[derive(Debug, Default)]
-pub(crate) struct Collection(Option<Begun>);
+pub struct Collection(Option<Begun>);
 
 #[derive(Debug)]
 struct Begun {
@@ -56,12 +58,12 @@ struct Demand {
 }
 
 impl Collection {
-    /// Adds a share of the document that belongs to `history`. The shares stay until a recovery succeeded ([`clear`](Self::clear)) or the
+    /// Adds a share of the document that belongs to `history`, at `now`. The shares stay until a recovery succeeded ([`clear`](Self::clear)) or the
     /// deadline passed: when a recovery fails, owners hand in again only what was wrong.
     ///
     /// # Errors
     /// When it is none, or came with another salt; nothing changes then.
-    pub(crate) fn add(
+    pub fn add(
         &mut self,
         history: &History,
         request: SeedShareRequest,
@@ -118,12 +120,12 @@ impl Collection {
     }
 
     /// Forgets all shares: they are not needed any more.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.0 = None;
     }
 
     /// Forgets the shares when the others did not come in time.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Instant) {
         if self.0.as_ref().is_some_and(|begun| begun.deadline <= now) {
             tracing::warn!("the time for seed shares is over; those that came are forgotten");
             self.clear();

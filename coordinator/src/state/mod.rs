@@ -26,7 +26,7 @@ mod update;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use collection::{Collected, Collection, SeedShareRequest};
+pub use collection::{Collected, Collection, SeedShareRequest};
 pub use deployment::Deployment;
 pub use error::{KeysError, StateError};
 pub use guard::{Guard, Observer, Step, Unserved, UpdateRequest};

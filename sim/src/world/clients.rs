@@ -1,13 +1,15 @@
 //! Owners and workloads: what they ask, what they are told, and what they do about it.
 
+mod recovery;
+
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use contrast_coordinator::{
     replica::message::SetReceipt,
-    state::{Active, HistoryError, StateError, TransitionHash, UpdateRequest},
+    state::{Active, StateError, TransitionHash, UpdateRequest},
 };
 use openraft::AsyncRuntime;
 
@@ -38,6 +40,8 @@ pub(super) struct Clients {
     journal: Journal,
     network: Network,
     dice: Arc<Dice>,
+    /// A moment for processes to tell their monotonic time from.
+    epoch: Instant,
 }
 
 #[derive(Default)]
@@ -78,6 +82,7 @@ impl Clients {
             journal: journal.clone(),
             network: network.clone(),
             dice: Arc::new(dice),
+            epoch: Instant::now(),
         }
     }
 
@@ -324,108 +329,6 @@ impl Clients {
                 clients.journal.detail(("issued", running.node.name()));
             }
         });
-    }
-
-    /// Owners bring the deployment back. To be called only when no quorum lives.
-    pub(super) fn recover(&self) {
-        if std::mem::replace(&mut self.knowledge().beginning, true) {
-            return;
-        }
-        let clients = self.clone();
-        spawn_in_world(async move {
-            let order = clients.candidates();
-            for running in order {
-                match clients.recover_at(&running).await {
-                    Some(true) => break,
-                    Some(false) => {}
-                    // It ended, or nobody knows what came of it: look again before anything else.
-                    None => break,
-                }
-            }
-            clients.knowledge().beginning = false;
-        });
-    }
-
-    /// Survivors first: they know what no disk has.
-    fn candidates(&self) -> Vec<Running> {
-        let replicas = self.knowledge().replicas.clone();
-        let start = self.dice.index(replicas.len());
-        let mut order: Vec<Running> = replicas.into_iter().filter(|r| r.node.is_alive()).collect();
-        let by = start.min(order.len());
-        order.rotate_left(by);
-        order.sort_by_key(|running| running.replica.voter_sets().is_none());
-        order
-    }
-
-    async fn recover_at(&self, running: &Running) -> Option<bool> {
-        let name = running.node.name().to_owned();
-        let snapshot = running.replica.guard().snapshot();
-        let shares = snapshot.history().map(|history| history.seed_shares());
-        let (Some(shares), known) = (shares, self.checker.latest()) else {
-            return Some(false);
-        };
-        let request = match self.owners.recovery(shares, known, false) {
-            Ok(request) => request,
-            Err(error) => {
-                // The document is not authenticated on disk.
-                self.refused(&name, &error.to_string());
-                return Some(false);
-            }
-        };
-        drop(snapshot);
-        self.checker.begin_recovery();
-        self.journal
-            .event(format_args!("owners: recover at {name}"));
-        let operation = self.checker.begin();
-        let replica = Arc::clone(&running.replica);
-        let task = running.node.spawn(async move {
-            let transition = replica.recover(request).await?;
-            let snapshot = replica.guard().snapshot();
-            let versions = snapshot.active().map_or_else(|_| vec![1], |a| versions(a));
-            Ok::<_, StateError>((transition, chain_of(&replica), versions))
-        });
-        match task.await {
-            Ok(Ok((transition, chain, versions))) => {
-                self.journal.event(format_args!(
-                    "owners: recovered at {name}: {transition}, {} transitions",
-                    chain.len()
-                ));
-                if !chain.contains(&transition) {
-                    self.journal.broken(format_args!(
-                        "{name} recovered with {transition}, and its history lacks it"
-                    ));
-                }
-                let told = self.told(
-                    &operation,
-                    &format!("recovery at {name}"),
-                    &chain,
-                    &versions,
-                );
-                let mut knowledge = self.knowledge();
-                knowledge.refusals.clear();
-                if told {
-                    knowledge.tally.recoveries += 1;
-                }
-                Some(true)
-            }
-            Ok(Err(error)) => {
-                let lacks = matches!(error, StateError::History(HistoryError::RolledBack { .. }));
-                self.refused(&name, &error.to_string());
-                // It stands in the way of those who have the transition, and is told to be ended.
-                if lacks && running.replica.voter_sets().is_some() {
-                    self.journal.event(format_args!("operator: ends {name}"));
-                    running.node.kill();
-                }
-                Some(false)
-            }
-            Err(_) => None,
-        }
-    }
-
-    fn refused(&self, name: &str, why: &str) {
-        self.journal
-            .event(format_args!("owners: {name} refuses to recover: {why}"));
-        self.knowledge().refusals.push(format!("{name}: {why}"));
     }
 
     fn pick(&self) -> Option<Running> {

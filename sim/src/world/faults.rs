@@ -430,6 +430,6 @@ impl World {
     }
 
     fn count(&mut self, kind: &'static str) {
-        *self.tally.faults.entry(kind).or_default() += 1;
+        self.tally.count(kind);
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use contrast_coordinator::{
     replica::{Ended, Replica, Timing, message::Place},
-    state::TransitionHash,
+    state::{Collection, TransitionHash},
 };
 
 use super::World;
@@ -44,6 +44,8 @@ pub(super) struct Running {
     pub(super) node: Node,
     pub(super) replica: Arc<Replica<SimTypes>>,
     pub(super) version: u64,
+    /// Seed shares that owners handed in, in the memory of the process.
+    pub(super) collection: Arc<Mutex<Collection>>,
     /// Set when its identity is over.
     ended: Arc<Mutex<Option<Ended>>>,
 }
@@ -166,6 +168,7 @@ impl World {
             node: process.node.clone(),
             replica: Arc::clone(&process.replica),
             version,
+            collection: Arc::default(),
             ended: Arc::clone(&ended),
         };
         if let Some(slot) = self.slots.get_mut(index) {

@@ -23,6 +23,13 @@ pub struct Tally {
     pub faults: BTreeMap<&'static str, u64>,
 }
 
+impl Tally {
+    /// Counts a fault.
+    pub fn count(&mut self, kind: &'static str) {
+        *self.faults.entry(kind).or_default() += 1;
+    }
+}
+
 impl AddAssign<&Self> for Tally {
     fn add_assign(&mut self, other: &Self) {
         self.steps += other.steps;
