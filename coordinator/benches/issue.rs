@@ -134,7 +134,7 @@ fn request_on_an_open_connection(bencher: Bencher<'_, '_>) {
     bencher.counter(1_u32).bench_local(|| {
         world
             .runtime
-            .block_on(client.new_mesh_cert(NewMeshCertRequest {}))
+            .block_on(client.new_mesh_cert(NewMeshCertRequest::default()))
             .expect("issues")
     });
 }
@@ -147,7 +147,7 @@ fn connection_and_request_end_to_end(bencher: Bencher<'_, '_>) {
         world.runtime.block_on(async {
             let mut client = world.connect().await;
             client
-                .new_mesh_cert(NewMeshCertRequest {})
+                .new_mesh_cert(NewMeshCertRequest::default())
                 .await
                 .expect("issues")
         })
@@ -164,7 +164,7 @@ fn sixteen_requests_at_once(bencher: Bencher<'_, '_>) {
             let mut client = client.clone();
             async move {
                 client
-                    .new_mesh_cert(NewMeshCertRequest {})
+                    .new_mesh_cert(NewMeshCertRequest::default())
                     .await
                     .expect("issues")
             }

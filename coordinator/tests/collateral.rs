@@ -144,7 +144,7 @@ async fn a_vendor_that_never_answers_is_no_matter_for_evidence_that_needs_nothin
     let mut mesh = mesh_client(coordinator.addresses.mesh_api, &manifest, guest)
         .await
         .expect("connects");
-    mesh.new_mesh_cert(NewMeshCertRequest {})
+    mesh.new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect("issues");
     assert_eq!(silence.connections(), 0);

@@ -46,7 +46,7 @@ async fn pod_gets_a_certificate_for_its_attested_key_and_its_secret() {
     );
     let mut mesh = MeshApiClient::new(channel.await.expect("connects"));
     let answer = mesh
-        .new_mesh_cert(NewMeshCertRequest {})
+        .new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect("issues")
         .into_inner();
@@ -94,7 +94,7 @@ async fn pod_gets_a_certificate_for_its_attested_key_and_its_secret() {
     );
 
     let again = mesh
-        .new_mesh_cert(NewMeshCertRequest {})
+        .new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect("issues")
         .into_inner();
@@ -120,7 +120,7 @@ async fn pod_without_a_secret_id_gets_no_secret() {
     let mesh = mesh_client(coordinator.addresses.mesh_api, &manifest, guest).await;
     let answer = mesh
         .expect("connects")
-        .new_mesh_cert(NewMeshCertRequest {})
+        .new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect("issues");
     assert!(answer.into_inner().workload_secret.is_empty());
@@ -222,7 +222,7 @@ async fn measurement_for_another_number_of_vcpus_is_refused_with_both_numbers() 
     let mut mesh = mesh_client(address, &manifest, Arc::new(guest))
         .await
         .expect("the measurement for 3 vCPUs");
-    mesh.new_mesh_cert(NewMeshCertRequest {})
+    mesh.new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect("a certificate");
 }
@@ -259,7 +259,7 @@ async fn open_connection_is_judged_by_the_manifest_of_the_request() {
     let mut mesh = mesh_client(coordinator.addresses.mesh_api, &manifest, guest)
         .await
         .expect("connects");
-    mesh.new_mesh_cert(NewMeshCertRequest {})
+    mesh.new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect("issues");
 
@@ -273,7 +273,7 @@ async fn open_connection_is_judged_by_the_manifest_of_the_request() {
     user.set_manifest(request).await.expect("updates");
 
     let status = mesh
-        .new_mesh_cert(NewMeshCertRequest {})
+        .new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect_err("policy is gone");
     assert_eq!(status.code(), Code::PermissionDenied);
@@ -299,7 +299,7 @@ async fn denied_key_gets_no_certificate_and_another_of_the_same_pod_does() {
     };
     let [leaked, other] = [(); 2].map(|()| Arc::new(Identity::generate(now()).expect("identity")));
     let mut mesh = connect(&leaked, &manifest).await;
-    let issued = mesh.new_mesh_cert(NewMeshCertRequest {}).await;
+    let issued = mesh.new_mesh_cert(NewMeshCertRequest::default()).await;
     issued.expect("issues");
 
     let mut next = deployment.document("web");
@@ -311,7 +311,7 @@ async fn denied_key_gets_no_certificate_and_another_of_the_same_pod_does() {
 
     // The open connection and a new one.
     for mut mesh in [mesh, connect(&leaked, &next).await] {
-        let answer = mesh.new_mesh_cert(NewMeshCertRequest {}).await;
+        let answer = mesh.new_mesh_cert(NewMeshCertRequest::default()).await;
         let status = answer.expect_err("denied");
         assert_eq!(status.code(), Code::PermissionDenied);
         let expected = format!("denies certificates to the key {denied} (DeniedCertificateKeys)");
@@ -326,7 +326,7 @@ async fn denied_key_gets_no_certificate_and_another_of_the_same_pod_does() {
         );
     }
     let mut mesh = connect(&other, &next).await;
-    let issued = mesh.new_mesh_cert(NewMeshCertRequest {}).await;
+    let issued = mesh.new_mesh_cert(NewMeshCertRequest::default()).await;
     issued.expect("issues");
 }
 
@@ -360,7 +360,7 @@ async fn panic_in_a_handler_harms_no_other_request() {
 
     fuse.0.store(true, Ordering::SeqCst);
     let status = mesh
-        .new_mesh_cert(NewMeshCertRequest {})
+        .new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect_err("panics");
     assert_eq!(status.code(), Code::Internal);
@@ -375,7 +375,7 @@ async fn panic_in_a_handler_harms_no_other_request() {
     assert_eq!(status.expect_err("panics").code(), Code::Internal);
 
     fuse.0.store(false, Ordering::SeqCst);
-    mesh.new_mesh_cert(NewMeshCertRequest {})
+    mesh.new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect("same connection still works");
     user.set_manifest(deployment.request(&next, &set.transition))

@@ -62,7 +62,7 @@ async fn connect(
 }
 
 async fn certificate(mesh: &mut MeshApiClient<Channel>) -> NewMeshCertResponse {
-    let issued = mesh.new_mesh_cert(NewMeshCertRequest {}).await;
+    let issued = mesh.new_mesh_cert(NewMeshCertRequest::default()).await;
     issued.expect("issues").into_inner()
 }
 

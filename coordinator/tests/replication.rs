@@ -31,7 +31,7 @@ async fn three_processes_become_one_cluster_and_survive_the_death_of_their_leade
             .await
             .expect("attests");
         let issued = pod
-            .new_mesh_cert(NewMeshCertRequest {})
+            .new_mesh_cert(NewMeshCertRequest::default())
             .await
             .expect("issues");
         assert_eq!(issued.into_inner().transition, set.transition);

@@ -12,6 +12,7 @@ use crate::{
     enroll::private_key_pem,
     follow::Coordinator,
     ingress::open_ingress,
+    install::{self, DeploymentError},
     output::{Output, now},
 };
 
@@ -31,6 +32,9 @@ pub enum AppError {
     /// The part that follows the Coordinator ended, which it never does by itself.
     #[error("certificates are not renewed any more; this is a bug in the Initializer")]
     Stopped,
+    /// What the container before left cannot be read.
+    #[error(transparent)]
+    Deployment(#[from] DeploymentError),
     /// Files could not be installed.
     #[error(transparent)]
     Install(#[from] InstallError),
@@ -108,7 +112,9 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
     };
     let _serving = output.serve(config);
 
-    let first = coordinator.enroll_with_retries(None);
+    // The container may have been restarted, and the pod belongs to a deployment already.
+    let deployment = install::root_key(&config.base_dir)?;
+    let first = coordinator.enroll_with_retries(deployment.as_ref(), None);
     let first = match config.enroll_deadline() {
         None => first.await,
         Some(deadline) => tokio::time::timeout(deadline, first)

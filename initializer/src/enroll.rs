@@ -5,6 +5,7 @@ use std::{
 };
 
 use contrast_atls::{AtlsError, ClientConfig, Connector, Identity};
+use contrast_pki::{KeyError, MeshAnswer, RootKey};
 use contrast_proto::mesh::{
     NewMeshCertRequest, NewMeshCertResponse, mesh_api_client::MeshApiClient,
 };
@@ -24,6 +25,8 @@ pub struct Enrolled {
     pub mesh_ca: String,
     /// Root CA certificate, PEM.
     pub root_ca: String,
+    /// Its key, which signed the answer.
+    pub root_key: RootKey,
     /// Leaf and intermediate, PEM, leaf first.
     pub certificate_chain: String,
     /// Workload secret, 64 bytes, when the manifest gives this workload one.
@@ -87,6 +90,23 @@ pub enum EnrollError {
         /// The Coordinator's words.
         message: String,
     },
+    /// No random nonce.
+    #[error("cannot draw a nonce for the request")]
+    Nonce(#[source] getrandom::Error),
+    /// The answer of another deployment than the one that this pod belongs to.
+    #[error(
+        "the answer is of another deployment: expected the root CA key with SHA-256 {expected}, found {found}; what is installed stays. \
+         If the deployment was founded anew, replace this pod; else somebody leads it to a Coordinator that is not its own"
+    )]
+    OtherDeployment {
+        /// Of the deployment that enrolled this pod.
+        expected: RootKey,
+        /// Of the answer.
+        found: RootKey,
+    },
+    /// An answer that the root CA did not sign for this request.
+    #[error("the Coordinator's answer is not signed by the root CA that it names")]
+    Signature(#[source] KeyError),
     /// The answer cannot be installed.
     #[error("the Coordinator's answer is unusable: {what}")]
     Answer {
@@ -140,25 +160,69 @@ pub(crate) async fn connect(
     Ok(MeshApiClient::new(channel))
 }
 
-/// Asks the Coordinator at `address` (`HOST:PORT`) for a certificate on the key of `config.identity`.
+/// Asks the Coordinator at `address` (`HOST:PORT`) for a certificate on the key of `config.identity`. Whose Coordinator it is, is judged by
+/// `deployment`, the root CA key of the deployment that this pod belongs to; the first answer, without one, decides that.
 ///
 /// # Errors
-/// When the Coordinator cannot be reached, refuses this pod's evidence, or answers nonsense.
-pub async fn enroll(address: &str, config: &ClientConfig) -> Result<Enrolled, EnrollError> {
+/// When the Coordinator cannot be reached, refuses this pod's evidence, is of another deployment, or answers nonsense.
+pub async fn enroll(
+    address: &str,
+    config: &ClientConfig,
+    deployment: Option<&RootKey>,
+) -> Result<Enrolled, EnrollError> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(EnrollError::Nonce)?;
     let answer = connect(address, config, ANSWER_TIMEOUT)
         .await?
-        .new_mesh_cert(NewMeshCertRequest {})
+        .new_mesh_cert(NewMeshCertRequest {
+            nonce: nonce.to_vec().into(),
+        })
         .await
         .map_err(|status| EnrollError::refused(&status))?
         .into_inner();
-    checked(answer, config)
+    let root_key = origin(&answer, &nonce, config, deployment)?;
+    checked(answer, root_key, config)
+}
+
+/// The root CA whose answer it is. Nobody can give one of this deployment but its Coordinators, and none of an earlier request.
+fn origin(
+    answer: &NewMeshCertResponse,
+    nonce: &[u8],
+    config: &ClientConfig,
+    deployment: Option<&RootKey>,
+) -> Result<RootKey, EnrollError> {
+    let found = RootKey::of_certificate(&answer.root_ca)
+        .map_err(|error| unusable(format!("root CA certificate: {error}")))?;
+    if let Some(expected) = deployment.filter(|expected| **expected != found) {
+        return Err(EnrollError::OtherDeployment {
+            expected: expected.clone(),
+            found,
+        });
+    }
+    let signed = MeshAnswer {
+        nonce,
+        public_key_spki: config.identity.spki(),
+        mesh_ca: &answer.mesh_ca,
+        certificate_chain: &answer.certificate_chain,
+        root_ca: &answer.root_ca,
+        workload_secret: &answer.workload_secret,
+        transition: &answer.transition,
+        previous_mesh_ca: &answer.previous_mesh_ca,
+        previous_mesh_ca_trusted_ms: answer.previous_mesh_ca_trusted_ms,
+    };
+    let signature = signed.verify(&found, &answer.signature);
+    signature.map_err(EnrollError::Signature)?;
+    Ok(found)
 }
 
 /// What cannot be used must not replace what is installed.
-fn checked(answer: NewMeshCertResponse, config: &ClientConfig) -> Result<Enrolled, EnrollError> {
+fn checked(
+    answer: NewMeshCertResponse,
+    root_key: RootKey,
+    config: &ClientConfig,
+) -> Result<Enrolled, EnrollError> {
     let chain = certificates("certificate chain", &answer.certificate_chain)?;
     certificates("mesh CA certificate", &answer.mesh_ca)?;
-    certificates("root CA certificate", &answer.root_ca)?;
     let previous_mesh_ca = (!answer.previous_mesh_ca.is_empty()).then_some(answer.previous_mesh_ca);
     if let Some(previous) = &previous_mesh_ca {
         certificates("previous mesh CA certificate", previous)?;
@@ -180,6 +244,7 @@ fn checked(answer: NewMeshCertResponse, config: &ClientConfig) -> Result<Enrolle
     Ok(Enrolled {
         mesh_ca: answer.mesh_ca,
         root_ca: answer.root_ca,
+        root_key,
         certificate_chain: answer.certificate_chain,
         workload_secret,
         not_after,

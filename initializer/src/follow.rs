@@ -1,6 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use contrast_atls::ClientConfig;
+use contrast_pki::RootKey;
 use contrast_proto::mesh::{WaitForTransitionRequest, mesh_api_client::MeshApiClient};
 use tokio::sync::{Notify, mpsc, watch};
 use tonic::transport::Channel;
@@ -35,6 +36,7 @@ impl Coordinator {
     /// Asks for new certificates: when `first` is about to end, and when another manifest is set. Ends when nobody takes the
     /// answers.
     pub(crate) async fn follow(&self, first: Enrolled, answers: mpsc::Sender<Enrolled>) {
+        let deployment = first.root_key;
         let held = Held {
             not_after: first.not_after,
             transition: first.transition,
@@ -43,7 +45,7 @@ impl Coordinator {
         let news = Notify::new();
         tokio::select! {
             () = self.listen(known.subscribe(), &news) => {}
-            () = self.renew(held, &known, &news, answers) => {}
+            () = self.renew(held, &deployment, &known, &news, answers) => {}
         }
     }
 
@@ -104,6 +106,7 @@ impl Coordinator {
     async fn renew(
         &self,
         mut held: Held,
+        deployment: &RootKey,
         known: &watch::Sender<Vec<u8>>,
         news: &Notify,
         answers: mpsc::Sender<Enrolled>,
@@ -119,7 +122,8 @@ impl Coordinator {
                 () = news.notified() => "another manifest was set",
             };
             tracing::info!("asking for a new certificate: {why}");
-            let enrolled = self.enroll_with_retries(Some(held.not_after)).await;
+            let until = Some(held.not_after);
+            let enrolled = self.enroll_with_retries(Some(deployment), until).await;
             held = Held {
                 not_after: enrolled.not_after,
                 transition: enrolled.transition.clone(),
@@ -132,12 +136,16 @@ impl Coordinator {
     }
 
     /// Tries until it works, with jittered exponential pauses, so that a thousand pods that start together do not knock
-    /// together. `held_until` is the end of the certificate that the pod has.
-    pub(crate) async fn enroll_with_retries(&self, held_until: Option<SystemTime>) -> Enrolled {
+    /// together. `deployment` is the one that the pod belongs to, `held_until` the end of the certificate that it has.
+    pub(crate) async fn enroll_with_retries(
+        &self,
+        deployment: Option<&RootKey>,
+        held_until: Option<SystemTime>,
+    ) -> Enrolled {
         let mut pauses = Pauses::new();
         let mut attempt = 1_u64;
         loop {
-            let error = match enroll(&self.address, &self.client).await {
+            let error = match enroll(&self.address, &self.client, deployment).await {
                 Ok(enrolled) => return enrolled,
                 Err(error) => error,
             };

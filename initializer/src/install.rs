@@ -6,12 +6,14 @@ use std::{
 };
 
 use contrast_firewall::ENVOY_UID;
+use contrast_pki::RootKey;
 use zeroize::Zeroizing;
 
 use crate::Credentials;
 
 const TLS_DIRECTORY: &str = "tls-config";
 const CHAIN: &str = "certChain.pem";
+const ROOT_CA: &str = "coordinator-root-ca.pem";
 const SECRETS_DIRECTORY: &str = "secrets";
 const SECRET: &str = "workload-secret-seed";
 const PUBLIC: u32 = 0o444;
@@ -39,6 +41,17 @@ pub struct InstallError {
     pub source: io::Error,
 }
 
+/// Nobody can tell which deployment this pod belongs to.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}, which says to which deployment this pod belongs; replace the pod", path.display())]
+pub struct DeploymentError {
+    /// The certificate's file.
+    pub path: PathBuf,
+    /// What is wrong.
+    #[source]
+    pub source: io::Error,
+}
+
 impl Target {
     /// Files for the own user.
     pub fn own(base: PathBuf) -> Self {
@@ -61,7 +74,7 @@ pub fn install(
     make_directory(&tls, 0o755)?;
     install_secret(target, credentials)?;
     let root_ca = credentials.root_ca.as_bytes();
-    target.replace(&tls, "coordinator-root-ca.pem", root_ca, PUBLIC)?;
+    target.replace(&tls, ROOT_CA, root_ca, PUBLIC)?;
     let bundle = credentials.bundle();
     target.replace(&tls, "mesh-ca.pem", bundle.as_bytes(), PUBLIC)?;
     target.replace(&tls, "key.pem", private_key.as_bytes(), ENVOY)?;
@@ -84,6 +97,21 @@ fn install_secret(target: &Target, credentials: &Credentials) -> Result<(), Inst
         }
         _ => Ok(()),
     }
+}
+
+/// Key of the root CA that is installed below `base`, if there is one: that of the deployment which this pod belongs to.
+///
+/// # Errors
+/// When there is a file that cannot be read as a certificate.
+pub(crate) fn root_key(base: &Path) -> Result<Option<RootKey>, DeploymentError> {
+    let path = base.join(TLS_DIRECTORY).join(ROOT_CA);
+    let key = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => Err(error),
+        Ok(pem) => RootKey::of_certificate(&pem).map_err(io::Error::other),
+    };
+    key.map(Some)
+        .map_err(|source| DeploymentError { path, source })
 }
 
 /// Whether a certificate was installed below `base`. The chain is the last file that [`install`] writes.

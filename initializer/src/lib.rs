@@ -21,8 +21,9 @@
 //! pod from one mesh CA to the next. Same key, atomic renames. A failed renewal keeps what is installed;
 //! so does an installation that fails, which is tried again, at most twenty seconds later, until it works.
 //!
-//! What it does not do: it has no reference values, so it does not judge the Coordinator. A host that puts up an impostor
-//! gets a pod whose certificates chain to a CA that no data owner and no other workload accepts; see
+//! What it does not do: it has no reference values, so it does not judge the first Coordinator that answers. A host that puts up an
+//! impostor gets a pod whose certificates chain to a CA that no data owner and no other workload accepts. From then on the pod takes
+//! answers of that deployment only, which the key of its root CA signs: no impostor takes over a pod that is enrolled. See
 //! `docs/threat-model.md`.
 
 mod app;
@@ -43,7 +44,7 @@ pub use app::{AppError, run};
 pub use config::{Command, Config};
 pub use enroll::{EnrollError, Enrolled, enroll};
 pub use ingress::deny_ingress;
-pub use install::{InstallError, Target, install, is_installed};
+pub use install::{DeploymentError, InstallError, Target, install, is_installed};
 pub use renew::renewal_delay;
 pub use rollover::{Credentials, Rollover};
 pub use socket::SocketError;

@@ -3,6 +3,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use contrast_pki::RootKey;
 use proptest::prelude::*;
 
 use super::*;
@@ -12,6 +13,7 @@ pub(crate) fn answer(ca: u32, number: u32, previous: Option<(u32, u64)>) -> Enro
     Enrolled {
         mesh_ca: format!("ca-{ca}"),
         root_ca: "root".into(),
+        root_key: RootKey::from_spki(vec![1]),
         certificate_chain: format!("ca-{ca}/{number}"),
         workload_secret: None,
         not_after: SystemTime::UNIX_EPOCH,

@@ -207,7 +207,7 @@ async fn certificates(sealed: &Sealed) -> Samples {
     for _ in 0..CERTIFICATES {
         let start = Instant::now();
         client
-            .new_mesh_cert(NewMeshCertRequest {})
+            .new_mesh_cert(NewMeshCertRequest::default())
             .await
             .expect("issues");
         samples.push(start.elapsed());

@@ -121,7 +121,7 @@ async fn connect(cluster: &Cluster, replica: &ReplicaProcess) -> MeshApiClient<C
 async fn request(client: &mut MeshApiClient<Channel>) -> Duration {
     let start = Instant::now();
     client
-        .new_mesh_cert(NewMeshCertRequest {})
+        .new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect("issues");
     start.elapsed()

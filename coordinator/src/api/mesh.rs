@@ -4,6 +4,7 @@ use bytes::Bytes;
 use contrast_atls::Peer;
 use contrast_collateral::Collateral;
 use contrast_manifest::CertificateKeyDigest;
+use contrast_pki::MeshAnswer;
 use contrast_proto::mesh::{
     NewMeshCertRequest, NewMeshCertResponse, WaitForTransitionRequest, WaitForTransitionResponse,
     mesh_api_server::MeshApi,
@@ -47,11 +48,12 @@ impl MeshApi for MeshService {
         let service = self.clone();
         let work = async move {
             let peer = peer.ok_or(ApiError::NotAttested)?;
+            let nonce = wire::nonce(request.into_inner())?;
             // Nobody closes the semaphore.
             let _permit = Arc::clone(&service.issuing).acquire_owned().await;
             // Before anything is computed: a state that no quorum confirms must cost nothing.
             let active = service.replica.confirmed_for_issuing().await?;
-            let issue = move || service.issue(&active, &peer);
+            let issue = move || service.issue(&active, &peer, &nonce);
             spawn_blocking(issue)
                 .await
                 .map_err(|_| ApiError::Panicked)?
@@ -83,7 +85,12 @@ impl MeshApi for MeshService {
 
 impl MeshService {
     /// Everything about one certificate, under one confirmed state.
-    fn issue(&self, active: &Active, peer: &Peer) -> Result<NewMeshCertResponse, ApiError> {
+    fn issue(
+        &self,
+        active: &Active,
+        peer: &Peer,
+        nonce: &[u8],
+    ) -> Result<NewMeshCertResponse, ApiError> {
         let attested = peer.attested.as_deref().ok_or(ApiError::NotAttested)?;
         let guard = self.replica.guard();
         let now = guard.clock().now();
@@ -121,7 +128,7 @@ impl MeshService {
         }
         let previous = active.previous_mesh_ca(now);
         let (previous_mesh_ca, trusted_for) = previous.unwrap_or_default();
-        Ok(NewMeshCertResponse {
+        let mut response = NewMeshCertResponse {
             mesh_ca: active.mesh_ca().self_signed_pem(),
             certificate_chain: leaf.chain_pem,
             root_ca: active.keys().root().certificate_pem(),
@@ -131,6 +138,21 @@ impl MeshService {
             transition: wire::transition_bytes(active.transition()),
             previous_mesh_ca: previous_mesh_ca.to_owned(),
             previous_mesh_ca_trusted_ms: wire::millis(trusted_for),
-        })
+            signature: Bytes::new(),
+        };
+        let answer = MeshAnswer {
+            nonce,
+            public_key_spki: &peer.spki,
+            mesh_ca: &response.mesh_ca,
+            certificate_chain: &response.certificate_chain,
+            root_ca: &response.root_ca,
+            workload_secret: &response.workload_secret,
+            transition: &response.transition,
+            previous_mesh_ca: &response.previous_mesh_ca,
+            previous_mesh_ca_trusted_ms: response.previous_mesh_ca_trusted_ms,
+        };
+        let signature = answer.sign(active.keys().root());
+        response.signature = signature.map_err(KeysError::from)?.into();
+        Ok(response)
     }
 }

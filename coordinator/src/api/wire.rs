@@ -26,6 +26,9 @@ const SHARE_BYTES_MAX: usize = 128;
 /// More owner signatures than this are refused unread.
 const SIGNATURES_MAX: usize = 256;
 
+/// Bytes of the nonce in a request for a certificate.
+const NONCE_BYTES: usize = 32;
+
 /// A field of a request is malformed.
 #[derive(Debug, thiserror::Error)]
 #[error("{field}: expected {expected}, found {found}")]
@@ -141,6 +144,14 @@ pub(crate) fn seed_share_request(
         known: transition("known_transition", &request.known_transition)?,
         force: request.force,
     })
+}
+
+/// Of a request for a certificate.
+pub(crate) fn nonce(request: mesh::NewMeshCertRequest) -> Result<Bytes, RequestError> {
+    match request.nonce.len() {
+        0 | NONCE_BYTES => Ok(request.nonce),
+        found => Err(length("nonce", NONCE_BYTES, found)),
+    }
 }
 
 pub(crate) fn known_transition(

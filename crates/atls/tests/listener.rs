@@ -140,7 +140,7 @@ async fn grpc_handler_sees_the_attested_peer() {
         .await
         .expect("connected");
     let answer = client
-        .new_mesh_cert(NewMeshCertRequest {})
+        .new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect("answer")
         .into_inner();
@@ -181,7 +181,7 @@ async fn refused_client_never_reaches_the_handler_and_can_say_why() {
         .await
         .expect("serves");
     client
-        .new_mesh_cert(NewMeshCertRequest {})
+        .new_mesh_cert(NewMeshCertRequest::default())
         .await
         .expect("answer");
     assert_eq!(

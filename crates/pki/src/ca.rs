@@ -151,6 +151,10 @@ impl RootCa {
         })
     }
 
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.key.sign_sha384(message)
+    }
+
     /// Public key, `SubjectPublicKeyInfo` DER.
     pub fn public_key_spki(&self) -> &[u8] {
         self.key.public_key_spki()

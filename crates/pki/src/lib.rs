@@ -15,6 +15,7 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+mod answer;
 mod ca;
 mod conform;
 mod derive;
@@ -27,6 +28,7 @@ mod read;
 mod seed;
 pub mod shares;
 
+pub use answer::{MeshAnswer, RootKey, RootKeyError};
 pub use ca::{CertificateError, IssuedLeaf, LeafExtension, LeafRequest, MeshCa, RootCa};
 pub use derive::{
     Derivation, DeriveError, StoreRecordKey, TransitHmacKey, TransitKey, WorkloadSecret,

@@ -160,7 +160,7 @@ impl Connection {
         self.mesh
             .ask(|channel| async move {
                 let mut client = MeshApiClient::new(channel);
-                client.new_mesh_cert(NewMeshCertRequest {}).await
+                client.new_mesh_cert(NewMeshCertRequest::default()).await
             })
             .await
     }

@@ -130,7 +130,10 @@ fn grpc_passes_as_bytes_as_http2_and_as_grpc() {
                 });
             }
             let answers = calls.join_all().await;
-            let refusal = client.clone().new_mesh_cert(NewMeshCertRequest {}).await;
+            let refusal = client
+                .clone()
+                .new_mesh_cert(NewMeshCertRequest::default())
+                .await;
             (answers, refusal)
         });
         for answer in answers {
