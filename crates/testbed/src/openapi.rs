@@ -141,13 +141,12 @@ impl OpenApi {
         let is_parameter = |segment: &str| segment.starts_with('{') && segment.ends_with('}');
         let fits = |path: &str| {
             path.split('/').count() == asked.split('/').count()
-                && path
-                    .split('/')
-                    .zip(asked.split('/'))
-                    .all(|(template, found)| match is_parameter(template) {
+                && path.split('/').zip(asked.split('/')).all(
+                    |(template, found)| match is_parameter(template) {
                         true => !found.is_empty(),
                         false => template == found,
-                    })
+                    },
+                )
         };
         let paths = self.object("/paths");
         let fitting = paths.keys().filter(|path| fits(path));
