@@ -1,6 +1,10 @@
 //! A client of the transit engine: TLS with a certificate of the mesh, HTTP/1.1 that is kept alive.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use contrast_atls::Identity;
@@ -50,25 +54,38 @@ impl Credentials {
 
     /// The same trust, with a certificate for the workload secret `id` from a mesh CA that belongs to nobody.
     pub fn of_another_mesh(&self, id: &str) -> Self {
+        Self {
+            own: Some(Mesh::new().leaf("web", Some(id))),
+            mesh_ca: self.mesh_ca.clone(),
+        }
+    }
+}
+
+/// A mesh of no Coordinator.
+pub struct Mesh(pub MeshCa);
+
+impl Mesh {
+    pub fn new() -> Self {
         let root = SigningKey::generate(&SystemEntropy).expect("key");
         let root = RootCa::new(root, now()).expect("root CA");
-        let mesh_ca = MeshCa::generate(&SystemEntropy, &root, now()).expect("mesh CA");
+        Self(MeshCa::generate(&SystemEntropy, &root, now()).expect("mesh CA"))
+    }
+
+    /// Certificate chain and private key of a member.
+    pub fn leaf(&self, san: &str, id: Option<&str>) -> (String, Vec<u8>) {
         let key = SigningKey::generate(&SystemEntropy).expect("key");
         let request = LeafRequest {
             public_key_spki: key.public_key_spki(),
-            sans: &["web".to_owned()],
+            sans: &[san.to_owned()],
             spiffe_id: None,
             peer_ip: None,
-            workload_secret_id: Some(id),
+            workload_secret_id: id,
             extensions: &[],
-            lifetime: std::time::Duration::from_hours(1),
+            lifetime: Duration::from_hours(1),
         };
-        let leaf = mesh_ca.issue_leaf(&request, &SystemEntropy, now());
+        let leaf = self.0.issue_leaf(&request, &SystemEntropy, now());
         let key = key.to_pkcs8_der().expect("key").to_vec();
-        Self {
-            own: Some((leaf.expect("issues").chain_pem, key)),
-            mesh_ca: self.mesh_ca.clone(),
-        }
+        (leaf.expect("issues").chain_pem, key)
     }
 }
 
