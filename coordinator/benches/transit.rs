@@ -8,6 +8,7 @@
     clippy::expect_used,
     clippy::print_stdout,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a bench that meets the unexpected has to stop there, and its output is its purpose"
 )]
 
