@@ -54,3 +54,4 @@ pub mod state;
 mod transit;
 
 pub use ops::open_ingress;
+pub use transit::answer_any;

@@ -68,6 +68,22 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
+    for (number, request) in (0..).zip([
+        "/v1/transit/encrypt/a/b\n{\"plaintext\":\"AAEC\",\"associated_data\":\"YWFk\",\"key_version\":\"7\"}",
+        "/v1/transit/decrypt/a%2Fb\n{\"batch_input\":[{\"ciphertext\":\"vault:v1:AAAA\",\"reference\":\"r\"}]}",
+        "/v1/transit/datakey/wrapped/a/b\n{\"bits\":512}",
+        "/v1/transit/hmac/a/b/sha2-512\n{\"input\":\"AAEC\"}",
+        "/v1/transit/verify/a/b\n{\"input\":\"\",\"signature\":\"vault:v3:AAAA\",\"marshaling_algorithm\":\"asn1\"}",
+        "/v1/transit/random/platform/24\n{\"format\":\"hex\"}",
+        "/v1/transit/hash/sha3-256\n{\"input\":\"YWJj\",\"format\":\"base64\"}",
+    ]) {
+        seed("transit_request", number, request.as_bytes())?;
+    }
+    let nonce = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc";
+    let query = format!("nonce={nonce}&policies=omit");
+    seed("attest_request", 0, query.as_bytes())?;
+    let body = format!("{{\"nonce\":\"{nonce}=\",\"policies\":\"omit\"}}");
+    seed("attest_request", 1, body.as_bytes())?;
     let quote = tpm_quote();
     TpmQuote::parse(&quote)?;
     seed("tpm_quote", 0, &quote)?;

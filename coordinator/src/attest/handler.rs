@@ -213,15 +213,13 @@ async fn by_query(State(service): State<AttestService>, method: Method, uri: Uri
 }
 
 fn read_query(query: Option<&str>) -> Result<(Nonce, bool), Refusal> {
-    let parameters = query.unwrap_or_default().split('&');
-    let parameters: Vec<_> = parameters.filter_map(|one| one.split_once('=')).collect();
-    let value = |name| parameters.iter().find(|(key, _)| *key == name);
-    let (_, nonce) = value("nonce").ok_or_else(|| {
-        Refusal::bad("the parameter `nonce` is missing: 32 bytes in base64url without padding")
-    })?;
-    let nonce = Nonce::parse(nonce).map_err(Refusal::bad)?;
-    let omit = value("policies").is_some_and(|(_, value)| *value == "omit");
-    Ok((nonce, omit))
+    let request = Request::from_query(query.unwrap_or_default()).map_err(Refusal::bad)?;
+    question(&request)
+}
+
+fn question(request: &Request) -> Result<(Nonce, bool), Refusal> {
+    let nonce = Nonce::parse(&request.nonce).map_err(Refusal::bad)?;
+    Ok((nonce, request.omits_policies()))
 }
 
 async fn by_body(
@@ -244,8 +242,7 @@ fn read_body(body: Result<Bytes, BytesRejection>) -> Result<(Nonce, bool), Refus
         let cause = source.map_or_else(String::new, |cause| format!(": {cause}"));
         Refusal::bad(format!("{error}{cause}"))
     })?;
-    let nonce = Nonce::parse(&request.nonce).map_err(Refusal::bad)?;
-    Ok((nonce, request.policies.as_deref() == Some("omit")))
+    question(&request)
 }
 
 async fn openapi() -> Response {

@@ -76,6 +76,11 @@ impl Contexts {
         Ok(context)
     }
 
+    /// The context that was the current one last. It may only let somebody in who is then told that there is no current one.
+    pub(super) fn last(&self) -> Option<Arc<Context>> {
+        self.current.load_full()
+    }
+
     fn fitting(&self, active: &Arc<Active>) -> Option<Arc<Context>> {
         let now = self.now();
         let current = self.current.load_full()?;

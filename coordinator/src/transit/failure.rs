@@ -83,7 +83,12 @@ pub(super) fn enveloped(data: &Value) -> Value {
 }
 
 pub(super) fn respond(status: StatusCode, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.to_string()));
+    json_response(status, Body::from(body.to_string()))
+}
+
+/// `body` is JSON already.
+pub(super) fn json_response(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     for (name, value) in [
         (header::CONTENT_TYPE, "application/json"),

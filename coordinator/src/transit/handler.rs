@@ -11,7 +11,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     context::{Client, Contexts},
-    failure::{Failure, enveloped, respond},
+    failure::{Failure, enveloped, json_response, respond},
     fields::Fields,
     general,
     keys::Keys,
@@ -26,6 +26,8 @@ use crate::{ops::Metrics, replica::Hosted};
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Requests at the same time; more wait.
 const REQUESTS_MAX: usize = 256;
+/// What this API is, for programs.
+const OPENAPI: &str = include_str!("../../../docs/reference/transit.openapi.json");
 /// Longest time for one request, waiting and its body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -81,6 +83,9 @@ impl TransitService {
     ) -> Result<Response<Body>, Failure> {
         let route = route?;
         route.check_method(&parts.method)?;
+        if route == Route::OpenApi {
+            return Ok(json_response(StatusCode::OK, Body::from(OPENAPI)));
+        }
         // Nobody closes the semaphore.
         let _permit = self.requests.acquire().await;
         let now = self.contexts.now();
@@ -141,7 +146,7 @@ impl TransitService {
             Route::LookupSelf => general::token(client.id()),
             Route::RenewSelf => return Err(general::renew()),
             // Answered above.
-            Route::Health | Route::SealStatus => return Err(Failure::NoPath),
+            Route::Health | Route::SealStatus | Route::OpenApi => return Err(Failure::NoPath),
         };
         Ok(respond(status, &enveloped(&data)))
     }

@@ -8,6 +8,7 @@ mod ciphertext;
 mod context;
 mod failure;
 mod fields;
+mod fuzzed;
 mod general;
 mod handler;
 mod keys;
@@ -18,5 +19,6 @@ mod server;
 mod tests;
 mod usage;
 
+pub use fuzzed::answer_any;
 pub(crate) use handler::TransitService;
 pub(crate) use server::serve;

@@ -24,6 +24,7 @@ pub(super) enum Route {
     SealStatus,
     LookupSelf,
     RenewSelf,
+    OpenApi,
 }
 
 /// Sources of random bytes in Vault; here all are the same.
@@ -36,6 +37,9 @@ impl Route {
         let path = percent_decode_str(path)
             .decode_utf8()
             .map_err(|_| Failure::NoPath)?;
+        if path == "/openapi.json" {
+            return Ok(Self::OpenApi);
+        }
         let path = path.strip_prefix("/v1/").ok_or(Failure::NoPath)?;
         match path {
             "sys/health" => return Ok(Self::Health),
@@ -132,7 +136,9 @@ impl Route {
             Self::Key { .. } | Self::Random { .. } | Self::Hash { .. } | Self::RenewSelf => {
                 (&[Method::POST, Method::PUT], "POST, PUT")
             }
-            Self::ReadKey { .. } | Self::SealStatus | Self::LookupSelf => (&[Method::GET], "GET"),
+            Self::ReadKey { .. } | Self::SealStatus | Self::LookupSelf | Self::OpenApi => {
+                (&[Method::GET], "GET")
+            }
             Self::Health => (&[Method::GET, Method::HEAD], "GET, HEAD"),
         };
         match allowed.contains(method) {
@@ -150,6 +156,7 @@ impl Route {
             Self::Hash { .. } => "hash",
             Self::Health | Self::SealStatus => "status",
             Self::LookupSelf | Self::RenewSelf => "token",
+            Self::OpenApi => "openapi",
         }
     }
 }

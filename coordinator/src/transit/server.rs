@@ -81,8 +81,11 @@ async fn connection(
     let accepting = async {
         // Nobody closes the semaphore.
         let _permit = handshakes.acquire().await;
-        let context = service.contexts.current().await;
-        let context = context.map_err(|failure| failure.to_string())?;
+        let context = match service.contexts.current().await {
+            Ok(context) => context,
+            // Clients understand 503, but not a closed door; each request asks for the current context again.
+            Err(failure) => service.contexts.last().ok_or_else(|| failure.to_string())?,
+        };
         tcp.set_nodelay(true).map_err(|error| error.to_string())?;
         let accepted = context.tls.accept(tcp).await;
         let (stream, member) = accepted.map_err(|error| {

@@ -6,6 +6,7 @@
     reason = "a module that each test program includes and uses in part"
 )]
 
+pub mod transit;
 pub mod trio;
 
 use std::{
@@ -211,13 +212,21 @@ impl Deployment {
         entropy: Arc<dyn Entropy>,
         collateral: Collateral,
     ) -> Coordinator {
+        self.start_at(Arc::new(SystemWallClock), (observer, entropy, collateral))
+    }
+
+    pub fn start_at(
+        &self,
+        clock: Arc<dyn WallClock>,
+        (observer, entropy, collateral): (Observer, Arc<dyn Entropy>, Collateral),
+    ) -> Coordinator {
         let directory = Directory::claim(self.data.path()).expect("own directory");
         let surroundings = Surroundings {
             issuer: self.guest(COORDINATOR_INITDATA),
             collateral,
             log: Box::new(LogFile::new(&directory)),
             medium: Box::new(directory),
-            clock: Arc::new(SystemWallClock),
+            clock,
             entropy,
             observer,
         };

@@ -21,6 +21,7 @@ pub struct ReplicaProcess {
     process: Option<Process>,
     pub user_api: SocketAddr,
     pub mesh_api: SocketAddr,
+    pub transit_api: SocketAddr,
     pub ops: SocketAddr,
 }
 
@@ -49,6 +50,7 @@ impl ReplicaProcess {
             process: None,
             user_api: peer,
             mesh_api: peer,
+            transit_api: peer,
             ops: peer,
         };
         places.into_iter().map(place).collect()
@@ -79,6 +81,7 @@ impl ReplicaProcess {
         let addresses = process.addresses(&file);
         self.user_api = addresses["user_api"];
         self.mesh_api = addresses["mesh_api"];
+        self.transit_api = addresses["transit_api"];
         self.ops = addresses["ops"];
         self.process = Some(process);
     }

@@ -45,6 +45,9 @@ pub enum DocumentError {
         /// What was found, for people.
         found: String,
     },
+    /// A query without a nonce.
+    #[error("the parameter `nonce` is missing: 32 bytes in base64url without padding")]
+    NoNonce,
     /// More bytes than an answer may have.
     #[error(
         "the answer has {found} bytes, at most {ANSWER_BYTES_MAX} are read; ask with policies=omit to get less"
@@ -102,7 +105,7 @@ impl Nonce {
     }
 }
 
-/// The body of `POST /v1/attest`. Unknown fields are ignored.
+/// The body of `POST /v1/attest`, or the query of `GET /v1/attest`. Unknown fields are ignored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
     /// The [`Nonce`], base64.
@@ -122,6 +125,28 @@ impl Request {
             what: "request",
             source,
         })
+    }
+
+    /// Reads the query of a request, without its question mark. Of a parameter that is given twice the first counts; nothing is
+    /// percent-decoded.
+    ///
+    /// # Errors
+    /// When it has no nonce. What the nonce is, is not looked at.
+    pub fn from_query(query: &str) -> Result<Self, DocumentError> {
+        let value = |name| {
+            let mut parameters = query.split('&').filter_map(|one| one.split_once('='));
+            let found = parameters.find(|(key, _)| *key == name);
+            found.map(|(_, value)| value.to_owned())
+        };
+        Ok(Self {
+            nonce: value("nonce").ok_or(DocumentError::NoNonce)?,
+            policies: value("policies"),
+        })
+    }
+
+    /// Whether it asks for an answer without the policy documents.
+    pub fn omits_policies(&self) -> bool {
+        self.policies.as_deref() == Some("omit")
     }
 }
 

@@ -120,3 +120,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn queries_are_read_as_they_are() {
+    let read = |query: &str| {
+        let request = Request::from_query(query).expect(query);
+        (request.nonce.clone(), request.omits_policies())
+    };
+    for (query, nonce, omits) in [
+        ("nonce=AA", "AA", false),
+        ("nonce=", "", false),
+        ("nonce=AA&policies=omit", "AA", true),
+        ("policies=omit&nonce=AA&nonce=BB", "AA", true),
+        ("nonce=AA&policies=all&policies=omit", "AA", false),
+        ("other&nonce=A%3D=&", "A%3D=", false),
+    ] {
+        assert_eq!(read(query), (nonce.to_owned(), omits), "{query}");
+    }
+    for query in ["", "nonce", "Nonce=AA", "policies=omit", "xnonce=AA"] {
+        let error = Request::from_query(query).expect_err(query);
+        assert!(matches!(error, DocumentError::NoNonce), "{query}");
+    }
+}

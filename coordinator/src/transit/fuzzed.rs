@@ -1,0 +1,56 @@
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use contrast_clock::Entropy;
+use contrast_pki::Derivation;
+
+use super::{
+    failure::Failure, fields::Fields, general, keys::Keys, operation::describe, route::Route,
+    usage::Usage,
+};
+use crate::ops::Metrics;
+
+/// What the transit engine makes of a path and a body, without connections, callers and state: the status, and the JSON of `data` or of
+/// nothing. The caller owns the key `own`. For fuzzing.
+pub fn answer_any(
+    (path, body): (&str, &[u8]),
+    own: &str,
+    derivation: &Derivation,
+    entropy: &dyn Entropy,
+) -> (u16, Option<serde_json::Value>) {
+    let usage = Usage::new(Arc::new(Metrics::new()));
+    let keys = Keys {
+        derivation,
+        entropy,
+        usage: &usage,
+        name: own,
+    };
+    let answer = || {
+        let answered = |data| Ok((StatusCode::OK, data));
+        let route = Route::of(path, Some(own))?;
+        if let Route::Key { name, .. } | Route::ReadKey { name } = &route
+            && name != own
+        {
+            return Err(Failure::Denied);
+        }
+        match &route {
+            Route::Key {
+                operation, hash, ..
+            } => operation.run(keys, &Fields::read(body)?, *hash),
+            Route::ReadKey { .. } => answered(describe(keys)?),
+            Route::Random { bytes } => {
+                let fields = Fields::read(body)?;
+                answered(general::random(bytes.as_deref(), &fields, entropy)?)
+            }
+            Route::Hash { algorithm } => {
+                let fields = Fields::read(body)?;
+                answered(general::hash(algorithm.as_deref(), &fields)?)
+            }
+            _ => Err(Failure::NoPath),
+        }
+    };
+    match answer() {
+        Ok((status, data)) => (status.as_u16(), Some(data)),
+        Err(failure) => (failure.status().as_u16(), None),
+    }
+}
