@@ -2,9 +2,15 @@
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    fs, io,
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread::spawn,
+    time::Duration,
+};
 
-use contrast_e2e::harness::{Cluster, MeshClient, PodSpec, envoy};
+use contrast_e2e::harness::{Cluster, MeshClient, PodSpec, Process, envoy};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -132,4 +138,102 @@ async fn application_answers_members_of_the_mesh_only() {
         .request(api_address, "api", "GET", "/results")
         .await
         .expect("a member is answered");
+}
+
+/// Leads connections to where the host wants them.
+struct Detour {
+    address: SocketAddr,
+    target: Arc<Mutex<SocketAddr>>,
+}
+
+impl Detour {
+    fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = listener.local_addr().expect("has an address");
+        let target = Arc::new(Mutex::new(target));
+        let current = Arc::clone(&target);
+        spawn(move || {
+            for client in listener.incoming().flatten() {
+                let target = *current.lock().expect("no panic");
+                let Ok(server) = TcpStream::connect(target) else {
+                    continue;
+                };
+                let both = [&client, &server].map(|stream| stream.try_clone().expect("clones"));
+                let [mut from_client, mut from_server] = both;
+                let (mut to_client, mut to_server) = (client, server);
+                // An end in one direction is an end of all: who is led elsewhere has to connect again.
+                spawn(move || {
+                    let _ = io::copy(&mut from_client, &mut to_server);
+                    let _ = to_server.shutdown(Shutdown::Both);
+                });
+                spawn(move || {
+                    let _ = io::copy(&mut from_server, &mut to_client);
+                    let _ = to_client.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        Self { address, target }
+    }
+}
+
+#[test]
+fn running_pod_takes_nothing_from_a_coordinator_of_another_deployment() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (cluster, genuine) = started(directory.path(), 38);
+    let detour = Detour::start(genuine.mesh_api);
+    let spec = &cluster.workloads().expect("workloads")["store"];
+    let mut pod = cluster
+        .start_initializer_at(spec, detour.address)
+        .expect("starts");
+    let installed = [
+        "tls-config/certChain.pem",
+        "tls-config/mesh-ca.pem",
+        "tls-config/coordinator-root-ca.pem",
+        "secrets/workload-secret-seed",
+    ]
+    .map(|name| pod.file(name));
+    let initializer = pod.container("contrast-initializer").expect("runs");
+    let chain = &installed[0];
+    let enrolled = initializer.wait_until("its certificate", DEADLINE, |_| chain.exists());
+    enrolled.expect("enrols");
+    let before = installed
+        .each_ref()
+        .map(|path| fs::read(path).expect("reads"));
+
+    // It accepts the pod's evidence, and has a seed of its own.
+    genuine.kill().expect("ends");
+    fs::remove_dir_all(directory.path().join("pods/coordinator/state")).expect("removes");
+    let impostor = cluster.start_coordinator().expect("starts");
+    let address = impostor.user_api();
+    let set = ["set", "-c", &address, "resources"];
+    cluster.owner().contrast(&set).expect("sets");
+    *detour.target.lock().expect("no panic") = impostor.mesh_api;
+
+    let refusal = "the answer is of another deployment: expected the root CA key with SHA-256 ";
+    let refused = |process: &Process| process.output().contains(refusal);
+    let initializer = pod.container("contrast-initializer").expect("runs");
+    initializer
+        .wait_until("the refusal", DEADLINE, refused)
+        .expect("refuses");
+    let after = installed
+        .each_ref()
+        .map(|path| fs::read(path).expect("reads"));
+    assert_eq!(after, before);
+
+    // Nor does the container after a restart, which finds out what it belongs to from the pod's volume.
+    drop(pod);
+    let mut pod = cluster
+        .start_initializer_at(spec, detour.address)
+        .expect("starts");
+    let refusals = |process: &Process| process.output().matches(refusal).count();
+    let initializer = pod.container("contrast-initializer").expect("runs");
+    let so_far = refusals(initializer);
+    let again = initializer.wait_until("another refusal", DEADLINE, |process| {
+        refusals(process) > so_far
+    });
+    again.expect("refuses");
+    let after = installed
+        .each_ref()
+        .map(|path| fs::read(path).expect("reads"));
+    assert_eq!(after, before);
 }

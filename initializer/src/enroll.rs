@@ -9,7 +9,7 @@ use contrast_pki::{KeyError, MeshAnswer, RootKey};
 use contrast_proto::mesh::{
     NewMeshCertRequest, NewMeshCertResponse, mesh_api_client::MeshApiClient,
 };
-use der::pem::LineEnding;
+use der::{Encode as _, pem::LineEnding};
 use tonic::transport::{Channel, Endpoint};
 use x509_cert::Certificate;
 use zeroize::Zeroizing;
@@ -19,10 +19,41 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often an idle connection is probed, and how long the other side may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
+/// A mesh CA. Two are equal if they have the same key: each Coordinator replica makes a certificate of its own for it.
+#[derive(Debug, Clone)]
+pub struct MeshCaCertificate {
+    /// The certificate, PEM.
+    pub pem: String,
+    /// Its key, `SubjectPublicKeyInfo` DER.
+    pub key: Vec<u8>,
+}
+
+impl PartialEq for MeshCaCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for MeshCaCertificate {}
+
+impl MeshCaCertificate {
+    fn read(what: &str, pem: String) -> Result<Self, EnrollError> {
+        let certificates = certificates(what, &pem)?;
+        let [certificate] = certificates.as_slice() else {
+            let found = certificates.len();
+            return Err(unusable(format!(
+                "{what}: expected one certificate, found {found}"
+            )));
+        };
+        let key = public_key(certificate)?;
+        Ok(Self { pem, key })
+    }
+}
+
 /// What the Coordinator gave this pod.
 pub struct Enrolled {
-    /// Mesh CA certificate, self-signed form, PEM.
-    pub mesh_ca: String,
+    /// Mesh CA, self-signed form.
+    pub mesh_ca: MeshCaCertificate,
     /// Root CA certificate, PEM.
     pub root_ca: String,
     /// Its key, which signed the answer.
@@ -35,8 +66,8 @@ pub struct Enrolled {
     pub not_after: SystemTime,
     /// Transition under which the certificate was issued.
     pub transition: Vec<u8>,
-    /// Mesh CA certificate of the transition before, while it is trusted, self-signed form, PEM.
-    pub previous_mesh_ca: Option<String>,
+    /// Mesh CA of the transition before, while it is trusted, self-signed form.
+    pub previous_mesh_ca: Option<MeshCaCertificate>,
     /// How long the previous mesh CA stays trusted from now on.
     pub previous_mesh_ca_trusted: Duration,
 }
@@ -222,11 +253,10 @@ fn checked(
     config: &ClientConfig,
 ) -> Result<Enrolled, EnrollError> {
     let chain = certificates("certificate chain", &answer.certificate_chain)?;
-    certificates("mesh CA certificate", &answer.mesh_ca)?;
-    let previous_mesh_ca = (!answer.previous_mesh_ca.is_empty()).then_some(answer.previous_mesh_ca);
-    if let Some(previous) = &previous_mesh_ca {
-        certificates("previous mesh CA certificate", previous)?;
-    }
+    let mesh_ca = MeshCaCertificate::read("mesh CA certificate", answer.mesh_ca)?;
+    let previous_mesh_ca = (!answer.previous_mesh_ca.is_empty())
+        .then(|| MeshCaCertificate::read("previous mesh CA certificate", answer.previous_mesh_ca))
+        .transpose()?;
     let Some(leaf) = chain.first() else {
         return Err(unusable("the certificate chain is empty".to_owned()));
     };
@@ -242,7 +272,7 @@ fn checked(
         }
     };
     Ok(Enrolled {
-        mesh_ca: answer.mesh_ca,
+        mesh_ca,
         root_ca: answer.root_ca,
         root_key,
         certificate_chain: answer.certificate_chain,
@@ -268,16 +298,16 @@ fn certificates(what: &str, pem: &str) -> Result<Vec<Certificate>, EnrollError> 
 
 /// A certificate for another key would only fail later, in Envoy, where the reason is hard to see.
 fn check_key(leaf: &Certificate, config: &ClientConfig) -> Result<(), EnrollError> {
-    use der::Encode as _;
-    let certified = leaf
-        .tbs_certificate()
-        .subject_public_key_info()
-        .to_der()
-        .map_err(|error| unusable(format!("public key: {error}")))?;
-    match certified == config.identity.spki() {
+    match public_key(leaf)? == config.identity.spki() {
         true => Ok(()),
         false => Err(unusable("the certificate is for another key".to_owned())),
     }
+}
+
+fn public_key(certificate: &Certificate) -> Result<Vec<u8>, EnrollError> {
+    let key = certificate.tbs_certificate().subject_public_key_info();
+    key.to_der()
+        .map_err(|error| unusable(format!("public key: {error}")))
 }
 
 /// The private key as it is installed: PKCS#8 PEM.

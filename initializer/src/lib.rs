@@ -42,7 +42,7 @@ pub mod spiffe;
 
 pub use app::{AppError, run};
 pub use config::{Command, Config};
-pub use enroll::{EnrollError, Enrolled, enroll};
+pub use enroll::{EnrollError, Enrolled, MeshCaCertificate, enroll};
 pub use ingress::deny_ingress;
 pub use install::{DeploymentError, InstallError, Target, install, is_installed};
 pub use renew::renewal_delay;

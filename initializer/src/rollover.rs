@@ -5,11 +5,13 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::Enrolled;
+use crate::{Enrolled, MeshCaCertificate};
 
 /// Longest time between trusting a new mesh CA and presenting a certificate of it. All pods hear of a manifest at the same
 /// time, so a few seconds are enough for their Envoys to read the new bundle.
 const GRACE_MAX: Duration = Duration::from_secs(10);
+/// So many mesh CAs whose time is over are remembered.
+const ENDED_MAX: usize = 16;
 
 /// What the pod presents and trusts at one moment, ready to be installed.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,12 +50,12 @@ impl fmt::Debug for Credentials {
 /// A certificate, and the mesh CA that issued it.
 struct Issued {
     chain: String,
-    mesh_ca: String,
+    mesh_ca: MeshCaCertificate,
 }
 
 /// A mesh CA of an earlier manifest.
 struct Previous {
-    mesh_ca: String,
+    mesh_ca: MeshCaCertificate,
     until: Instant,
 }
 
@@ -72,13 +74,15 @@ struct Pending {
 /// At every moment the presented certificate's issuer is trusted, and no CA is trusted beyond the time that the Coordinator
 /// gave when it was first heard of as a previous one.
 pub struct Rollover {
-    mesh_ca: String,
+    mesh_ca: MeshCaCertificate,
     root_ca: String,
     workload_secret: Option<Zeroizing<Vec<u8>>>,
     presented: Issued,
     pending: Option<Pending>,
     /// Newest first.
     previous: Vec<Previous>,
+    /// Whose time is over: no Coordinator with another clock brings them back.
+    ended: Vec<MeshCaCertificate>,
 }
 
 impl fmt::Debug for Rollover {
@@ -100,6 +104,7 @@ impl Rollover {
             presented: issued(first),
             pending: None,
             previous: Vec::new(),
+            ended: Vec::new(),
         };
         rollover.trust_previous(now, first);
         rollover
@@ -108,6 +113,11 @@ impl Rollover {
     /// Takes the Coordinator's answer to a renewal or after a change of the manifest.
     pub fn receive(&mut self, now: Instant, answer: &Enrolled) {
         self.drop_ended(now);
+        // A transition that this pod has not seen may have revoked what came before it.
+        let changed = self.mesh_ca != answer.mesh_ca;
+        if changed && answer.previous_mesh_ca.as_ref() != Some(&self.mesh_ca) {
+            self.end_all();
+        }
         self.trust_previous(now, answer);
         self.mesh_ca.clone_from(&answer.mesh_ca);
         self.root_ca.clone_from(&answer.root_ca);
@@ -149,32 +159,41 @@ impl Rollover {
     /// What is to be installed now.
     pub fn credentials(&self) -> Credentials {
         Credentials {
-            trusted: self.trusted().cloned().collect(),
+            trusted: self.trusted().map(|mesh_ca| mesh_ca.pem.clone()).collect(),
             root_ca: self.root_ca.clone(),
             certificate_chain: self.presented.chain.clone(),
             workload_secret: self.workload_secret.clone(),
         }
     }
 
-    fn trusted(&self) -> impl Iterator<Item = &String> {
+    fn trusted(&self) -> impl Iterator<Item = &MeshCaCertificate> {
         let previous = self.previous.iter().map(|previous| &previous.mesh_ca);
         std::iter::once(&self.mesh_ca).chain(previous)
     }
 
     fn drop_ended(&mut self, now: Instant) {
-        self.previous.retain(|previous| now < previous.until);
+        let over = self
+            .previous
+            .extract_if(.., |previous| previous.until <= now);
+        self.ended.extend(over.map(|previous| previous.mesh_ca));
+        // One answer names one: more than a few are of no use.
+        let old = self.ended.len().saturating_sub(ENDED_MAX);
+        self.ended.drain(..old);
+    }
+
+    fn end_all(&mut self) {
+        let all = self.previous.drain(..).map(|previous| previous.mesh_ca);
+        self.ended.extend(all);
     }
 
     /// Takes over how long the CA before the answer's is trusted. A CA before that stays no longer: an owner who shortens the
     /// overlap wants all old certificates refused.
     fn trust_previous(&mut self, now: Instant, answer: &Enrolled) {
         let overlap = overlap(answer);
-        let Some(mesh_ca) = answer
-            .previous_mesh_ca
-            .as_ref()
-            .filter(|_| !overlap.is_zero())
+        let named = answer.previous_mesh_ca.as_ref();
+        let Some(mesh_ca) = named.filter(|named| !overlap.is_zero() && !self.ended.contains(named))
         else {
-            self.previous.clear();
+            self.end_all();
             return;
         };
         let until = later(now, overlap);

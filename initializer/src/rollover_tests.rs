@@ -8,17 +8,25 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Mesh CA of generation `ca`, as one of the replicas certifies it.
+fn mesh_ca(ca: u32) -> MeshCaCertificate {
+    MeshCaCertificate {
+        pem: format!("ca-{ca}"),
+        key: ca.to_be_bytes().to_vec(),
+    }
+}
+
 /// Certificate `number` of the mesh CA of generation `ca`, after which `previous` is trusted for some milliseconds.
 pub(crate) fn answer(ca: u32, number: u32, previous: Option<(u32, u64)>) -> Enrolled {
     Enrolled {
-        mesh_ca: format!("ca-{ca}"),
+        mesh_ca: mesh_ca(ca),
         root_ca: "root".into(),
         root_key: RootKey::from_spki(vec![1]),
         certificate_chain: format!("ca-{ca}/{number}"),
         workload_secret: None,
         not_after: SystemTime::UNIX_EPOCH,
         transition: vec![0; 32],
-        previous_mesh_ca: previous.map(|(ca, _)| format!("ca-{ca}")),
+        previous_mesh_ca: previous.map(|(ca, _)| mesh_ca(ca)),
         previous_mesh_ca_trusted: Duration::from_millis(previous.map_or(0, |(_, ms)| ms)),
     }
 }
@@ -131,8 +139,49 @@ fn certificate_whose_issuer_ends_is_not_presented_any_longer() {
     expect(&rollover, "ca-3/1", &["ca-3", "ca-2"]);
 }
 
+#[test]
+fn transition_that_was_skipped_ends_what_came_before_it() {
+    let start = Instant::now();
+    let mut rollover = Rollover::begin(start, &answer(0, 1, None));
+    rollover.receive(start, &answer(1, 1, Some((0, 60_000))));
+    // Generation 2 may have revoked 0, and so did 3 with 1.
+    rollover.receive(start + seconds(1), &answer(3, 1, Some((2, 60_000))));
+    expect(&rollover, "ca-3/1", &["ca-3", "ca-2"]);
+}
+
+#[test]
+fn mesh_ca_is_the_same_in_the_certificate_of_another_replica() {
+    let start = Instant::now();
+    let mut rollover = Rollover::begin(start, &answer(1, 1, None));
+    let mut change = answer(2, 1, Some((1, 60_000)));
+    if let Some(previous) = &mut change.previous_mesh_ca {
+        previous.pem = "ca-1 of another replica".to_owned();
+    }
+    rollover.receive(start, &change);
+    let trusted = ["ca-2", "ca-1 of another replica"];
+    expect(&rollover, "ca-1/1", &trusted);
+    rollover.advance(start + seconds(10));
+    expect(&rollover, "ca-2/1", &trusted);
+}
+
+#[test]
+fn mesh_ca_whose_time_is_over_is_not_trusted_again() {
+    let start = Instant::now();
+    let mut rollover = Rollover::begin(start, &answer(1, 1, None));
+    rollover.receive(start, &answer(2, 1, Some((1, 60_000))));
+    rollover.advance(start + seconds(60));
+    rollover.receive(start + seconds(61), &answer(2, 2, Some((1, 30_000))));
+    expect(&rollover, "ca-2/2", &["ca-2"]);
+    rollover.receive(start + seconds(62), &answer(3, 1, Some((2, 30_000))));
+    rollover.receive(start + seconds(63), &answer(3, 2, None));
+    rollover.receive(start + seconds(64), &answer(3, 3, Some((2, 30_000))));
+    expect(&rollover, "ca-3/3", &["ca-3"]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
+    /// Two further manifests, of which the pod hears of the second only, with this overlap in milliseconds.
+    Skip(u64),
     /// Another manifest, with this overlap in milliseconds.
     Change(u64),
     /// A renewal by a Coordinator whose clock is this many milliseconds ahead.
@@ -145,6 +194,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
+        (0..60_000_u64).prop_map(Step::Skip),
         prop_oneof![Just(0), 0..60_000_u64].prop_map(Step::Change),
         (0..20_000_u64).prop_map(Step::Renew),
         (0..30_000_u64).prop_map(Step::Wait),
@@ -166,6 +216,15 @@ proptest! {
                     let end = now + Duration::from_millis(overlap);
                     ends.entry(format!("ca-{ca}")).or_insert(end);
                     ca += 1;
+                    rollover.receive(now, &answer(ca, number, Some((ca - 1, overlap))));
+                }
+                Step::Skip(overlap) => {
+                    let end = now + Duration::from_millis(overlap);
+                    // The first of the two has no overlap.
+                    ends.values_mut().for_each(|until| *until = now.min(*until));
+                    ends.insert(format!("ca-{ca}"), now);
+                    ends.insert(format!("ca-{}", ca + 1), end);
+                    ca += 2;
                     rollover.receive(now, &answer(ca, number, Some((ca - 1, overlap))));
                 }
                 Step::Renew(ahead) => {

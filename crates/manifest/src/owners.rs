@@ -12,6 +12,13 @@ const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34")
 /// id-X25519, RFC 8410 section 3.
 const X25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.110");
 const X25519_KEY_BYTES: usize = 32;
+/// 2^255 - 19, big-endian (RFC 7748, section 4.1). Keys of at least this number are other ways to write smaller ones.
+const X25519_PRIME: [u8; X25519_KEY_BYTES] = {
+    let mut prime = [0xff; X25519_KEY_BYTES];
+    prime[0] = 0x7f;
+    prime[31] = 0xed;
+    prime
+};
 const SEED_SHARE_KEY_BITS: u32 = 4096;
 const SMALLEST_EXPONENT: [u8; 3] = [1, 0, 1];
 
@@ -92,6 +99,11 @@ pub enum OwnerKeyError {
         /// Algorithm, parameters and length that were found.
         found: String,
     },
+    /// A second way to write an X25519 key.
+    #[error(
+        "expected an X25519 key below 2^255 - 19; this is another way to write a smaller one, so that one owner could be listed twice"
+    )]
+    NotCanonical,
     /// RSA key of another size.
     #[error("expected an RSA key of {SEED_SHARE_KEY_BITS} bits, found {found} bits")]
     KeySize {
@@ -173,7 +185,12 @@ fn check_x25519(spki: &AnySpki<'_>) -> Result<(), OwnerKeyError> {
     let AnyAlgorithm { oid, parameters } = &spki.algorithm;
     let length = spki.key.as_bytes().map_or(0, <[u8]>::len);
     if *oid == X25519 && parameters.is_none() && length == X25519_KEY_BYTES {
-        return Ok(());
+        // The order of digits in which numbers are compared.
+        let number = spki.key.as_bytes().unwrap_or_default().iter().rev();
+        return match number.lt(&X25519_PRIME) {
+            true => Ok(()),
+            false => Err(OwnerKeyError::NotCanonical),
+        };
     }
     let with = if parameters.is_some() {
         "with"

@@ -106,7 +106,36 @@ fn check_policies(
             policies.insert(PolicyHash(hash), entry);
         }
     }
+    check_transit_keys(&document.policies, path, problems);
     policies
+}
+
+/// The transit key of an id is the beginning of the workload secret whose id has its version before that, `<version>_<id>`: who has the
+/// second must not be another workload than who has the first.
+fn check_transit_keys(
+    policies: &BTreeMap<String, PolicyDocument>,
+    path: &JsonPath,
+    problems: &mut Problems,
+) {
+    let ids: BTreeSet<&str> = policies
+        .values()
+        .map(|policy| policy.workload_secret_id.as_str())
+        .filter(|id| !id.is_empty())
+        .collect();
+    for (hash, policy) in policies {
+        let Some((version, id)) = policy.workload_secret_id.split_once('_') else {
+            continue;
+        };
+        let is_version = version
+            .parse()
+            .is_ok_and(|number: u32| number.to_string() == version);
+        if is_version && ids.contains(id) {
+            let message = format!(
+                "the secret with this id is the transit key of `{id}`, which another policy has, in version {version}; choose another id"
+            );
+            problems.malformed(&path.key(hash).key("WorkloadSecretID"), message);
+        }
+    }
 }
 
 fn check_entry(

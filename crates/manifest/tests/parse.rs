@@ -518,10 +518,15 @@ fn rejects_owner_keys_that_are_none() {
     let small = format!("30818902818100{}0203010001", "c1".repeat(128));
     let key = "07".repeat(32);
     let x25519 = format!("302a300506032b656e032100{key}");
-    assert_eq!(
-        problems_with("/SeedshareOwnerPubKeys/0", json!(x25519)),
-        [""; 0]
-    );
+    let mut value = valid();
+    value["SeedshareOwnerPubKeys"][0] = json!(x25519);
+    parse(&value).expect("valid");
+    let again = format!("302a300506032b656e032100{}87", "07".repeat(31));
+    let prime = format!("302a300506032b656e032100ed{}7f", "ff".repeat(30));
+    let below = prime.replace("00ed", "00ec");
+    let mut value = valid();
+    value["SeedshareOwnerPubKeys"][0] = json!(below);
+    parse(&value).expect("valid");
     let ed25519 = format!("302a300506032b6570032100{key}");
     let with_null = format!("302c300706032b656e0500032100{key}");
     let short = format!("3029300506032b656e032000{}", "07".repeat(31));
@@ -531,6 +536,8 @@ fn rejects_owner_keys_that_are_none() {
             "3000".to_owned(),
             "expected a PKCS#1 RSAPublicKey DER structure, or a SubjectPublicKeyInfo DER structure of an X25519 key: ",
         ),
+        (again, "expected an X25519 key below 2^255 - 19; "),
+        (prime, "expected an X25519 key below 2^255 - 19; "),
         (
             ed25519,
             "expected the SubjectPublicKeyInfo of an X25519 key (algorithm 1.3.101.110 without parameters, 32 bytes), or a PKCS#1 RSAPublicKey; found algorithm 1.3.101.112 without parameters, 32 bytes",
@@ -593,5 +600,35 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = byte;
         let _ = Manifest::parse(&bytes);
+    }
+}
+
+#[test]
+fn secret_that_is_the_transit_key_of_another_is_refused() {
+    let with = |ids: [&str; 2]| {
+        let mut value = valid();
+        let policies = value["Policies"].as_object_mut().expect("policies");
+        for (entry, id) in policies.values_mut().zip(ids) {
+            entry["WorkloadSecretID"] = json!(id);
+        }
+        value
+    };
+    for ids in [["shop", "1_shop"], ["12_a_b", "a_b"]] {
+        let found = problems(&with(ids));
+        assert!(
+            found.len() == 1
+                && found[0]
+                    .contains(".WorkloadSecretID: the secret with this id is the transit key of `"),
+            "{found:?}"
+        );
+    }
+    for ids in [
+        ["shop", "shop"],
+        ["shop", "_shop"],
+        ["shop", "x_shop"],
+        ["shop", "01_shop"],
+        ["", "1_"],
+    ] {
+        parse(&with(ids)).unwrap_or_else(|error| panic!("{ids:?}: {error}"));
     }
 }
