@@ -48,8 +48,8 @@ pub(crate) struct PreviousCa {
 }
 
 impl PreviousCa {
-    /// How long it stays trusted from `now` on, when it does so for `overlap` in all. A clock that was set back ends it, for nobody knows
-    /// then how much of the time has passed.
+    /// How long it stays trusted from `now` on, when it does so for `overlap` in all. A clock that was set back to before the change ends it,
+    /// for nobody knows then how much of the time has passed. One that was set back less is not noticed.
     pub(crate) fn trusted_for(&self, overlap: Duration, now: SystemTime) -> Option<Duration> {
         let passed = now.duration_since(self.replaced).ok()?;
         let left = overlap.checked_sub(passed)?;
