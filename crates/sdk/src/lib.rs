@@ -7,6 +7,7 @@
 //!
 //! - [`Presented`] is what the Coordinator showed, [`Verified`] what holds when every check passed, [`Refused`] every check when one did not.
 //! - [`history::Memory`] is what the caller saw before. Without it, nobody can tell a history that was rolled back from a young one.
+//! - [`report::Report`] is the outcome of [`verify_answer`] as data, for programs that show it.
 //! - [`rows::Rows`] are the checks: name, expected, found, passed, and what they mean.
 //!
 //! ```
@@ -31,12 +32,14 @@ extern crate ring as aws_lc_rs;
 
 pub mod certificate;
 pub mod digest;
+pub mod facts;
 pub mod history;
 pub mod meaning;
+pub mod report;
 pub mod rows;
 mod signature;
 pub mod transition;
 mod verify;
 
-pub use contrast_attest_document::{Nonce, Statement};
+pub use contrast_attest_document::{DocumentError, Nonce, Statement};
 pub use verify::{AnswerError, Presented, Refused, Verified, verify, verify_answer};
