@@ -142,9 +142,9 @@ fn time(milliseconds: f64) -> Result<SystemTime, NoVerdict> {
     if !(0.0..=TIME_MAX).contains(&milliseconds) {
         return Err(refused);
     }
-    let since = Duration::try_from_secs_f64(milliseconds / 1000.0).ok();
-    let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-    time.ok_or(refused)
+    // Within the range, so that only a fraction of a millisecond is lost.
+    let since = Duration::from_millis(milliseconds as u64);
+    SystemTime::UNIX_EPOCH.checked_add(since).ok_or(refused)
 }
 
 #[cfg(test)]
