@@ -84,6 +84,8 @@ pub struct CoordinatorPod {
     pub user_api: SocketAddr,
     /// Mesh API.
     pub mesh_api: SocketAddr,
+    /// Attest API.
+    pub attest_api: SocketAddr,
     /// Transit engine.
     pub transit_api: SocketAddr,
     /// Probes and metrics.
@@ -258,6 +260,7 @@ impl Cluster {
         Ok(CoordinatorPod {
             user_api: bound("user_api")?,
             mesh_api: bound("mesh_api")?,
+            attest_api: bound("attest_api")?,
             transit_api: bound("transit_api")?,
             ops: bound("ops")?,
             process,
