@@ -55,8 +55,9 @@ const LAYERS: [&[&str]; 6] = [
 
 /// Only these may name rustls, so that TLS is configured in one place. The clients of vendors' services and of registries give their
 /// HTTP library the provider of primitives; the end-to-end tests, and those of the Initializer's
-/// secret discovery, play outsiders. The check of the mesh must finish handshakes that a client refuses, in order to say why.
-const MAY_USE_RUSTLS: [&str; 8] = [
+/// secret discovery, play outsiders. The check of the mesh must finish handshakes that a client refuses, in order to say why. The SDK's
+/// users are no members of the mesh and show no certificate.
+const MAY_USE_RUSTLS: [&str; 9] = [
     "contrast-initializer",
     "contrast-atls",
     "contrast-mesh-check",
@@ -64,6 +65,7 @@ const MAY_USE_RUSTLS: [&str; 8] = [
     "contrast-pki",
     "contrast-collateral",
     "contrast-images",
+    "contrast-sdk",
     "contrast-e2e",
 ];
 
