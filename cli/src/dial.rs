@@ -154,7 +154,7 @@ impl Diagnose for DialError {
 }
 
 /// What the failed checks suggest.
-fn refusal_hints(report: &AppraisalReport) -> Vec<String> {
+pub(crate) fn refusal_hints(report: &AppraisalReport) -> Vec<String> {
     let failed = |fields: &[&str]| {
         report
             .sets

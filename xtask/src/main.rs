@@ -107,7 +107,7 @@ fn lint() -> Result<()> {
 
 /// The end-to-end tests and the demo start the real programs, so these must be built first.
 fn build_programs() -> Result<()> {
-    run(cargo(["build", "--workspace", "--bins"]))
+    run(cargo(["build", "--workspace", "--bins", "--examples"]))
 }
 
 fn workspace_root() -> PathBuf {

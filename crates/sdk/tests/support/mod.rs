@@ -26,6 +26,7 @@ pub(crate) const NONCE: Nonce = Nonce([7; 32]);
 static TEE: LazyLock<SoftwareTee> =
     LazyLock::new(|| SoftwareTee::generate(SystemWallClock.now()).expect("software TEE"));
 
+#[allow(dead_code, reason = "not every test that shares it asks for all")]
 pub(crate) struct Deployment {
     pub(crate) kind: Tee,
     pub(crate) manifest: Vec<u8>,
