@@ -8,6 +8,8 @@ const ABI_VERSION = 1;
 /** The module's number for each input. */
 const SLOTS = { answer: 0, manifest: 1, nonce: 2, memory: 3 };
 const NONCE_BYTES = 32;
+/** Of the attest API. */
+const PORT = "1314";
 /** As much as the module reads. */
 const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
 const MANIFEST_BYTES_MAX = 16 * 1024 * 1024;
@@ -65,12 +67,19 @@ export async function judge(module, { answer, manifest, nonce, now, memory }) {
   return report;
 }
 
-/** Where to ask, from what a person types: a scheme and the API's path are added where they are missing. */
+/**
+ * Where to ask, from what a person types: scheme and path are added where they are missing, and port 1314 where there is no scheme either.
+ *
+ * @throws {VerifyError} when it is no such address
+ */
 export function attestUrl(typed, nonce) {
   const text = typed.trim();
   let url;
   try {
     url = new URL(text.includes("://") ? text : `http://${text}`);
+    if (!text.includes("://") && !/^[^/]*:\d+(\/|$)/.test(text)) {
+      url.port = PORT;
+    }
   } catch {
     throw new VerifyError("BAD_ADDRESS", "expected an address such as http://coordinator.example:1314");
   }

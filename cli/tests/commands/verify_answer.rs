@@ -60,7 +60,7 @@ fn answer_that_proves_nothing_is_refused() {
     let nonce = NONCE.to_base64url();
     let mut altered = good.clone();
     altered.statement.0.push(b' ');
-    let mut without = good.clone();
+    let mut without = good;
     without.evidence.0 = b"noise".to_vec();
     for (answer, says) in [
         (altered, "REPORT_DATA"),

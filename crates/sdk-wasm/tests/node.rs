@@ -27,6 +27,19 @@ use contrast_sdk::{
 use serde_json::{Value, json};
 use support::{COORDINATOR, Deployment, NONCE, WEB, latest};
 
+/// What a person types, and who is asked: as the SDK's `AttestUrl` completes it.
+const URLS: [(&str, &str); 9] = [
+    ("host", "http://host:1314/v1/attest"),
+    (" host:80 ", "http://host/v1/attest"),
+    ("[::1]", "http://[::1]:1314/v1/attest"),
+    ("http://host", "http://host/v1/attest"),
+    ("https://host/a?b=c#d", "https://host/a"),
+    ("host/a", "http://host:1314/a"),
+    ("http://user@host", "BAD_ADDRESS"),
+    ("javascript://host", "BAD_ADDRESS"),
+    ("http://", "BAD_ADDRESS"),
+];
+
 /// One question to both.
 struct Case {
     name: &'static str,
@@ -146,7 +159,9 @@ fn module_reports_what_the_sdk_reports() {
     let directory = tempfile::tempdir().expect("directory");
     let inputs: Vec<Value> = cases.iter().map(Case::inputs).collect();
     let file = directory.path().join("cases.json");
-    fs::write(&file, Value::from(inputs).to_string()).expect("writes");
+    let typed = URLS.map(|(typed, _)| typed);
+    let given = json!({"cases": inputs, "typed": typed});
+    fs::write(&file, given.to_string()).expect("writes");
     let output = Command::new("node")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judge.mjs"))
         .args([built("verify.mjs"), built("verify.wasm"), file])
@@ -158,6 +173,11 @@ fn module_reports_what_the_sdk_reports() {
         output["imports"], 0,
         "the module asks its host for something"
     );
+    let urls = URLS.map(|(_, url)| match url {
+        "BAD_ADDRESS" => url.to_owned(),
+        url => format!("{url}?nonce=__________________________________________8"),
+    });
+    assert_eq!(output["urls"], json!(urls));
     let outcomes = output["outcomes"].as_array().expect("a list");
     assert_eq!(outcomes.len(), cases.len());
     let mut verdicts = Vec::new();

@@ -58,7 +58,8 @@ pub enum DialError {
 }
 
 /// Connects to a workload at `address` (`HOST:PORT`) with TLS 1.3 and finishes the handshake: its certificate must be for `name`, in force now, and
-/// issued by `mesh_ca`, the only CA that is trusted ([`crate::Verified::mesh_ca`], PEM). No client certificate is shown.
+/// issued by `mesh_ca`, the only CA that is trusted ([`crate::Verified::mesh_ca`], PEM). No client certificate is shown; a workload that wants
+/// one ends the connection, which the first read finds.
 ///
 /// Connecting, and each read of the handshake, may take `patience`; the stream has no time limits then.
 ///
