@@ -20,7 +20,7 @@ use tokio::task::block_in_place;
 
 use crate::{
     diagnostic::{Diagnose, Failure},
-    dial::refusal_hints,
+    dial::{appraisal, refusal_hints},
     exit::Exit,
     output::Output,
     workspace,
@@ -103,10 +103,7 @@ impl AnswerError {
     /// Every check of every reference value, when evidence was compared with reference values and refused.
     pub fn appraisal(&self) -> Option<&AppraisalReport> {
         match self {
-            Self::Refused {
-                source: VerifyError::Refused(report),
-                ..
-            } => Some(report),
+            Self::Refused { source, .. } => appraisal(source),
             _ => None,
         }
     }
@@ -156,10 +153,9 @@ impl Diagnose for AnswerError {
                 source: DocumentError::OtherNonce,
                 ..
             } => vec!["somebody in between sends an answer to another question: do not trust it".into()],
-            Self::Refused {
-                source: VerifyError::Refused(report),
-                ..
-            } => refusal_hints(report),
+            Self::Refused { source, .. } => {
+                appraisal(source).map(refusal_hints).unwrap_or_default()
+            }
             _ => Vec::new(),
         }
     }
