@@ -107,10 +107,7 @@ impl DialError {
     /// Every check of every reference value, when evidence was compared with reference values and refused.
     pub fn appraisal(&self) -> Option<&AppraisalReport> {
         match self {
-            Self::Refused {
-                source: VerifyError::Refused(report),
-                ..
-            } => Some(report),
+            Self::Refused { source, .. } => appraisal(source),
             _ => None,
         }
     }
@@ -153,8 +150,16 @@ impl Diagnose for DialError {
     }
 }
 
+/// Every check of every reference value, when evidence was compared with reference values.
+pub(crate) fn appraisal(error: &VerifyError) -> Option<&AppraisalReport> {
+    match error {
+        VerifyError::Refused(report) => Some(report),
+        _ => None,
+    }
+}
+
 /// What the failed checks suggest.
-fn refusal_hints(report: &AppraisalReport) -> Vec<String> {
+pub(crate) fn refusal_hints(report: &AppraisalReport) -> Vec<String> {
     let failed = |fields: &[&str]| {
         report
             .sets

@@ -2,9 +2,13 @@
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command, time::Duration};
 
-use contrast_e2e::harness::{Cluster, CoordinatorPod, Output};
+use contrast_e2e::harness::{Cluster, CoordinatorPod, Output, program};
+use contrast_sdk::{
+    Nonce,
+    network::{Policies, fetch},
+};
 
 /// A generated deployment with a running Coordinator that has no manifest yet.
 fn deployment(directory: &Path, number: u8) -> (Cluster, CoordinatorPod) {
@@ -62,6 +66,56 @@ fn manifest_that_differs_by_one_byte_is_shown_and_fails_verification() {
         printed.contains("\"+\"") && printed.contains("\"*\""),
         "{printed}"
     );
+}
+
+#[test]
+fn deployment_is_verified_over_the_attest_api_and_from_an_answer_that_was_kept() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (cluster, coordinator) = deployment(directory.path(), 29);
+    let owner = cluster.owner();
+    let api = coordinator.attest_api.to_string();
+    let early = owner.try_contrast(&["verify", "--attest-api", &api]);
+    let early = early.expect("runs");
+    assert_eq!(early.code, 4, "{}", early.stderr);
+    assert!(early.stderr.contains("NO_MANIFEST"), "{}", early.stderr);
+
+    assert_eq!(set(&cluster, &coordinator, &[]).code, 0);
+    let verified = owner.contrast(&["verify", "--attest-api", &api]);
+    let verified = verified.expect("verifies").stdout;
+    assert!(
+        verified.contains("verified (INSECURE): http://"),
+        "{verified}"
+    );
+    let noted = owner.read("verify/latest-transition").expect("reads");
+    assert_eq!(noted, owner.read("latest-transition").expect("reads"));
+
+    let nonce = Nonce([5; 32]);
+    let url = api.parse().expect("a URL");
+    let answer = fetch(&url, &nonce, Policies::Omitted, Duration::from_secs(30));
+    fs::write(owner.file("answer.json"), answer.expect("answers")).expect("writes");
+    let manifest = owner.file("manifest.json");
+    let example = program("examples/verify").expect("is built");
+    let example = Command::new(example).arg(&api).arg(&manifest).output();
+    let example = example.expect("runs");
+    let printed = String::from_utf8_lossy(&example.stdout);
+    assert!(example.status.success(), "{example:?}");
+    assert!(printed.contains(&format!("latest transition: {}", noted.trim())));
+
+    // Nobody is there any more.
+    coordinator.kill().expect("kills");
+    let nonce = nonce.to_base64url();
+    let kept = ["verify", "--answer", "answer.json", "--nonce", &nonce];
+    let verified = owner.contrast(&kept).expect("verifies").stdout;
+    assert!(
+        verified.contains("the Coordinator of `answer.json` enforces"),
+        "{verified}"
+    );
+    let gone = owner.try_contrast(&["verify", "--attest-api", &api]);
+    assert_eq!(gone.expect("runs").code, 4);
+    edit(&cluster, "+");
+    let other = owner.try_contrast(&kept).expect("runs");
+    assert_eq!(other.code, 1, "{}", other.stderr);
+    assert!(other.stderr.contains(".SANs[1]"), "{}", other.stderr);
 }
 
 #[test]

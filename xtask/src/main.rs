@@ -5,6 +5,7 @@ mod process;
 mod sim;
 mod tidy;
 mod tools;
+mod web;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -46,6 +47,8 @@ enum Task {
     },
     /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
     Tools,
+    /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
+    Web,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Sim { arguments, .. } => sim::simulate(&arguments),
         Task::Model { mutants } => model(mutants),
         Task::Tools => tools::fetch_all(),
+        Task::Web => web::build(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,6 +76,7 @@ fn test() -> Result<()> {
     build_programs()?;
     tools::envoy_or_explain();
     tools::python_clients_or_explain();
+    web::build_or_explain();
     run(cargo(["test", "--workspace", "--no-fail-fast"]))
 }
 
@@ -102,7 +107,7 @@ fn lint() -> Result<()> {
 
 /// The end-to-end tests and the demo start the real programs, so these must be built first.
 fn build_programs() -> Result<()> {
-    run(cargo(["build", "--workspace", "--bins"]))
+    run(cargo(["build", "--workspace", "--bins", "--examples"]))
 }
 
 fn workspace_root() -> PathBuf {

@@ -1,22 +1,32 @@
 //! `contrast verify`: one verdict for the whole deployment.
 
-use std::{error::Error as _, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    error::Error as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
+use contrast_attestation::{AppraisalReport, VerifiedEvidence};
 use contrast_clock::{SystemWallClock, WallClock};
+use contrast_collateral::{Collateral, CompletingVerifier};
 use contrast_manifest::{Manifest, ManifestHash, diff};
+use contrast_proto::user::GetManifestsResponse;
+use tokio::task::block_in_place;
 
 use super::{collateral, read_manifest};
 use crate::{
     args::VerifyArgs,
     attempts::{AttemptError, Attempts, shown},
     diagnostic::{Diagnose, Failure},
-    dial::{DialError, Session},
+    dial::Session,
     exit::Exit,
     output::Output,
     verify::{
+        answer,
         facts::{Authorities, EvidenceFacts},
         files,
-        history::{History, newest_manifest},
+        history::{History, Memory, newest_manifest},
         html,
         meaning::Kind,
         report::{Report, Verdict},
@@ -93,7 +103,16 @@ fn listed(rows: &[Row]) -> String {
         .collect()
 }
 
-/// Attests the Coordinator, checks its history, writes `verify/`, and compares the manifest.
+/// A Coordinator that proved itself, and what it said.
+struct Proof {
+    /// How it is named.
+    coordinator: String,
+    evidence: VerifiedEvidence,
+    response: GetManifestsResponse,
+    initdata_omitted: bool,
+}
+
+/// Has the Coordinator's evidence judged, checks its history, writes `verify/`, and compares the manifest.
 ///
 /// # Errors
 /// When the Coordinator cannot be reached, or the verdict is negative; the report is printed in both cases of a verdict.
@@ -107,38 +126,115 @@ pub(super) async fn run(
     let memory = files::recall(workspace)?;
 
     let collateral = collateral::open(&args.collateral)?;
-    let addresses = &args.coordinators.coordinator;
-    let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
+    let given = match (&args.source.attest_api, &args.source.answer, &args.nonce) {
+        (Some(url), ..) => Some(answer::ask(url, output)?),
+        (None, Some(file), Some(nonce)) => Some(answer::read(file, *nonce)?),
+        _ => None,
+    };
+    let proof = match given {
+        None => attested(args, &manifest, &collateral, &clock, output).await?,
+        Some(given) => {
+            let verifier = CompletingVerifier {
+                verifier: Arc::new(manifest.coordinator_verifier()),
+                collateral,
+            };
+            let coordinator = given.source.to_string();
+            // Collateral may have to be fetched.
+            match block_in_place(|| given.verify(&verifier, clock.now())) {
+                Ok((evidence, statement)) => Proof {
+                    coordinator,
+                    evidence,
+                    initdata_omitted: statement.policies_omitted,
+                    response: statement.into_history(),
+                },
+                Err(error) => {
+                    let asked = (coordinator, &manifest);
+                    let why = (&error as &dyn Diagnose, error.appraisal());
+                    refused(args, asked, clock.now(), why, output)?;
+                    return Err(error.into());
+                }
+            }
+        }
+    };
+    judge(
+        args,
+        workspace,
+        (&path, &manifest),
+        &memory,
+        proof,
+        clock.now(),
+        output,
+    )
+}
+
+/// Asks Coordinators over attested TLS.
+async fn attested(
+    args: &VerifyArgs,
+    manifest: &Manifest,
+    collateral: &Arc<Collateral>,
+    clock: &Arc<dyn WallClock>,
+    output: &Output,
+) -> Result<Proof, Failure> {
+    let addresses = &args.source.coordinator;
+    let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let mut attempts = Attempts::brief(addresses);
-    let (coordinator, session, response) = loop {
+    loop {
         let address = attempts.address();
         let attempt = async {
-            let mut session = Session::attest(address, &manifest, &collateral, &clock).await?;
+            let mut session = Session::attest(address, manifest, collateral, clock).await?;
             spinner.message("reading the history");
             let response = session.manifests().await?;
             Ok((session, response))
         };
         let failed = match attempt.await {
-            Ok((session, response)) => break (address.to_string(), session, response),
+            Ok((session, response)) => {
+                return Ok(Proof {
+                    coordinator: address.to_string(),
+                    evidence: session.evidence().clone(),
+                    response,
+                    initdata_omitted: false,
+                });
+            }
             Err(error) => attempts.next(error, &spinner).await,
         };
         match failed {
             Ok(()) => {}
             Err(AttemptError::Dial(error)) => {
                 drop(spinner);
-                let coordinator = address.to_string();
                 let now = clock.now();
-                return Err(refused(args, coordinator, &manifest, now, error, output)?);
+                let asked = (address.to_string(), manifest);
+                refused(args, asked, now, (&error, error.appraisal()), output)?;
+                return Err(error.into());
             }
             Err(error) => return Err(error.into()),
         }
-    };
-    drop(spinner);
-    let mut rows = Rows::default();
-    rows.accepted(&manifest, session.evidence());
+    }
+}
 
-    let history = History::check(&response, &memory);
+/// Judges what the Coordinator said.
+fn judge(
+    args: &VerifyArgs,
+    workspace: &Workspace,
+    (path, manifest): (&Path, &Manifest),
+    memory: &Memory,
+    proof: Proof,
+    now: SystemTime,
+    output: &Output,
+) -> Result<(), Failure> {
+    let Proof {
+        coordinator,
+        evidence,
+        response,
+        initdata_omitted,
+    } = proof;
+    let mut rows = Rows::default();
+    rows.accepted(manifest, &evidence);
+
+    let history = match initdata_omitted {
+        true => History::check_without_initdata(&response, memory),
+        false => History::check(&response, memory),
+    };
     let consistent = history.consistent.passed();
     let remembered = history.remembered.failed().next().is_none();
     rows.extend(history.consistent.clone());
@@ -161,16 +257,16 @@ pub(super) async fn run(
             bytes: newest,
             manifest: enforced,
         };
-        Changes::between(&Side::of(&manifest), &enforced)
+        Changes::between(&Side::of(manifest), &enforced)
     });
     let report = Report {
         latest_transition: history.latest(),
-        evidence: Some(EvidenceFacts::of(session.evidence())),
+        evidence: Some(EvidenceFacts::of(&evidence)),
         authorities: Some(Authorities::of(&response.root_ca, &response.mesh_ca)),
         difference,
         history: steps(&response, &history),
         files,
-        ..Report::new(coordinator, &manifest, clock.now(), rows)
+        ..Report::new(coordinator, manifest, now, rows)
     };
     publish(args, report, output)?;
     let failed = |rows: &Rows| rows.failed().cloned().collect::<Vec<_>>();
@@ -195,7 +291,7 @@ pub(super) async fn run(
             .position(|bytes| bytes == newest)
             .unwrap_or_default();
         return Err(VerdictError::Manifest {
-            manifest: path,
+            manifest: path.to_owned(),
             newest: workspace.path(&format!("{VERIFY_DIR}/manifest.{index}.json")),
             difference: Difference(diff::explain(manifest.bytes(), newest)),
         }
@@ -228,33 +324,27 @@ fn publish(args: &VerifyArgs, mut report: Report, output: &Output) -> Result<(),
     }
 }
 
-/// Evidence that was refused is a verdict too: it gets a report.
+/// Evidence that was refused is a verdict too: it gets a report. Nothing else that may have gone wrong is one.
 fn refused(
     args: &VerifyArgs,
-    coordinator: String,
-    manifest: &Manifest,
+    (coordinator, manifest): (String, &Manifest),
     now: SystemTime,
-    error: DialError,
+    (error, appraisal): (&dyn Diagnose, Option<&AppraisalReport>),
     output: &Output,
-) -> Result<Failure, Failure> {
-    if error.exit() == Exit::Negative {
-        let mut rows = Rows::default();
-        match error.appraisal() {
-            Some(report) => rows.refused(report),
-            None => {
-                let found = error
-                    .source()
-                    .map_or_else(|| error.to_string(), ToString::to_string);
-                rows.record(
-                    Kind::Evidence,
-                    "Coordinator evidence",
-                    "meets a reference value",
-                    found,
-                    false,
-                );
-            }
-        }
-        publish(args, Report::new(coordinator, manifest, now, rows), output)?;
+) -> Result<(), Failure> {
+    if error.exit() != Exit::Negative {
+        return Ok(());
     }
-    Ok(error.into())
+    let mut rows = Rows::default();
+    match appraisal {
+        Some(report) => rows.refused(report),
+        None => {
+            let found = error
+                .source()
+                .map_or_else(|| error.to_string(), ToString::to_string);
+            let (name, expected) = ("Coordinator evidence", "meets a reference value");
+            rows.record(Kind::Evidence, name, expected, found, false);
+        }
+    }
+    publish(args, Report::new(coordinator, manifest, now, rows), output)
 }

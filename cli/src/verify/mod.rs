@@ -2,6 +2,7 @@
 //!
 //! [`report::Report`] is all of it as data. Its three forms are the text on the terminal, JSON, and [`html`], a page that needs nothing else.
 
+pub mod answer;
 pub mod facts;
 pub mod files;
 pub mod history;

@@ -31,7 +31,7 @@ pub struct Report {
     pub insecure: bool,
     /// When the checks were made, RFC 3339.
     pub verified_at: String,
-    /// The Coordinator, `HOST:PORT`.
+    /// The Coordinator: `HOST:PORT`, the URL of its attest API, or words with the file that its answer was in.
     pub coordinator: String,
     /// SHA-256 of the given manifest, hex.
     pub manifest_sha256: String,

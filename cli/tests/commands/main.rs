@@ -31,6 +31,7 @@ mod set;
 #[cfg(feature = "software-tee")]
 mod status;
 mod verify;
+mod verify_answer;
 #[cfg(feature = "software-tee")]
 mod verify_page;
 #[cfg(feature = "software-tee")]

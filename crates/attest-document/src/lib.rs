@@ -77,6 +77,19 @@ pub enum DocumentError {
     OtherNonce,
 }
 
+impl DocumentError {
+    /// A name for programs, which stays the same when the text changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Nonce { .. } | Self::NoNonce => "BAD_NONCE",
+            Self::TooLarge { .. } => "ANSWER_TOO_LARGE",
+            Self::Version { .. } => "UNKNOWN_VERSION",
+            Self::Json { .. } => "NOT_AN_ANSWER",
+            Self::OtherNonce => "OTHER_NONCE",
+        }
+    }
+}
+
 /// A caller's random bytes, which make an answer fresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nonce(pub [u8; NONCE_BYTES]);

@@ -6,7 +6,9 @@
 //! ([decision 20](../../../docs/decisions/0020-sdk.md), [reference](../../../docs/reference/sdk.md)).
 //!
 //! - [`Presented`] is what the Coordinator showed, [`Verified`] what holds when every check passed, [`Refused`] every check when one did not.
+//! - `network`, a feature, asks a Coordinator and reaches workloads.
 //! - [`history::Memory`] is what the caller saw before. Without it, nobody can tell a history that was rolled back from a young one.
+//! - [`report::Report`] is the outcome of [`verify_answer`] as data, for programs that show it.
 //! - [`rows::Rows`] are the checks: name, expected, found, passed, and what they mean.
 //!
 //! ```
@@ -31,12 +33,16 @@ extern crate ring as aws_lc_rs;
 
 pub mod certificate;
 pub mod digest;
+pub mod facts;
 pub mod history;
 pub mod meaning;
+#[cfg(feature = "network")]
+pub mod network;
+pub mod report;
 pub mod rows;
 mod signature;
 pub mod transition;
 mod verify;
 
-pub use contrast_attest_document::{Nonce, Statement};
+pub use contrast_attest_document::{DocumentError, Nonce, Statement};
 pub use verify::{AnswerError, Presented, Refused, Verified, verify, verify_answer};

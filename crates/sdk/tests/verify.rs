@@ -6,84 +6,23 @@
     reason = "a test that meets the unexpected has to stop there"
 )]
 
-use std::{
-    sync::LazyLock,
-    time::{Duration, SystemTime},
-};
+mod support;
 
-use contrast_attest_document::{Answer, DocumentError, report_data};
-use contrast_attestation::{
-    Demands, Issuer as _, PolicyHash, ReportData, Tee, software::SoftwareTee,
-};
-use contrast_clock::{SeededEntropy, SystemWallClock, WallClock as _};
-use contrast_manifest::{SnpReferenceValue, TdxReferenceValue};
-use contrast_pki::{MeshCa, RootCa, SigningKey};
-use contrast_proto::user::{GetManifestsResponse, Transition};
+use std::time::Duration;
+
+use contrast_attest_document::{Answer, DocumentError};
+use contrast_attestation::Tee;
 use contrast_sdk::{
     AnswerError, Nonce, Statement,
-    digest::sha256,
     history::{KnownTransition, Memory},
-    rows::Rows,
-    transition::{TransitionHash, transition_hash},
+    report::Report,
+    rows::{Rows, Verdict},
+    transition::TransitionHash,
     verify_answer,
 };
-use serde_json::{Value, json};
-
-const MANIFEST: &str = include_str!("../../../cli/tests/data/manifest.json");
-const COORDINATOR: &str = include_str!("../../../cli/tests/data/coordinator.toml");
-const WEB: &str = include_str!("../../../cli/tests/data/web.toml");
-const NONCE: Nonce = Nonce([7; 32]);
-
-/// One for all tests: its RSA keys take seconds to make.
-static TEE: LazyLock<SoftwareTee> =
-    LazyLock::new(|| SoftwareTee::generate(SystemWallClock.now()).expect("software TEE"));
-
-struct Deployment {
-    kind: Tee,
-    manifest: Vec<u8>,
-    history: GetManifestsResponse,
-    now: SystemTime,
-}
+use support::{COORDINATOR, Deployment, NONCE, WEB, latest};
 
 impl Deployment {
-    fn new(kind: Tee) -> Self {
-        let tee = &*TEE;
-        let now = SystemWallClock.now();
-        let mut manifest: Value = serde_json::from_str(MANIFEST).expect("JSON");
-        let root = hex::encode(tee.root_sha256(kind));
-        let value = match tee.reference_value(kind).demands {
-            Demands::Snp(demands) => {
-                json!({"RootSHA256": root, "snp": SnpReferenceValue::from(&demands)})
-            }
-            Demands::Tdx(demands) => {
-                json!({"RootSHA256": root, "tdx": TdxReferenceValue::from(&demands)})
-            }
-        };
-        manifest["ReferenceValues"] = json!({"insecure": [value]});
-        let manifest = serde_json::to_vec(&manifest).expect("JSON");
-        let history = history(&manifest, now);
-        Self {
-            kind,
-            manifest,
-            history,
-            now,
-        }
-    }
-
-    /// What a Coordinator answers whose policy is the hash of `initdata`.
-    fn answer(&self, initdata: &str, omit_policies: bool) -> Answer {
-        let issued_at = "2026-01-01T00:00:00Z".to_owned();
-        let statement = Statement::new(&NONCE, issued_at, self.history.clone(), omit_policies);
-        let statement = statement.to_json().expect("statement");
-        let policy = PolicyHash(sha256(initdata.as_bytes()));
-        let bound = ReportData(report_data(&NONCE, &statement));
-        let evidence = match self.kind {
-            Tee::Tdx => TEE.tdx_guest(policy).issue(&bound),
-            _ => TEE.snp_guest(policy).issue(&bound),
-        };
-        Answer::new(evidence.expect("evidence").encode(), statement)
-    }
-
     fn verify(&self, answer: &Answer, memory: &Memory) -> Result<Statement, AnswerError> {
         let answer = answer.to_json().expect("answer");
         let outcome = verify_answer(&answer, &NONCE, &self.manifest, memory, self.now);
@@ -103,34 +42,6 @@ impl Deployment {
             other => panic!("expected a refusal, found {other:?}"),
         }
     }
-}
-
-fn history(manifest: &[u8], now: SystemTime) -> GetManifestsResponse {
-    let entropy = SeededEntropy::new(1);
-    let root = RootCa::new(SigningKey::generate(&entropy).expect("key"), now).expect("root CA");
-    let mesh = MeshCa::generate(&entropy, &root, now).expect("mesh CA");
-    let key = SigningKey::generate(&entropy).expect("key");
-    let mut transition = Transition {
-        manifest_hash: sha256(manifest).to_vec().into(),
-        previous: vec![0; 32].into(),
-        mesh_ca_public_key: mesh.public_key_spki().to_vec().into(),
-        signature: Vec::new().into(),
-        signing_public_key: key.public_key_spki().to_vec().into(),
-        seed_shares_digest: vec![1; 32].into(),
-    };
-    let hash = transition_hash(&transition).expect("hash");
-    transition.signature = key.sign_sha384(&hash.0).expect("signs").into();
-    GetManifestsResponse {
-        transitions: vec![transition],
-        manifests: vec![manifest.to_vec().into()],
-        policies: vec![COORDINATOR.as_bytes().into(), WEB.as_bytes().into()],
-        root_ca: root.certificate_pem(),
-        mesh_ca: mesh.self_signed_pem(),
-    }
-}
-
-fn latest(history: &GetManifestsResponse) -> TransitionHash {
-    transition_hash(history.transitions.last().expect("a transition")).expect("hash")
 }
 
 fn failed(checks: &Rows) -> Vec<String> {
@@ -213,4 +124,30 @@ fn refuses_an_answer_to_another_question_and_certificates_that_ended() {
     ));
     deployment.now += Duration::from_secs(60 * 365 * 24 * 3600);
     assert!(!deployment.refused(&answer, &memory).is_empty());
+}
+
+#[test]
+fn report_has_what_is_proven_only_when_every_check_passed() {
+    let mut deployment = Deployment::new(Tee::Tdx);
+    let answer = deployment.answer(COORDINATOR, true);
+    let answer = answer.to_json().expect("answer");
+    let report = |deployment: &Deployment| {
+        let (manifest, memory) = (&deployment.manifest, Memory::default());
+        let report = Report::of_answer(&answer, &NONCE, manifest, &memory, deployment.now);
+        report.expect("a report")
+    };
+    let verified = report(&deployment);
+    assert_eq!(verified.verdict, Verdict::Verified);
+    let proven = verified.proven.expect("proven");
+    assert_eq!(proven.transitions, [latest(&deployment.history)]);
+    assert!(proven.policies_omitted && proven.evidence.insecure);
+    assert_eq!(verified.allowed.expect("valid").workloads.len(), 2);
+
+    deployment.manifest.push(b' ');
+    let refused = report(&deployment);
+    assert_eq!((refused.verdict, refused.proven), (Verdict::Refused, None));
+    assert!(refused.allowed.is_some());
+    deployment.manifest.truncate(1);
+    let refused = report(&deployment);
+    assert_eq!((refused.verdict, refused.allowed), (Verdict::Refused, None));
 }

@@ -84,10 +84,10 @@ pub struct CoordinatorPod {
     pub user_api: SocketAddr,
     /// Mesh API.
     pub mesh_api: SocketAddr,
+    /// Attest API.
+    pub attest_api: SocketAddr,
     /// Transit engine.
     pub transit_api: SocketAddr,
-    /// Where anybody asks for evidence.
-    pub attest_api: SocketAddr,
     /// Probes and metrics.
     pub ops: SocketAddr,
 }

@@ -5,7 +5,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-/// Path of one of the workspace's programs, built beside the running executable.
+/// Path of one of the workspace's programs, or of `examples/NAME`, built beside the running executable.
 ///
 /// # Errors
 /// When it was not built.
@@ -19,7 +19,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let path = directory.join(name);
     ensure!(
         path.is_file(),
-        "{} is not built; run `cargo build --workspace --bins`",
+        "{} is not built; run `cargo build --workspace --bins --examples`",
         path.display()
     );
     Ok(path)
