@@ -51,6 +51,7 @@ fn manifest_that_differs_by_one_byte_is_shown_and_fails_verification() {
     );
     assert!(verified.stderr.contains("INSECURE") || verified.stdout.contains("INSECURE"));
 
+    let expected = cluster.owner().read("manifest.json").expect("reads");
     edit(&cluster, "+");
     let verify = cluster
         .owner()
@@ -66,6 +67,17 @@ fn manifest_that_differs_by_one_byte_is_shown_and_fails_verification() {
         printed.contains("\"+\"") && printed.contains("\"*\""),
         "{printed}"
     );
+
+    // The deployment goes on to another manifest. Who trusts the mesh CA of the verified one must not come to trust its workloads.
+    let trusted = || cluster.owner().read("verify/mesh-ca.pem").expect("reads");
+    let before = trusted();
+    fs::write(cluster.owner().file("manifest.json"), &expected).expect("writes");
+    edit(&cluster, "other.example");
+    assert_eq!(set(&cluster, &coordinator, &[]).code, 0);
+    fs::write(cluster.owner().file("manifest.json"), expected).expect("writes");
+    let verify = cluster.owner().try_contrast(&["verify", "-c", &address]);
+    assert_eq!(verify.expect("runs").code, 1);
+    assert_eq!(trusted(), before);
 }
 
 #[test]

@@ -239,11 +239,12 @@ fn judge(
     let remembered = history.remembered.failed().next().is_none();
     rows.extend(history.consistent.clone());
     rows.extend(history.remembered.clone());
+    let newest = newest_manifest(&response).unwrap_or_default();
+    let enforced = newest == manifest.bytes();
     let files = match consistent && remembered {
-        true => files::write(workspace, &response, &history)?,
+        true => files::write(workspace, &response, &history, enforced)?,
         false => Vec::new(),
     };
-    let newest = newest_manifest(&response).unwrap_or_default();
     rows.equal(
         Kind::NewestManifest,
         "newest manifest SHA-256",
@@ -251,7 +252,7 @@ fn judge(
         ManifestHash::of(newest).to_string(),
     );
 
-    let difference = (newest != manifest.bytes()).then(|| {
+    let difference = (!enforced).then(|| {
         let enforced = history.manifests.get(&ManifestHash::of(newest));
         let enforced = Side {
             bytes: newest,
@@ -266,6 +267,7 @@ fn judge(
         difference,
         history: steps(&response, &history),
         files,
+        insecure: manifest.accepts_insecure_evidence() || history.was_insecure(),
         ..Report::new(coordinator, manifest, now, rows)
     };
     publish(args, report, output)?;
@@ -284,7 +286,7 @@ fn judge(
         }
         .into());
     }
-    if newest != manifest.bytes() {
+    if !enforced {
         let index = response
             .manifests
             .iter()

@@ -9,7 +9,8 @@ use crate::workspace::{
     LATEST_TRANSITION, MESH_CA, ROOT_CA, VERIFY_DIR, Workspace, WorkspaceError, read_optional,
 };
 
-/// Writes `verify/`. Each file is replaced atomically, and `latest-transition` comes last: when it names a transition, the
+/// Writes `verify/`, and the mesh CA only if the manifest that was expected is `enforced`: clients that take the file for their CA must not come to
+/// trust the workloads of another one. Each file is replaced atomically, and `latest-transition` comes last: when it names a transition, the
 /// files of that transition are there.
 ///
 /// # Errors
@@ -18,6 +19,7 @@ pub fn write(
     workspace: &Workspace,
     response: &GetManifestsResponse,
     history: &History,
+    enforced: bool,
 ) -> Result<Vec<PathBuf>, WorkspaceError> {
     let mut files = Vec::new();
     let mut put = |name: String, bytes: &[u8]| {
@@ -26,7 +28,9 @@ pub fn write(
             .map(|path| files.push(path))
     };
     put(ROOT_CA.to_owned(), response.root_ca.as_bytes())?;
-    put(MESH_CA.to_owned(), response.mesh_ca.as_bytes())?;
+    if enforced {
+        put(MESH_CA.to_owned(), response.mesh_ca.as_bytes())?;
+    }
     for (index, manifest) in response.manifests.iter().enumerate() {
         put(format!("manifest.{index}.json"), manifest)?;
     }

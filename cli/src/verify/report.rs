@@ -103,10 +103,10 @@ impl Report {
     }
 }
 
-/// What the user must know about a manifest that accepts a software TEE.
+/// What the user must know about a deployment that accepts a software TEE, or did.
 pub const INSECURE_BANNER: &str = "\
-INSECURE: this manifest accepts evidence of a software TEE.
-INSECURE: whoever holds its keys can read and change everything. Use it for development only.";
+INSECURE: this manifest, or an earlier one of the deployment, accepts evidence of a software TEE.
+INSECURE: whoever holds its keys can have the seed, and read and change everything. Use it for development only.";
 
 impl Render for Report {
     fn text(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {

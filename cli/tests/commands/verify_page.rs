@@ -84,7 +84,7 @@ fn verified_deployment_has_a_page() {
     assert_eq!(code, Some(0), "{page}");
     for part in [
         TITLE_VERIFIED,
-        "INSECURE: this manifest accepts evidence of a software TEE.",
+        "INSECURE: this manifest, or an earlier one of the deployment, accepts evidence of a software TEE.",
         &manifest.hash().to_string(),
         &fake.address(),
         "1. first manifest",

@@ -50,6 +50,14 @@ pub struct History {
 }
 
 impl History {
+    /// Whether any manifest, also an earlier one, accepts a software TEE. Whoever passed for a Coordinator under one has the seed, which is the
+    /// same for the deployment's whole life.
+    pub fn was_insecure(&self) -> bool {
+        self.manifests
+            .values()
+            .any(Manifest::accepts_insecure_evidence)
+    }
+
     /// Checks everything that `response` says about itself and against `memory`.
     ///
     /// Whether the key that signed the transitions is the deployment's, only `memory` can tell: each of its transitions covers that key. Without

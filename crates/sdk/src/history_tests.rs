@@ -27,6 +27,21 @@ fn remembered(hash: TransitionHash) -> Memory {
 }
 
 #[test]
+fn software_tee_of_an_earlier_manifest_is_not_forgotten() {
+    let mut deployment = Deployment::new();
+    assert!(!deployment.check().was_insecure());
+    let mut manifest: serde_json::Value = serde_json::from_str(MANIFEST).expect("JSON");
+    let snp = manifest["ReferenceValues"]["snp"][0].clone();
+    manifest["ReferenceValues"]["insecure"] =
+        serde_json::json!([{"RootSHA256": "ab".repeat(32), "snp": snp}]);
+    deployment.append(&manifest.to_string());
+    deployment.append(MANIFEST);
+    let history = deployment.check();
+    assert_eq!(names(&history.consistent), [""; 0]);
+    assert!(history.was_insecure());
+}
+
+#[test]
 fn accepts_update_and_recovery() {
     let deployment = Deployment::new();
     let history = deployment.check();

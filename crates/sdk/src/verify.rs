@@ -34,7 +34,7 @@ pub struct Presented<'a> {
 pub struct Verified {
     /// The Coordinator's evidence: which reference value it met, measurement, hardware.
     pub evidence: VerifiedEvidence,
-    /// Whether the manifest accepts a software TEE. Then all of this proves nothing about hardware.
+    /// Whether the manifest, or an earlier one of the deployment, accepts a software TEE. Then all of this proves nothing about hardware.
     pub insecure: bool,
     /// Every check; all of them passed.
     pub checks: Rows,
@@ -52,7 +52,7 @@ pub struct Verified {
 pub struct Refused {
     /// Every check that was made, the ones that passed as well.
     pub checks: Rows,
-    /// Whether the manifest accepts a software TEE.
+    /// Whether the manifest, or an earlier one of the deployment, accepts a software TEE.
     pub insecure: bool,
 }
 
@@ -141,6 +141,7 @@ pub fn verify(
         true => History::check_without_initdata(presented.history, memory),
         false => History::check(presented.history, memory),
     };
+    let insecure = insecure || history.was_insecure();
     checks.extend(history.consistent);
     checks.extend(history.remembered);
     let newest = newest_manifest(presented.history).unwrap_or_default();
