@@ -53,13 +53,18 @@ impl FromStr for AttestUrl {
         else {
             return Err(refused());
         };
-        if authority.host().is_empty() || authority.as_str().contains('@') || uri.query().is_some()
-        {
+        let host = authority.host();
+        let has_port = authority.as_str() != host;
+        // Without a number behind the colon, or with one that no port has, there is no port to ask.
+        if host.is_empty() || uri.query().is_some() || has_port && authority.port_u16().is_none() {
             return Err(refused());
         }
-        let port = match (authority.port_u16(), text.contains("://")) {
-            (None, false) => format!(":{PORT}"),
-            _ => String::new(),
+        if authority.as_str().contains('@') {
+            return Err(refused());
+        }
+        let port = match has_port || text.contains("://") {
+            true => String::new(),
+            false => format!(":{PORT}"),
         };
         let path = match uri.path() {
             "" | "/" => PATH,
