@@ -1,5 +1,5 @@
 //! The SDK as a WebAssembly module with plain functions over linear memory, for pages and for languages that have no Rust
-//! ([decision 22](../../../docs/decisions/0022-wasm-abi.md), [reference](../../../docs/reference/sdk.md)).
+//! ([decision 21](../../../docs/decisions/0021-wasm-abi.md), [reference](../../../docs/reference/sdk.md)).
 //!
 //! The host asks for room with [`contrast_input`], writes the input there, calls [`contrast_verify`], and reads JSON from [`contrast_output`].
 //! The module imports nothing: it cannot ask for the time, for randomness, or for the network.
