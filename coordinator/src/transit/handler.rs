@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use super::{
     context::{Client, Contexts},
     failure::{Failure, enveloped, json_response, respond},
-    fields::Fields,
+    fields::Input,
     general,
     keys::Keys,
     operation::describe,
@@ -129,19 +129,19 @@ impl TransitService {
                 name,
                 hash,
             } => {
-                let fields = Fields::read(&read(body).await?)?;
+                let fields = Input::read(&read(body).await?)?;
                 let (code, data) = operation.run(keys(name), &fields, *hash)?;
                 status = code;
                 data
             }
             Route::ReadKey { name } => describe(keys(name))?,
             Route::Random { bytes } => {
-                let fields = Fields::read(&read(body).await?)?;
-                general::random(bytes.as_deref(), &fields, self.contexts.entropy())?
+                let fields = Input::read(&read(body).await?)?;
+                general::random(bytes.as_deref(), &fields.fields, self.contexts.entropy())?
             }
             Route::Hash { algorithm } => {
-                let fields = Fields::read(&read(body).await?)?;
-                general::hash(algorithm.as_deref(), &fields)?
+                let fields = Input::read(&read(body).await?)?;
+                general::hash(algorithm.as_deref(), &fields.fields)?
             }
             Route::LookupSelf => general::token(client.id()),
             Route::RenewSelf => return Err(general::renew()),

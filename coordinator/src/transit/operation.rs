@@ -6,7 +6,7 @@ use super::{
     algorithm::Hash,
     ciphertext::{Versioned, from_base64, to_base64},
     failure::Failure,
-    fields::{Fields, required},
+    fields::{Fields, Input, required},
     keys::{Keys, LATEST_VERSION, version_for_new},
 };
 
@@ -39,10 +39,11 @@ impl Operation {
     pub(super) fn run(
         &self,
         keys: Keys<'_>,
-        fields: &Fields,
+        input: &Input,
         hash_in_path: Option<Hash>,
     ) -> Result<(StatusCode, Value), Failure> {
-        let Some(items) = fields.batch() else {
+        let fields = &input.fields;
+        let Some(items) = input.batch() else {
             let data = self.one(keys, fields, (fields, hash_in_path))?;
             return Ok((StatusCode::OK, data));
         };

@@ -8,7 +8,7 @@ use contrast_pki::{Derivation, Salt, Seed};
 use serde_json::{Value, json};
 
 use super::{
-    failure::Failure, fields::Fields, keys::Keys, operation::Operation, operation::describe,
+    failure::Failure, fields::Input, keys::Keys, operation::Operation, operation::describe,
     usage::Usage,
 };
 use crate::ops::Metrics;
@@ -41,7 +41,7 @@ impl Engine {
     }
 
     fn run(&self, operation: &Operation, body: &Value) -> Result<(StatusCode, Value), Failure> {
-        let fields = Fields::read(body.to_string().as_bytes())?;
+        let fields = Input::read(body.to_string().as_bytes())?;
         operation.run(self.keys("vault"), &fields, None)
     }
 
@@ -104,7 +104,7 @@ fn only_the_same_key_version_and_data_decrypt() {
         let error = engine.refusal(&Operation::Decrypt, &wrong);
         assert!(error.contains("not made with this key"), "{error}");
     }
-    let fields = Fields::read(right.to_string().as_bytes()).expect("fields");
+    let fields = Input::read(right.to_string().as_bytes()).expect("fields");
     let other = Operation::Decrypt.run(engine.keys("other"), &fields, None);
     assert!(matches!(other, Err(Failure::Bad(_))), "{other:?}");
 }

@@ -43,7 +43,7 @@ impl Credentials {
         let verifier = Arc::new(manifest.coordinator_verifier());
         let channel = channel_as(mesh_api, Arc::clone(&identity), Some(guest), verifier).await;
         let mut mesh = MeshApiClient::new(channel.expect("connects"));
-        let issued = mesh.new_mesh_cert(NewMeshCertRequest {}).await;
+        let issued = mesh.new_mesh_cert(NewMeshCertRequest::default()).await;
         let issued = issued.expect("issues").into_inner();
         let key = identity.private_key_pkcs8().to_vec();
         Self {
