@@ -19,12 +19,7 @@ pub fn answer_any(
     entropy: &dyn Entropy,
 ) -> (u16, Option<serde_json::Value>) {
     let usage = Usage::new(Arc::new(Metrics::new()));
-    let keys = Keys {
-        derivation,
-        entropy,
-        usage: &usage,
-        name: own,
-    };
+    let keys = Keys::new(derivation, entropy, (&usage, own));
     let answer = || {
         let answered = |data| Ok((StatusCode::OK, data));
         let route = Route::of(path, Some(own))?;
@@ -36,8 +31,8 @@ pub fn answer_any(
         match &route {
             Route::Key {
                 operation, hash, ..
-            } => operation.run(keys, &Input::read(body)?, *hash),
-            Route::ReadKey { .. } => answered(describe(keys)?),
+            } => operation.run(&keys, &Input::read(body)?, *hash),
+            Route::ReadKey { .. } => answered(describe(&keys)?),
             Route::Random { bytes } => {
                 let fields = Input::read(body)?;
                 answered(general::random(bytes.as_deref(), &fields.fields, entropy)?)

@@ -15,6 +15,7 @@ mod keys;
 mod operation;
 mod route;
 mod server;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -92,7 +92,7 @@ async fn connection(
             let cause = std::error::Error::source(&error);
             cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
         })?;
-        Ok::<_, String>((stream, Client::new(member, &context)))
+        Ok::<_, String>((stream, Client::new(member, &context, &service.shares)))
     };
     let accepted = tokio::select! {
         accepted = timeout(HANDSHAKE_TIMEOUT, accepting) => accepted,

@@ -13,11 +13,8 @@ use crate::{
         Deployment, WEB_INITDATA, now, policy_hash,
         transit::{Connection, Credentials},
     },
-    world::{ID, Made, NAME, ask, document, fetch, parsed, set, system_clock},
+    world::{ID, Made, NAME, PLAIN_INITDATA, ask, document, fetch, parsed, set, system_clock},
 };
-
-/// A workload that has no secret.
-const PLAIN_INITDATA: &[u8] = b"version = \"0.1.0\"\n# plain\n";
 
 /// The server ends a connection whose client it does not accept before it answers anything.
 async fn refuses(
