@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use super::{
     failure::Failure,
+    life::Activity,
     shares::{Share, Shares},
 };
 use crate::{replica::Hosted, state::Active};
@@ -141,6 +142,7 @@ pub(super) struct Client {
     /// Number of the context that accepted it last.
     accepted: AtomicU64,
     share: Arc<Share>,
+    activity: Activity,
 }
 
 impl Client {
@@ -148,6 +150,7 @@ impl Client {
         let share = shares.of(member.facts().workload_secret_id.as_deref());
         Self {
             share,
+            activity: Activity::begin(),
             member,
             accepted: AtomicU64::new(context.number),
         }
@@ -161,6 +164,10 @@ impl Client {
     /// What its workload may take at the same time, over all of its connections.
     pub(super) fn share(&self) -> &Share {
         &self.share
+    }
+
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// Connections outlive manifests and certificates: whether this one would be accepted now.

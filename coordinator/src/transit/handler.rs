@@ -53,9 +53,10 @@ impl TransitService {
     /// Answers and counts. The answer keeps its place among the requests until it is sent.
     pub(super) async fn answer(
         self: &Arc<Self>,
-        client: &Client,
+        client: &Arc<Client>,
         request: Request<Body>,
     ) -> Response<Body> {
+        client.activity().happens();
         let (parts, mut body) = request.into_parts();
         let route = Route::of(parts.uri.path(), client.id());
         let label = route.as_ref().map_or("none", Route::label);
@@ -80,7 +81,8 @@ impl TransitService {
         };
         self.metrics
             .transit_answered(label, response.status().as_u16());
-        response.map(|bytes| held(bytes, place))
+        let sent = Sent(Arc::clone(client));
+        response.map(|bytes| held(bytes, (place, sent)))
     }
 
     async fn outcome(
@@ -202,6 +204,15 @@ fn is_asymmetric(route: &Route) -> bool {
         return false;
     };
     matches!(operation, Operation::Sign | Operation::Verify)
+}
+
+/// Tells a connection that an answer has been sent.
+struct Sent(Arc<Client>);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.0.activity().happens();
+    }
 }
 
 /// Reads on when a request was refused before its body was wanted: a connection that is closed with unread bytes is reset, and the answer

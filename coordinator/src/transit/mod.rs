@@ -12,6 +12,7 @@ mod fuzzed;
 mod general;
 mod handler;
 mod keys;
+mod life;
 mod operation;
 mod route;
 mod server;

@@ -114,7 +114,12 @@ async fn only_members_of_the_mesh_are_let_in_and_only_to_their_own_key() {
     let mut connected = connected.expect("connects");
     let answer = ask(&mut api, &mut connected, request).await;
     assert_eq!(answer.status, 403, "the key of another id than its own");
-    drop((connection, connected));
+    // Nobody asks on it, and its place is for others.
+    let ended = timeout(Duration::from_secs(60), connection.ended());
+    ended.await.expect("a connection that is refused ends");
+    let answer = ask(&mut api, &mut connected, ("GET", "/v1/sys/health", "")).await;
+    assert_eq!(answer.status, 200, "one that is accepted stays");
+    drop(connected);
     coordinator.stop().await.expect("stops");
 }
 
