@@ -70,7 +70,14 @@ impl HttpBody for Sliced {
 mod tests {
     use std::sync::Arc;
 
+    use axum::http::{Request, Response};
     use http_body_util::BodyExt as _;
+    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        runtime::Handle,
+    };
 
     use super::*;
 
@@ -100,5 +107,36 @@ mod tests {
         let permit = Arc::new(());
         drop(held(Bytes::from_static(b"answer"), Arc::clone(&permit)));
         assert_eq!(Arc::strong_count(&permit), 1);
+    }
+
+    /// The server itself queues and copies; what it does not take must be accounted for.
+    #[tokio::test]
+    async fn permit_is_kept_while_a_client_reads_nothing() {
+        let size = 1024 * 1024;
+        let permit = Arc::new(());
+        let given = Arc::downgrade(&permit);
+        let bytes = Bytes::from(vec![7; size]);
+        let body = std::sync::Mutex::new(Some(held(bytes, permit)));
+        let answer = service_fn(move |_: Request<Incoming>| {
+            let body = body.lock().expect("a body").take().expect("one request");
+            async { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let (mut client, server) = duplex(1024);
+        let server = http1::Builder::new()
+            .max_buf_size(SLICE_BYTES)
+            .serve_connection(TokioIo::new(server), answer);
+        let server = Handle::current().spawn(async { server.await.map_err(drop) });
+        let request = b"GET / HTTP/1.1\r\nhost: c\r\nconnection: close\r\n\r\n";
+        client.write_all(request).await.expect("sends");
+        // All but what the server may have copied.
+        let mut part = vec![0; size - 4 * SLICE_BYTES];
+        client.read_exact(&mut part).await.expect("receives");
+        assert!(given.upgrade().is_some(), "nobody has read the rest");
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.expect("receives");
+        server.await.expect("ends").expect("ends well");
+        assert!(given.upgrade().is_none());
+        let head = String::from_utf8_lossy(&part[..200]).to_lowercase();
+        assert!(head.contains("content-length: 1048576"), "{head}");
     }
 }
