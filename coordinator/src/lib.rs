@@ -9,6 +9,7 @@
 //! | [`replica`] | one replica of the Coordinator: what replicas ask of each other, and what they believe of whom |
 //! | [`peer`] | the peer API: carries that over attested TLS |
 //! | `api` | gRPC: user API and mesh API; requests to domain types and back |
+//! | `answer` | bodies of HTTP answers that keep their part of a limit until they are sent |
 //! | `attest` | the attest API: evidence, history and CA certificates over plain HTTP |
 //! | `transit` | the transit engine: Vault's HTTP API for encryption with a workload's own key, over mutual TLS of the mesh |
 //! | `ops` | probes and metrics, on a runtime of their own |
@@ -41,6 +42,7 @@ compile_error!(
     "a mutant is a bug put in on purpose for the simulation; it must not be built without debug assertions, as a release is"
 );
 
+mod answer;
 mod api;
 pub mod app;
 mod attest;

@@ -25,17 +25,26 @@ impl Bucket {
         }
     }
 
+    /// Whether there is a token, without taking it; if not, how long it takes until there is one.
+    pub(super) fn look(&self, now: Instant) -> Result<(), Duration> {
+        let full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        after_taking(*full_at, now).map(drop)
+    }
+
     /// Takes one token, or says how long it takes until there is one.
     pub(super) fn take(&self, now: Instant) -> Result<(), Duration> {
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = (*full_at).max(now) + PERIOD;
-        match next.saturating_duration_since(now + PERIOD * BURST) {
-            Duration::ZERO => {
-                *full_at = next;
-                Ok(())
-            }
-            wait => Err(wait),
-        }
+        *full_at = after_taking(*full_at, now)?;
+        Ok(())
+    }
+}
+
+/// When a bucket is full again after one token more.
+fn after_taking(full_at: Instant, now: Instant) -> Result<Instant, Duration> {
+    let next = full_at.max(now) + PERIOD;
+    match next.saturating_duration_since(now + PERIOD * BURST) {
+        Duration::ZERO => Ok(next),
+        wait => Err(wait),
     }
 }
 
@@ -48,8 +57,10 @@ mod tests {
         let start = Instant::now();
         let bucket = Bucket::full(start);
         for _ in 0..BURST {
+            assert_eq!(bucket.look(start), Ok(()));
             assert_eq!(bucket.take(start), Ok(()));
         }
+        assert_eq!(bucket.look(start), Err(PERIOD));
         assert_eq!(bucket.take(start), Err(PERIOD));
         assert_eq!(bucket.take(start + PERIOD / 2), Err(PERIOD / 2));
         assert_eq!(bucket.take(start + PERIOD), Ok(()));

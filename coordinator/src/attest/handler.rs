@@ -1,22 +1,22 @@
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{DefaultBodyLimit, State, rejection::BytesRejection},
     http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::map_response,
     response::{IntoResponse, Response},
     routing::get,
 };
-use contrast_attest_document::{Answer, Nonce, Request, Statement, report_data};
+use contrast_attest_document::{ANSWER_BYTES_MAX, Answer, Nonce, Request, Statement, report_data};
 use contrast_attestation::{Issuer, ReportData};
 use contrast_clock::WallClock;
 use contrast_collateral::CompletingIssuer;
 use der::DateTime;
 use serde_json::json;
 use tokio::{
-    sync::{Semaphore, TryAcquireError},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     task::spawn_blocking,
     time::Instant,
 };
@@ -25,6 +25,7 @@ use tonic_types::StatusExt;
 
 use super::bucket::Bucket;
 use crate::{
+    answer::held,
     api::{ApiError, manifests_response, status},
     ops::Metrics,
     replica::Hosted,
@@ -36,6 +37,9 @@ const REQUEST_BYTES_MAX: usize = 4096;
 const OPENAPI: &str = include_str!("../../../docs/reference/attest.openapi.json");
 /// Answers being made at the same time: each may need the memory of the largest one several times over.
 const ISSUING_MAX: usize = 2;
+/// Bytes of answers that are being made or not sent yet. Those of up to 2 MiB never use it
+/// up: 64 connections have 128 MiB of them, and two are made meanwhile.
+const UNSENT_BYTES_MAX: usize = 4 * ANSWER_BYTES_MAX;
 
 /// What answers are made of.
 #[derive(Debug, Clone)]
@@ -46,6 +50,42 @@ pub(crate) struct AttestService {
     metrics: Arc<Metrics>,
     bucket: Arc<Bucket>,
     issuing: Arc<Semaphore>,
+    unsent: Arc<Semaphore>,
+}
+
+/// The parts of an answer that is being made.
+#[derive(Debug)]
+struct Place {
+    _issuing: OwnedSemaphorePermit,
+    /// Bytes: of the largest answer, until it is known how large it is.
+    unsent: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(issuing: &Arc<Semaphore>, unsent: &Arc<Semaphore>) -> Result<Self, TryAcquireError> {
+        let bytes = u32::try_from(ANSWER_BYTES_MAX).unwrap_or(u32::MAX);
+        Ok(Self {
+            _issuing: Arc::clone(issuing).try_acquire_owned()?,
+            unsent: Arc::clone(unsent).try_acquire_many_owned(bytes)?,
+        })
+    }
+
+    /// What an answer that is made keeps until it is sent.
+    fn made(mut self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.unsent.split(bytes)
+    }
+}
+
+/// Who is confirmed has a token; who finds none does not ask the quorum, which costs all replicas something. The token is taken last: who
+/// asks too early must not lock out who asks after the first `set`.
+async fn confirmed_with_token<T>(
+    bucket: &Bucket,
+    confirmed: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    bucket.look(Instant::now()).map_err(Refusal::too_many)?;
+    let confirmed = confirmed.await?;
+    bucket.take(Instant::now()).map_err(Refusal::too_many)?;
+    Ok(confirmed)
 }
 
 /// A request that gets no evidence.
@@ -102,7 +142,7 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = json!({ "error": { "code": self.code, "message": self.message } });
-        let mut response = json_response(self.status, body.to_string().into());
+        let mut response = json_response(self.status, body.to_string());
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
@@ -113,9 +153,9 @@ impl IntoResponse for Refusal {
     }
 }
 
-fn json_response(status: StatusCode, body: Bytes) -> Response {
+fn json_response(status: StatusCode, body: impl Into<Body>) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json")];
-    (status, content_type, body).into_response()
+    (status, content_type, body.into()).into_response()
 }
 
 impl AttestService {
@@ -132,6 +172,7 @@ impl AttestService {
             metrics,
             bucket: Arc::new(Bucket::full(Instant::now())),
             issuing: Arc::new(Semaphore::new(ISSUING_MAX)),
+            unsent: Arc::new(Semaphore::new(UNSENT_BYTES_MAX)),
         }
     }
 
@@ -154,23 +195,16 @@ impl AttestService {
     }
 
     async fn attest(&self, nonce: Nonce, omit_policies: bool) -> Result<Response, Refusal> {
-        let permit = match Arc::clone(&self.issuing).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
-                return Err(Refusal::too_many(Duration::from_secs(1)));
-            }
-        };
-        // Before a token is taken: who asks too early must not lock out who asks after the first `set`.
-        let active = self.replica.confirmed().await.map_err(Refusal::state)?;
-        self.bucket
-            .take(Instant::now())
-            .map_err(Refusal::too_many)?;
+        let place = Place::take(&self.issuing, &self.unsent)
+            .map_err(|_| Refusal::too_many(Duration::from_secs(1)))?;
+        let confirmed = async { self.replica.confirmed().await.map_err(Refusal::state) };
+        let active = confirmed_with_token(&self.bucket, confirmed).await?;
         let issued_at = DateTime::from_system_time(self.clock.now())
             .map_err(|error| Refusal::internal("CLOCK", error))?;
         let issuer = self.issuer.clone();
         let make = move || {
-            // Held until the work is done, also when the caller is gone.
-            let _permit = permit;
+            // Here, so that it is held until the work is done, also when the caller is gone.
+            let place = place;
             let history = manifests_response(&active);
             let statement = Statement::new(&nonce, issued_at.to_string(), history, omit_policies);
             let statement = statement
@@ -180,16 +214,18 @@ impl AttestService {
             let evidence = issuer
                 .issue(&report_data)
                 .map_err(|error| Refusal::internal("EVIDENCE_FAILED", error))?;
-            Answer::new(evidence.encode(), statement)
-                .to_json()
-                .map_err(|error| {
-                    let status = StatusCode::INTERNAL_SERVER_ERROR;
-                    Refusal::new(status, "ANSWER_TOO_LARGE", error)
-                })
+            let json = Answer::new(evidence.encode(), statement).to_json();
+            let json = json.map_err(|error| {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Refusal::new(status, "ANSWER_TOO_LARGE", error)
+            })?;
+            let json = Bytes::from(json);
+            let unsent = place.made(json.len());
+            Ok(held(json, unsent))
         };
         let made = spawn_blocking(make).await;
-        let json = made.map_err(|error| Refusal::internal("PANICKED", error))??;
-        Ok(json_response(StatusCode::OK, json.into()))
+        let body = made.map_err(|error| Refusal::internal("PANICKED", error))??;
+        Ok(json_response(StatusCode::OK, body))
     }
 
     /// Answers and counts.
@@ -276,4 +312,57 @@ async fn with_headers(mut response: Response) -> Response {
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_bucket_costs_no_question_to_the_quorum() {
+        let bucket = Bucket::full(Instant::now());
+        // Who is not confirmed takes no token.
+        for _ in 0..100 {
+            let refused = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "NO_MANIFEST", "");
+            let refused = confirmed_with_token(&bucket, ready(Err::<(), _>(refused))).await;
+            assert_eq!(refused.expect_err("refused").code, "NO_MANIFEST");
+        }
+        let mut asked = 0;
+        for _ in 0..100 {
+            let confirmed = async {
+                asked += 1;
+                Ok(())
+            };
+            if let Err(refusal) = confirmed_with_token(&bucket, confirmed).await {
+                assert_eq!(refusal.status, StatusCode::TOO_MANY_REQUESTS);
+            }
+        }
+        assert_eq!(asked, super::super::bucket::BURST);
+    }
+
+    #[test]
+    fn answers_that_nobody_reads_have_a_limit() {
+        let issuing = Arc::new(Semaphore::new(ISSUING_MAX));
+        let unsent = Arc::new(Semaphore::new(UNSENT_BYTES_MAX));
+        let place = || Place::take(&issuing, &unsent);
+        let making = [place().expect("first"), place().expect("second")];
+        place().expect_err("two are being made");
+        drop(making);
+        let large = std::iter::repeat_with(place).map_while(Result::ok);
+        let large = large.take(100).map(|place| {
+            let part = place.made(ANSWER_BYTES_MAX);
+            held(Bytes::from_static(b"as if it were large"), part)
+        });
+        let mut large: Vec<_> = large.collect();
+        assert_eq!(large.len(), 4);
+        place().expect_err("all is unsent");
+        large.truncate(1);
+        // Smaller ones give back what they do not take.
+        let small = (0..64).map(|_| place().map(|place| place.made(2_000_000)));
+        small
+            .collect::<Result<Vec<_>, _>>()
+            .expect("room for small ones");
+    }
 }

@@ -13,7 +13,11 @@ use contrast_mesh_tls::{Member, MeshServer};
 use contrast_pki::{LeafRequest, SigningKey};
 use tokio::sync::Mutex;
 
-use super::failure::Failure;
+use super::{
+    failure::Failure,
+    life::Activity,
+    shares::{Share, Shares},
+};
 use crate::{replica::Hosted, state::Active};
 
 /// Names of the server: the Services that lead to it. Clients in other namespaces name one of them as the expected one.
@@ -137,11 +141,16 @@ pub(super) struct Client {
     member: Member,
     /// Number of the context that accepted it last.
     accepted: AtomicU64,
+    share: Arc<Share>,
+    activity: Activity,
 }
 
 impl Client {
-    pub(super) fn new(member: Member, context: &Context) -> Self {
+    pub(super) fn new(member: Member, context: &Context, shares: &Shares) -> Self {
+        let share = shares.of(member.facts().workload_secret_id.as_deref());
         Self {
+            share,
+            activity: Activity::begin(),
             member,
             accepted: AtomicU64::new(context.number),
         }
@@ -150,6 +159,15 @@ impl Client {
     /// Workload secret id of its certificate.
     pub(super) fn id(&self) -> Option<&str> {
         self.member.facts().workload_secret_id.as_deref()
+    }
+
+    /// What its workload may take at the same time, over all of its connections.
+    pub(super) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// Connections outlive manifests and certificates: whether this one would be accepted now.

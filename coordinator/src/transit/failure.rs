@@ -1,5 +1,5 @@
 use axum::{
-    body::Body,
+    body::Bytes,
     http::{HeaderValue, Response, StatusCode, header},
 };
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ impl Failure {
     }
 
     /// As Vault writes errors.
-    pub(super) fn into_response(self) -> Response<Body> {
+    pub(super) fn into_response(self) -> Response<Bytes> {
         let errors = match &self {
             Self::NoPath => json!([]),
             other => json!([other.to_string()]),
@@ -82,12 +82,12 @@ pub(super) fn enveloped(data: &Value) -> Value {
     })
 }
 
-pub(super) fn respond(status: StatusCode, body: &Value) -> Response<Body> {
-    json_response(status, Body::from(body.to_string()))
+pub(super) fn respond(status: StatusCode, body: &Value) -> Response<Bytes> {
+    json_response(status, Bytes::from(body.to_string()))
 }
 
 /// `body` is JSON already.
-pub(super) fn json_response(status: StatusCode, body: Body) -> Response<Body> {
+pub(super) fn json_response(status: StatusCode, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     for (name, value) in [

@@ -5,7 +5,7 @@ use contrast_clock::Entropy;
 use contrast_pki::Derivation;
 
 use super::{
-    failure::Failure, fields::Fields, general, keys::Keys, operation::describe, route::Route,
+    failure::Failure, fields::Input, general, keys::Keys, operation::describe, route::Route,
     usage::Usage,
 };
 use crate::ops::Metrics;
@@ -19,12 +19,7 @@ pub fn answer_any(
     entropy: &dyn Entropy,
 ) -> (u16, Option<serde_json::Value>) {
     let usage = Usage::new(Arc::new(Metrics::new()));
-    let keys = Keys {
-        derivation,
-        entropy,
-        usage: &usage,
-        name: own,
-    };
+    let keys = Keys::new(derivation, entropy, (&usage, own));
     let answer = || {
         let answered = |data| Ok((StatusCode::OK, data));
         let route = Route::of(path, Some(own))?;
@@ -36,15 +31,15 @@ pub fn answer_any(
         match &route {
             Route::Key {
                 operation, hash, ..
-            } => operation.run(keys, &Fields::read(body)?, *hash),
-            Route::ReadKey { .. } => answered(describe(keys)?),
+            } => operation.run(&keys, &Input::read(body)?, *hash),
+            Route::ReadKey { .. } => answered(describe(&keys)?),
             Route::Random { bytes } => {
-                let fields = Fields::read(body)?;
-                answered(general::random(bytes.as_deref(), &fields, entropy)?)
+                let fields = Input::read(body)?;
+                answered(general::random(bytes.as_deref(), &fields.fields, entropy)?)
             }
             Route::Hash { algorithm } => {
-                let fields = Fields::read(body)?;
-                answered(general::hash(algorithm.as_deref(), &fields)?)
+                let fields = Input::read(body)?;
+                answered(general::hash(algorithm.as_deref(), &fields.fields)?)
             }
             _ => Err(Failure::NoPath),
         }

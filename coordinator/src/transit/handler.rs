@@ -1,31 +1,31 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::{Body, Bytes, HttpBody as _, to_bytes},
     http::{Method, Request, Response, StatusCode, request::Parts},
 };
 use contrast_clock::WallClock;
 use http_body_util::{BodyExt as _, LengthLimitError};
-use serde_json::Value;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
 use super::{
-    context::{Client, Contexts},
+    context::{Client, Context, Contexts},
     failure::{Failure, enveloped, json_response, respond},
-    fields::Fields,
+    fields::Input,
     general,
     keys::Keys,
-    operation::describe,
+    operation::{Operation, describe},
     route::Route,
+    shares::{Permit, Shares},
     usage::Usage,
 };
-use crate::{ops::Metrics, replica::Hosted};
+use crate::{answer::held, ops::Metrics, replica::Hosted};
 
-/// Most bytes of a body: what is encrypted here are keys, and what is larger is better encrypted with a data key. Together with
-/// [`REQUESTS_MAX`] it bounds the memory of requests to 256 MiB and a small multiple for decoding.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Requests at the same time; more wait.
-const REQUESTS_MAX: usize = 256;
+/// Most bytes of a body: what is encrypted here are keys, and what is larger is better encrypted with a data key.
+pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// What is larger, or has more items, takes longer than a task may without a pause.
+const SHORT_BYTES_MAX: usize = 16 * 1024;
+const SHORT_ITEMS_MAX: usize = 4;
 /// What this API is, for programs.
 const OPENAPI: &str = include_str!("../../../docs/reference/transit.openapi.json");
 /// Longest time for one request, waiting and its body included.
@@ -37,7 +37,7 @@ pub(crate) struct TransitService {
     pub(super) contexts: Contexts,
     usage: Usage,
     metrics: Arc<Metrics>,
-    requests: Semaphore,
+    pub(super) shares: Shares,
 }
 
 impl TransitService {
@@ -46,109 +46,172 @@ impl TransitService {
             contexts: Contexts::new(replica, clock),
             usage: Usage::new(Arc::clone(&metrics)),
             metrics,
-            requests: Semaphore::new(REQUESTS_MAX),
+            shares: Shares::new(),
         }
     }
 
-    /// Answers and counts.
-    pub(super) async fn answer(&self, client: &Client, request: Request<Body>) -> Response<Body> {
+    /// Answers and counts. The answer keeps its place among the requests until it is sent.
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        client.activity().happens();
         let (parts, mut body) = request.into_parts();
         let route = Route::of(parts.uri.path(), client.id());
         let label = route.as_ref().map_or("none", Route::label);
         let work = async {
-            let outcome = self.outcome(client, route, &parts, &mut body).await;
+            let mut place = None;
+            let asked = (route, &parts, &mut body);
+            let outcome = self.outcome(client, asked, &mut place).await;
+            if outcome.is_err() {
+                place = None;
+            }
             discard(&mut body).await;
-            outcome
+            (outcome, place)
         };
         let outcome = timeout(REQUEST_TIMEOUT, work).await;
-        let response = match outcome {
-            Ok(Ok(response)) => response,
-            Ok(Err(failure)) => failure.into_response(),
-            Err(_) => Failure::Slow {
-                seconds: REQUEST_TIMEOUT.as_secs(),
+        let (response, place) = match outcome {
+            Ok((Ok(response), place)) => (response, place),
+            Ok((Err(failure), _)) => (failure.into_response(), None),
+            Err(_) => {
+                let seconds = REQUEST_TIMEOUT.as_secs();
+                (Failure::Slow { seconds }.into_response(), None)
             }
-            .into_response(),
         };
         self.metrics
             .transit_answered(label, response.status().as_u16());
-        response
+        let sent = Sent(Arc::clone(client));
+        response.map(|bytes| held(bytes, (place, sent)))
     }
 
     async fn outcome(
-        &self,
+        self: &Arc<Self>,
         client: &Client,
-        route: Result<Route, Failure>,
-        parts: &Parts,
-        body: &mut Body,
-    ) -> Result<Response<Body>, Failure> {
+        (route, parts, body): (Result<Route, Failure>, &Parts, &mut Body),
+        place: &mut Option<Permit>,
+    ) -> Result<Response<Bytes>, Failure> {
         let route = route?;
         route.check_method(&parts.method)?;
-        if route == Route::OpenApi {
-            return Ok(json_response(StatusCode::OK, Body::from(OPENAPI)));
-        }
-        // Nobody closes the semaphore.
-        let _permit = self.requests.acquire().await;
-        let now = self.contexts.now();
-        let context = self.contexts.current().await;
         match &route {
-            Route::Health => {
-                let (status, body) = general::health(parts.uri.query(), context.is_err(), now)?;
-                return Ok(match parts.method == Method::HEAD {
-                    true => {
-                        let mut response = Response::new(Body::empty());
-                        *response.status_mut() = status;
-                        response
-                    }
-                    false => respond(status, &body),
-                });
+            Route::OpenApi => {
+                let document = Bytes::from_static(OPENAPI.as_bytes());
+                return Ok(json_response(StatusCode::OK, document));
             }
+            Route::Health => return self.health(parts).await,
             Route::SealStatus => {
-                return Ok(respond(
-                    StatusCode::OK,
-                    &general::seal_status(context.is_err()),
-                ));
+                let sealed = self.contexts.current().await.is_err();
+                return Ok(respond(StatusCode::OK, &general::seal_status(sealed)));
             }
             _ => {}
         }
-        let context = context?;
-        client.admit(&context, now)?;
+        *place = Some(self.shares.request(client.share()).await);
+        let context = self.contexts.current().await?;
+        client.admit(&context, self.contexts.now())?;
         // Before the body is read: who has no key shall not cost its memory.
         if let Route::Key { name, .. } | Route::ReadKey { name } = &route {
             client.authorise(&context, name)?;
         }
-        let keys = |name| Keys {
-            derivation: context.active.keys().derivation(),
-            entropy: self.contexts.entropy(),
-            usage: &self.usage,
-            name,
-        };
-        let mut status = StatusCode::OK;
-        let data: Value = match &route {
-            Route::Key {
-                operation,
-                name,
-                hash,
-            } => {
-                let fields = Fields::read(&read(body).await?)?;
-                let (code, data) = operation.run(keys(name), &fields, *hash)?;
-                status = code;
-                data
+        let data = match &route {
+            Route::Key { .. } | Route::Random { .. } | Route::Hash { .. } => {
+                let length = body.size_hint().upper();
+                let permit = self.shares.body(client.share(), length).await;
+                let body = read(body).await?;
+                return self.work(client, (context, route), (body, permit)).await;
             }
-            Route::ReadKey { name } => describe(keys(name))?,
-            Route::Random { bytes } => {
-                let fields = Fields::read(&read(body).await?)?;
-                general::random(bytes.as_deref(), &fields, self.contexts.entropy())?
-            }
-            Route::Hash { algorithm } => {
-                let fields = Fields::read(&read(body).await?)?;
-                general::hash(algorithm.as_deref(), &fields)?
-            }
+            Route::ReadKey { name } => describe(&self.keys(&context, name))?,
             Route::LookupSelf => general::token(client.id()),
             Route::RenewSelf => return Err(general::renew()),
             // Answered above.
             Route::Health | Route::SealStatus | Route::OpenApi => return Err(Failure::NoPath),
         };
+        Ok(respond(StatusCode::OK, &enveloped(&data)))
+    }
+
+    async fn health(&self, parts: &Parts) -> Result<Response<Bytes>, Failure> {
+        let sealed = self.contexts.current().await.is_err();
+        let (status, body) = general::health(parts.uri.query(), sealed, self.contexts.now())?;
+        if parts.method != Method::HEAD {
+            return Ok(respond(status, &body));
+        }
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = status;
+        Ok(response)
+    }
+
+    fn keys<'a>(&'a self, context: &'a Context, name: &'a str) -> Keys<'a> {
+        let derivation = context.active.keys().derivation();
+        Keys::new(derivation, self.contexts.entropy(), (&self.usage, name))
+    }
+
+    /// Does what has a body: at once if it is short, else where it hinders nobody.
+    async fn work(
+        self: &Arc<Self>,
+        client: &Client,
+        (context, route): (Arc<Context>, Route),
+        (body, permit): (Bytes, Permit),
+    ) -> Result<Response<Bytes>, Failure> {
+        let service = Arc::clone(self);
+        let asymmetric = is_asymmetric(&route);
+        let run = move |input: &Input| service.run(&context, &route, input);
+        if body.len() > SHORT_BYTES_MAX {
+            let work = move || run(&Input::read(&body)?);
+            return self.shares.apart(client.share(), permit, work).await;
+        }
+        let input = Input::read(&body)?;
+        if !asymmetric && is_short(&input) {
+            return run(&input);
+        }
+        let work = move || run(&input);
+        self.shares.apart(client.share(), permit, work).await
+    }
+
+    fn run(
+        &self,
+        context: &Context,
+        route: &Route,
+        input: &Input,
+    ) -> Result<Response<Bytes>, Failure> {
+        let (status, data) = match route {
+            Route::Key {
+                operation,
+                name,
+                hash,
+            } => operation.run(&self.keys(context, name), input, *hash)?,
+            Route::Random { bytes } => {
+                let entropy = self.contexts.entropy();
+                let data = general::random(bytes.as_deref(), &input.fields, entropy)?;
+                (StatusCode::OK, data)
+            }
+            Route::Hash { algorithm } => {
+                let data = general::hash(algorithm.as_deref(), &input.fields)?;
+                (StatusCode::OK, data)
+            }
+            // They have no body.
+            _ => return Err(Failure::NoPath),
+        };
         Ok(respond(status, &enveloped(&data)))
+    }
+}
+
+fn is_short(input: &Input) -> bool {
+    input.batch().map_or(0, <[_]>::len) <= SHORT_ITEMS_MAX
+}
+
+/// Deriving a key for signatures alone takes as long as many other operations.
+fn is_asymmetric(route: &Route) -> bool {
+    let Route::Key { operation, .. } = route else {
+        return false;
+    };
+    matches!(operation, Operation::Sign | Operation::Verify)
+}
+
+/// Tells a connection that an answer has been sent.
+struct Sent(Arc<Client>);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.0.activity().happens();
     }
 }
 

@@ -12,9 +12,11 @@ mod fuzzed;
 mod general;
 mod handler;
 mod keys;
+mod life;
 mod operation;
 mod route;
 mod server;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -6,7 +6,7 @@ use super::{
     algorithm::Hash,
     ciphertext::{Versioned, from_base64, to_base64},
     failure::Failure,
-    fields::{Fields, required},
+    fields::{Fields, Input, required},
     keys::{Keys, LATEST_VERSION, version_for_new},
 };
 
@@ -38,11 +38,12 @@ impl Operation {
     /// Runs it for one request, which may be a batch: the data of the answer, and its status.
     pub(super) fn run(
         &self,
-        keys: Keys<'_>,
-        fields: &Fields,
+        keys: &Keys<'_>,
+        input: &Input,
         hash_in_path: Option<Hash>,
     ) -> Result<(StatusCode, Value), Failure> {
-        let Some(items) = fields.batch() else {
+        let fields = &input.fields;
+        let Some(items) = input.batch() else {
             let data = self.one(keys, fields, (fields, hash_in_path))?;
             return Ok((StatusCode::OK, data));
         };
@@ -86,7 +87,7 @@ impl Operation {
     /// One item; algorithms belong to the whole request.
     fn one(
         &self,
-        keys: Keys<'_>,
+        keys: &Keys<'_>,
         item: &Fields,
         (request, hash_in_path): (&Fields, Option<Hash>),
     ) -> Result<Value, Failure> {
@@ -142,9 +143,9 @@ impl Operation {
             Self::Sign => {
                 check_signature_format(request)?;
                 let version = version_for_new(request.key_version)?;
-                let bytes = keys.sign(version, hash()?, &item.input()?)?;
+                let (bytes, public_key) = keys.sign(version, hash()?, &item.input()?)?;
                 let signature = Versioned { version, bytes }.to_text();
-                let public_key = to_base64(&keys.public_key(version)?);
+                let public_key = to_base64(&public_key);
                 Ok(
                     json!({ "signature": signature, "key_version": version, "publickey": public_key }),
                 )
@@ -171,13 +172,13 @@ impl Operation {
     }
 }
 
-fn encrypted(keys: Keys<'_>, item: &Fields, plaintext: &[u8]) -> Result<Value, Failure> {
+fn encrypted(keys: &Keys<'_>, item: &Fields, plaintext: &[u8]) -> Result<Value, Failure> {
     let version = version_for_new(item.key_version)?;
     let ciphertext = keys.encrypt(version, plaintext, &item.associated_data()?)?;
     Ok(json!({ "ciphertext": ciphertext.to_text(), "key_version": version }))
 }
 
-fn decrypted(keys: Keys<'_>, item: &Fields) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn decrypted(keys: &Keys<'_>, item: &Fields) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let expected = "vault:v<version>:<base64>";
     let text = required("ciphertext", item.ciphertext.as_deref(), expected)?;
     let ciphertext = Versioned::parse("ciphertext", text)?;
@@ -210,7 +211,7 @@ pub(super) fn status_of(code: u32) -> Result<StatusCode, Failure> {
 }
 
 /// The answer to a question about the key itself.
-pub(super) fn describe(keys: Keys<'_>) -> Result<Value, Failure> {
+pub(super) fn describe(keys: &Keys<'_>) -> Result<Value, Failure> {
     // Creation times are not known: a key exists as long as the seed. Vault's clients want a number for each version.
     let versions = json!({ LATEST_VERSION.to_string(): 0 });
     Ok(json!({

@@ -14,7 +14,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{TransitService, context::Client};
+use super::{
+    TransitService,
+    context::Client,
+    life::{IDLE_TIMEOUT, over},
+};
 
 /// Connections at the same time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
@@ -22,8 +26,8 @@ const CONNECTIONS_MAX: usize = 1024;
 const HANDSHAKES_MAX: usize = 64;
 /// Longest time for a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time from one request of a connection to the head of the next.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Longest time for what has begun on a connection that has to end: a request, and the sending of its answer.
+const GRACE: Duration = Duration::from_secs(60);
 /// A peer of HTTP/2 that answers no ping for this long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Requests of HTTP/2 at the same time on one connection.
@@ -92,7 +96,7 @@ async fn connection(
             let cause = std::error::Error::source(&error);
             cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
         })?;
-        Ok::<_, String>((stream, Client::new(member, &context)))
+        Ok::<_, String>((stream, Client::new(member, &context, &service.shares)))
     };
     let accepted = tokio::select! {
         accepted = timeout(HANDSHAKE_TIMEOUT, accepting) => accepted,
@@ -111,6 +115,15 @@ async fn connection(
     };
     let client = Arc::new(client);
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let (looking, looked_at) = (Arc::clone(&service), Arc::clone(&client));
+    // Without a current context nobody can tell; every request is told so.
+    let refused = || {
+        let (service, client) = (Arc::clone(&looking), Arc::clone(&looked_at));
+        async move {
+            let context = service.contexts.current().await;
+            context.is_ok_and(|context| client.admit(&context, service.contexts.now()).is_err())
+        }
+    };
     let answer = service_fn(move |request: Request<Incoming>| {
         let (service, client) = (Arc::clone(&service), Arc::clone(&client));
         async move {
@@ -137,14 +150,23 @@ async fn connection(
         false => builder.http1_only(),
     };
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), answer));
-    let ended = tokio::select! {
-        ended = &mut served => ended,
-        () = drain.draining() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let reason = tokio::select! {
+        ended = &mut served => {
+            if let Err(error) = ended {
+                tracing::debug!(%peer, error, "connection of the transit API ended");
+            }
+            return;
         }
+        reason = over(looked_at.activity(), refused) => reason,
+        () = drain.draining() => "the Coordinator ends",
     };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error, "connection of the transit API ended");
+    tracing::debug!(%peer, reason, "a connection of the transit API has to end");
+    served.as_mut().graceful_shutdown();
+    match timeout(GRACE, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, error, "connection of the transit API ended"),
+        Err(_) => {
+            tracing::debug!(%peer, "a connection of the transit API was closed: it took too long to end")
+        }
     }
 }

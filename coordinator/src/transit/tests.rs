@@ -8,7 +8,7 @@ use contrast_pki::{Derivation, Salt, Seed};
 use serde_json::{Value, json};
 
 use super::{
-    failure::Failure, fields::Fields, keys::Keys, operation::Operation, operation::describe,
+    failure::Failure, fields::Input, keys::Keys, operation::Operation, operation::describe,
     usage::Usage,
 };
 use crate::ops::Metrics;
@@ -32,17 +32,12 @@ impl Engine {
     }
 
     fn keys<'a>(&'a self, name: &'a str) -> Keys<'a> {
-        Keys {
-            derivation: &self.derivation,
-            entropy: &SystemEntropy,
-            usage: &self.usage,
-            name,
-        }
+        Keys::new(&self.derivation, &SystemEntropy, (&self.usage, name))
     }
 
     fn run(&self, operation: &Operation, body: &Value) -> Result<(StatusCode, Value), Failure> {
-        let fields = Fields::read(body.to_string().as_bytes())?;
-        operation.run(self.keys("vault"), &fields, None)
+        let fields = Input::read(body.to_string().as_bytes())?;
+        operation.run(&self.keys("vault"), &fields, None)
     }
 
     fn data(&self, operation: &Operation, body: &Value) -> Value {
@@ -104,8 +99,8 @@ fn only_the_same_key_version_and_data_decrypt() {
         let error = engine.refusal(&Operation::Decrypt, &wrong);
         assert!(error.contains("not made with this key"), "{error}");
     }
-    let fields = Fields::read(right.to_string().as_bytes()).expect("fields");
-    let other = Operation::Decrypt.run(engine.keys("other"), &fields, None);
+    let fields = Input::read(right.to_string().as_bytes()).expect("fields");
+    let other = Operation::Decrypt.run(&engine.keys("other"), &fields, None);
     assert!(matches!(other, Err(Failure::Bad(_))), "{other:?}");
 }
 
@@ -260,7 +255,7 @@ fn batch_has_a_result_for_each_item_and_the_status_of_the_worst() {
 #[test]
 fn description_shows_no_key() {
     let engine = Engine::new();
-    let data = describe(engine.keys("vault")).expect("describes");
+    let data = describe(&engine.keys("vault")).expect("describes");
     assert_eq!(data["latest_version"], 1);
     assert_eq!(data["keys"], json!({ "1": 0 }));
 }

@@ -1,6 +1,7 @@
 //! A client of the transit engine: TLS with a certificate of the mesh, HTTP/1.1 that is kept alive.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,8 +14,9 @@ use contrast_clock::{SystemEntropy, WallClock};
 use contrast_manifest::Manifest;
 use contrast_pki::{LeafRequest, MeshCa, RootCa, SigningKey};
 use contrast_proto::mesh::{NewMeshCertRequest, mesh_api_client::MeshApiClient};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, client::conn::http1, header::HeaderMap};
+use futures::stream;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{Request, body::Frame, client::conn::http1, header::HeaderMap};
 use hyper_util::rt::TokioIo;
 use rustls::{
     RootCertStore, client::WebPkiServerVerifier, crypto::aws_lc_rs::default_provider,
@@ -126,7 +128,7 @@ impl Answer {
 
 /// One connection.
 pub struct Connection {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<UnsyncBoxBody<Bytes, Infallible>>,
     driver: JoinHandle<()>,
 }
 
@@ -178,6 +180,26 @@ impl Connection {
         Ok(Self { sender, driver })
     }
 
+    /// Begins a request whose body, said to be of `length` bytes, never comes. Returns when an answer does.
+    pub async fn stall(mut self, target: &str, length: usize) -> Result<u16, String> {
+        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let request = Request::builder()
+            .method("POST")
+            .uri(target)
+            .header("host", "coordinator")
+            .header("content-length", length)
+            .body(body.boxed_unsync())
+            .expect("a request");
+        let answer = self.sender.send_request(request).await;
+        Ok(answer.map_err(|error| error.to_string())?.status().as_u16())
+    }
+
+    /// Waits until the server ends it.
+    pub async fn ended(mut self) {
+        let driver = &mut self.driver;
+        driver.await.expect("ends");
+    }
+
     /// One request on it.
     pub async fn ask(
         &mut self,
@@ -187,7 +209,7 @@ impl Connection {
             .method(method)
             .uri(target)
             .header("host", "coordinator")
-            .body(Full::new(body))
+            .body(Full::new(body).boxed_unsync())
             .expect("a request");
         let answer = self.sender.send_request(request).await;
         let (head, body) = answer.map_err(|error| error.to_string())?.into_parts();

@@ -13,11 +13,8 @@ use crate::{
         Deployment, WEB_INITDATA, now, policy_hash,
         transit::{Connection, Credentials},
     },
-    world::{ID, Made, NAME, ask, document, fetch, parsed, set, system_clock},
+    world::{ID, Made, NAME, PLAIN_INITDATA, ask, document, fetch, parsed, set, system_clock},
 };
-
-/// A workload that has no secret.
-const PLAIN_INITDATA: &[u8] = b"version = \"0.1.0\"\n# plain\n";
 
 /// The server ends a connection whose client it does not accept before it answers anything.
 async fn refuses(
@@ -117,7 +114,12 @@ async fn only_members_of_the_mesh_are_let_in_and_only_to_their_own_key() {
     let mut connected = connected.expect("connects");
     let answer = ask(&mut api, &mut connected, request).await;
     assert_eq!(answer.status, 403, "the key of another id than its own");
-    drop((connection, connected));
+    // Nobody asks on it, and its place is for others.
+    let ended = timeout(Duration::from_secs(60), connection.ended());
+    ended.await.expect("a connection that is refused ends");
+    let answer = ask(&mut api, &mut connected, ("GET", "/v1/sys/health", "")).await;
+    assert_eq!(answer.status, 200, "one that is accepted stays");
+    drop(connected);
     coordinator.stop().await.expect("stops");
 }
 

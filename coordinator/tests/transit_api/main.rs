@@ -8,6 +8,7 @@
 
 mod access;
 mod document;
+mod limits;
 mod quorum;
 #[path = "../support/mod.rs"]
 mod support;

@@ -20,6 +20,9 @@ use crate::support::{
 pub const ID: &str = "apps/v1/Deployment/default/web";
 pub const NAME: &str = "apps%2Fv1%2FDeployment%2Fdefault%2Fweb";
 
+/// A workload that has no secret.
+pub const PLAIN_INITDATA: &[u8] = b"version = \"0.1.0\"\n# plain\n";
+
 pub const METHODS: [&str; 2] = ["POST", "PUT"];
 
 pub fn parsed(document: &ManifestDocument) -> Manifest {
