@@ -361,9 +361,14 @@ pub struct ImportArgs {
     #[arg(long, value_name = "FILE")]
     pub import_seed_shares: PathBuf,
 
-    /// Private key of one of its seed share owners, RSA PEM
+    /// Private key of one of its seed share owners, PEM
     #[arg(long, value_name = "FILE")]
     pub import_seedshare_owner_key: PathBuf,
+
+    /// `verify/` of the earlier deployment, as the last `contrast verify` left it: the seed must be that of its root CA, and ids of workload secrets that
+    /// the new manifest lacks are named
+    #[arg(long, value_name = "DIR")]
+    pub import_verified: Option<PathBuf>,
 
     /// As of `contrast set`.
     #[command(flatten)]

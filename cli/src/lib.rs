@@ -25,6 +25,7 @@ pub mod diagnostic;
 pub mod dial;
 pub mod exit;
 pub mod generate;
+mod import;
 pub mod lint;
 mod measure;
 pub mod output;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use contrast_manifest::OwnerKeyDigest;
 use contrast_pki::{
-    OwnerKeyError, WorkloadOwnerKey,
+    Derivation, DeriveError, OwnerKeyError, RootKey, Salt, Seed, SeedError, WorkloadOwnerKey,
     shares::{EncryptedShare, SeedShare, SeedSharesDocument, SharesError, decrypt_share},
 };
 use contrast_proto::user::{ImportSeedRequest, OwnerSignature, SeedShares, SetManifestRequest};
@@ -75,6 +75,12 @@ pub enum OwnerError {
         /// How many it takes.
         threshold: u32,
     },
+    /// A seed or salt of another length.
+    #[error("the seed shares hold no seed")]
+    Seed(#[source] SeedError),
+    /// Nothing can be derived from it.
+    #[error("the root CA key cannot be derived from the seed")]
+    Derive(#[source] DeriveError),
     /// No share could be decrypted.
     #[error("cannot decrypt a seed share with `{}`", .path.display())]
     Decrypt {
@@ -254,6 +260,18 @@ impl KnownSeed {
             share: owner.decrypt(shares)?,
             salt: shares.salt.clone(),
         })
+    }
+
+    /// The root CA key that follows from it.
+    ///
+    /// # Errors
+    /// When seed or salt have a wrong length.
+    pub fn root_key(&self) -> Result<RootKey, OwnerError> {
+        let salt = Salt::from_slice(&self.salt).map_err(OwnerError::Seed)?;
+        let seed = Seed::from_slice(self.share.expose()).map_err(OwnerError::Seed)?;
+        let key = Derivation::new(&seed, &salt).root_ca_key();
+        let key = key.map_err(OwnerError::Derive)?;
+        Ok(RootKey::from_spki(key.public_key_spki().to_vec()))
     }
 
     /// What a Coordinator is asked that begins with `first` and this seed.

@@ -407,6 +407,10 @@ fn a_new_deployment_continues_the_seed_of_another() {
         secret
     };
     let secret = secret_of(&earlier, &old);
+    let verified = earlier
+        .owner()
+        .try_contrast(&["verify", "-c", &old.user_api()]);
+    assert_eq!(verified.expect("runs").code, 0);
     let root = earlier
         .owner()
         .read("coordinator-root-ca.pem")
@@ -433,8 +437,32 @@ fn a_new_deployment_continues_the_seed_of_another() {
         &later.owner().file("seedshare-owner.pem").to_string_lossy(),
     );
     assert_eq!(wrong.code, 2, "{}", wrong.stderr);
-    let imported = import(&shares, &key);
+    let from = |directory: &Path| {
+        let directory = directory.to_string_lossy();
+        let seed = ["--import-seed-shares", &shares, "--import-seedshare-owner-key", &key];
+        let verified = ["--import-verified", &directory, "resources"];
+        let arguments = [&["import", "-c", &user_api], &seed[..], &verified].concat();
+        later.owner().try_contrast(&arguments).expect("runs")
+    };
+    let directory = earlier.owner().file("verify");
+    let stranger = tempfile::tempdir().expect("directory");
+    fs::copy(directory.join("manifest.0.json"), stranger.path().join("manifest.0.json")).expect("copies");
+    let root_of_nobody = later.tee().join("snp-ark.crt.pem");
+    fs::copy(root_of_nobody, stranger.path().join("coordinator-root-ca.pem")).expect("copies");
+    let refused = from(stranger.path());
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("the seed is not that of the deployment in"), "{}", refused.stderr);
+
+    // What the last manifest but one gave to somebody who is not there any more.
+    let text = fs::read_to_string(directory.join("manifest.0.json")).expect("reads");
+    let mut manifest: Value = serde_json::from_str(&text).expect("JSON");
+    manifest["Policies"]["00"] = json!({"SANs": ["gone"], "WorkloadSecretID": "apps/gone"});
+    fs::write(directory.join("manifest.0.json"), manifest.to_string()).expect("writes");
+    fs::write(directory.join("manifest.1.json"), text).expect("writes");
+    let imported = from(&directory);
     assert_eq!(imported.code, 0, "{}", imported.stderr);
+    let lost = imported.stderr.matches("no workload of the new manifest has the WorkloadSecretID").count();
+    assert!(lost == 1 && imported.stderr.contains(r#""apps/gone""#), "{}", imported.stderr);
     assert!(
         imported.stderr.contains("whoever had the seed"),
         "{}",

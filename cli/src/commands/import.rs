@@ -4,9 +4,10 @@ use super::set;
 use crate::{
     args::ImportArgs,
     diagnostic::Failure,
+    import::Earlier,
     output::Output,
     owner::{KnownSeed, SeedShareOwner, shares_from_file},
-    workspace::{self, Workspace},
+    workspace::{self, MANIFEST, Workspace},
 };
 
 /// Decrypts the seed, then does what `contrast set` does.
@@ -22,6 +23,15 @@ pub(super) async fn run(
     let path = &args.import_seed_shares;
     let shares = shares_from_file(path, &workspace::read("seed shares", path, "")?)?;
     let seed = KnownSeed::decrypt(&owner, &shares)?;
+    if let Some(directory) = &args.import_verified {
+        let earlier = Earlier::read(directory)?;
+        earlier.check_seed(&seed)?;
+        let path = workspace.choose(args.set.manifest.as_deref(), MANIFEST);
+        let manifest = workspace::read("manifest", &path, "")?;
+        for lost in earlier.lost_secrets(&manifest) {
+            output.warning(&lost.to_string());
+        }
+    }
     output.warning(
         "whoever had the seed of the earlier deployment has that of this one: its seed share owners, those of the new manifest, and you",
     );
