@@ -211,7 +211,10 @@ mod tests {
             format!(r#""{number}": {{"SANs": ["{id}.example"], "WorkloadSecretID": "{id}", "Role": "none"}}"#)
         });
         let policies: Vec<String> = policies.collect();
-        format!(r#"{{"Policies": {{{}}}, "Further": 1}}"#, policies.join(", "))
+        format!(
+            r#"{{"Policies": {{{}}}, "Further": 1}}"#,
+            policies.join(", ")
+        )
     }
 
     #[test]
@@ -222,22 +225,41 @@ mod tests {
         };
         let earlier = Earlier {
             root: (PathBuf::new(), RootKey::from_spki(Vec::new())),
-            manifests: vec![parsed("manifest.0.json", &["a", "b", "c", ""]), parsed("manifest.1.json", &["b", "d"])],
+            manifests: vec![
+                parsed("manifest.0.json", &["a", "b", "c", ""]),
+                parsed("manifest.1.json", &["b", "d"]),
+            ],
         };
         let lost = earlier.lost_secrets(manifest(&["d"]).as_bytes());
-        let shown: Vec<_> = lost.iter().map(|lost| (lost.id.as_str(), lost.manifest.to_str())).collect();
+        let shown: Vec<_> = lost
+            .iter()
+            .map(|lost| (lost.id.as_str(), lost.manifest.to_str()))
+            .collect();
         assert_eq!(
             shown,
-            [("b", Some("manifest.1.json")), ("a", Some("manifest.0.json")), ("c", Some("manifest.0.json"))]
+            [
+                ("b", Some("manifest.1.json")),
+                ("a", Some("manifest.0.json")),
+                ("c", Some("manifest.0.json"))
+            ]
         );
-        assert!(lost[0].to_string().contains(r#"the WorkloadSecretID "b" of `manifest.1.json` (certificates for "b.example")"#));
-        assert_eq!(earlier.lost_secrets(manifest(&["a", "b", "c", "d"]).as_bytes()), []);
+        assert!(lost[0].to_string().contains(
+            r#"the WorkloadSecretID "b" of `manifest.1.json` (certificates for "b.example")"#
+        ));
+        assert_eq!(
+            earlier.lost_secrets(manifest(&["a", "b", "c", "d"]).as_bytes()),
+            []
+        );
     }
 
     #[test]
     fn files_that_are_missing_or_something_else_are_named() {
         let directory = tempfile::tempdir().expect("directory");
-        let failed = || Earlier::read(directory.path()).expect_err("fails").to_string();
+        let failed = || {
+            Earlier::read(directory.path())
+                .expect_err("fails")
+                .to_string()
+        };
         assert!(failed().contains(ROOT_CA), "{}", failed());
         fs::write(directory.path().join(ROOT_CA), "junk").expect("writes");
         assert!(failed().ends_with("is not a certificate"), "{}", failed());

@@ -439,19 +439,38 @@ fn a_new_deployment_continues_the_seed_of_another() {
     assert_eq!(wrong.code, 2, "{}", wrong.stderr);
     let from = |directory: &Path| {
         let directory = directory.to_string_lossy();
-        let seed = ["--import-seed-shares", &shares, "--import-seedshare-owner-key", &key];
+        let seed = [
+            "--import-seed-shares",
+            &shares,
+            "--import-seedshare-owner-key",
+            &key,
+        ];
         let verified = ["--import-verified", &directory, "resources"];
         let arguments = [&["import", "-c", &user_api], &seed[..], &verified].concat();
         later.owner().try_contrast(&arguments).expect("runs")
     };
     let directory = earlier.owner().file("verify");
     let stranger = tempfile::tempdir().expect("directory");
-    fs::copy(directory.join("manifest.0.json"), stranger.path().join("manifest.0.json")).expect("copies");
+    fs::copy(
+        directory.join("manifest.0.json"),
+        stranger.path().join("manifest.0.json"),
+    )
+    .expect("copies");
     let root_of_nobody = later.tee().join("snp-ark.crt.pem");
-    fs::copy(root_of_nobody, stranger.path().join("coordinator-root-ca.pem")).expect("copies");
+    fs::copy(
+        root_of_nobody,
+        stranger.path().join("coordinator-root-ca.pem"),
+    )
+    .expect("copies");
     let refused = from(stranger.path());
     assert_eq!(refused.code, 2, "{}", refused.stderr);
-    assert!(refused.stderr.contains("the seed is not that of the deployment in"), "{}", refused.stderr);
+    assert!(
+        refused
+            .stderr
+            .contains("the seed is not that of the deployment in"),
+        "{}",
+        refused.stderr
+    );
 
     // What the last manifest but one gave to somebody who is not there any more.
     let text = fs::read_to_string(directory.join("manifest.0.json")).expect("reads");
@@ -461,8 +480,15 @@ fn a_new_deployment_continues_the_seed_of_another() {
     fs::write(directory.join("manifest.1.json"), text).expect("writes");
     let imported = from(&directory);
     assert_eq!(imported.code, 0, "{}", imported.stderr);
-    let lost = imported.stderr.matches("no workload of the new manifest has the WorkloadSecretID").count();
-    assert!(lost == 1 && imported.stderr.contains(r#""apps/gone""#), "{}", imported.stderr);
+    let lost = imported
+        .stderr
+        .matches("no workload of the new manifest has the WorkloadSecretID")
+        .count();
+    assert!(
+        lost == 1 && imported.stderr.contains(r#""apps/gone""#),
+        "{}",
+        imported.stderr
+    );
     assert!(
         imported.stderr.contains("whoever had the seed"),
         "{}",
