@@ -121,13 +121,19 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Unicode's control characters, line and paragraph separators, and bidirectional formatting characters (Unicode Standard
-/// Annex 9, table 4 "Explicit Directional Formatting", and the implicit marks).
-fn is_deceptive(character: char) -> bool {
-    character.is_control()
+/// Whether a reader would not see this character for what it is: controls, what turns or joins text (Unicode Standard Annex 9, table 4; Annex
+/// 34), every blank but the space, and what is not shown at all (`Default_Ignorable_Code_Point` of DerivedCoreProperties.txt, Unicode 17). Two
+/// names that differ only in such characters look the same.
+pub fn is_deceptive(character: char) -> bool {
+    let blank = character.is_whitespace() && character != ' ';
+    blank
+        || character.is_control()
         || matches!(
             character,
-            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
         )
 }
 
@@ -143,6 +149,24 @@ mod tests {
         let check = &checks.checks()[0];
         let expected = "x\\u{1b}[2J\\u{a}ok    all\\u{d}\\u{9b}8m\\u{202e}";
         assert_eq!([&check.field, &check.expected, &check.found], [expected; 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_written_out() {
+        for hidden in [
+            '\u{ad}',
+            '\u{200b}',
+            '\u{feff}',
+            '\u{1d173}',
+            '\u{2800}',
+            '\u{fff0}',
+            '\u{2003}',
+            '\u{e0041}',
+            '\t',
+        ] {
+            let shown = printable(&format!("a{hidden}b")).into_owned();
+            assert_eq!(shown, format!("a\\u{{{:x}}}b", u32::from(hidden)));
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub mod vtpm;
 
 pub use appraisal::{Demands, ReferenceValue, Root, VtpmDemands};
 pub use authenticity::{Authenticity, SignedTpmQuote, authenticate, authenticate_azure};
-pub use check::{Check, CheckList, printable};
+pub use check::{Check, CheckList, is_deceptive, printable};
 pub use evidence::{Evidence, EvidenceFormatError, SnpEvidence, TdxCollateral, TdxEvidence};
 pub use issuer::{IssueError, Issuer};
 #[cfg(not(target_arch = "wasm32"))]

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use contrast_attestation::is_deceptive;
+
 /// A page that is being written.
 #[derive(Debug, Default)]
 pub(super) struct Markup(String);
@@ -44,21 +46,8 @@ impl Markup {
     }
 }
 
-/// What `printable` replaces, and what cannot be seen at all: two names that differ only in it would look the same.
-fn is_deceptive(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
-        )
-}
-
 #[cfg(test)]
 mod tests {
-    use contrast_attestation::printable;
-
     use super::*;
 
     fn escaped(text: &str) -> String {
@@ -85,15 +74,5 @@ mod tests {
             escaped("Zürich \u{5e9}\u{1f512}"),
             "Zürich \u{5e9}\u{1f512}"
         );
-    }
-
-    #[test]
-    fn everything_that_the_terminal_does_not_get_the_page_does_not_get_either() {
-        for character in '\0'..=char::MAX {
-            let text = character.to_string();
-            if printable(&text) != text {
-                assert!(is_deceptive(character), "{character:?}");
-            }
-        }
     }
 }
