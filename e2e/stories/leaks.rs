@@ -260,15 +260,10 @@ fn secrets_are_in_memory_alone() {
 
     let metrics = metrics(&coordinator);
     assert!(metrics.contains("contrast_"), "{metrics}");
+    // Its dump, if there is one, is among the files that are searched.
     let mut other = Command::new("sleep");
-    let other = Process::start(
-        "other",
-        {
-            other.arg("60");
-            other
-        },
-        directory.path(),
-    );
+    other.arg("60").current_dir(directory.path());
+    let other = Process::start("other", other, directory.path());
     let dumps = crash(&mut other.expect("starts"));
     assert!(
         !crash(coordinator.process()),
