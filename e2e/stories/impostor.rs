@@ -182,9 +182,7 @@ fn running_pod_takes_nothing_from_a_coordinator_of_another_deployment() {
     let (cluster, genuine) = started(directory.path(), 38);
     let detour = Detour::start(genuine.mesh_api);
     let spec = &cluster.workloads().expect("workloads")["store"];
-    let mut pod = cluster
-        .start_initializer_at(spec, detour.address)
-        .expect("starts");
+    let mut pod = cluster.enrol(spec, detour.address).expect("enrols");
     let installed = [
         "tls-config/certChain.pem",
         "tls-config/mesh-ca.pem",
@@ -192,10 +190,6 @@ fn running_pod_takes_nothing_from_a_coordinator_of_another_deployment() {
         "secrets/workload-secret-seed",
     ]
     .map(|name| pod.file(name));
-    let initializer = pod.container("contrast-initializer").expect("runs");
-    let chain = &installed[0];
-    let enrolled = initializer.wait_until("its certificate", DEADLINE, |_| chain.exists());
-    enrolled.expect("enrols");
     let before = installed
         .each_ref()
         .map(|path| fs::read(path).expect("reads"));

@@ -97,13 +97,8 @@ impl Load {
 
 fn enrol(cluster: &Cluster, coordinator: &CoordinatorPod) -> Pod {
     let workloads = cluster.workloads().expect("workloads");
-    let pod = cluster.start_initializer(&workloads["store"], coordinator);
-    let mut pod = pod.expect("starts");
-    let chain = pod.file("tls-config/certChain.pem");
-    let initializer = pod.container("contrast-initializer").expect("runs");
-    let enrolled = initializer.wait_until("its certificate", DEADLINE, |_| chain.exists());
-    enrolled.expect("enrols");
-    pod
+    let pod = cluster.enrol(&workloads["store"], coordinator.mesh_api);
+    pod.expect("enrols")
 }
 
 /// Encrypts and decrypts with the pod's own transit key, again and again.

@@ -13,7 +13,6 @@ use std::{
     os::unix::net::UnixStream,
     path::Path,
     process::Command,
-    time::Duration,
 };
 
 use contrast_clock::SystemEntropy;
@@ -21,8 +20,6 @@ use contrast_e2e::harness::{Cluster, CoordinatorPod, Output, Pod};
 use contrast_pki::WorkloadOwnerKey;
 use serde_json::{Value, json};
 use x509_cert::{Certificate, der::DecodePem as _};
-
-const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Owners {
     cluster: Cluster,
@@ -395,12 +392,8 @@ fn a_new_deployment_continues_the_seed_of_another() {
     assert_eq!(set.expect("runs").code, 0);
     let secret_of = |cluster: &Cluster, coordinator: &CoordinatorPod| {
         let workloads = cluster.workloads().expect("workloads");
-        let pod = cluster.start_initializer_at(&workloads["store"], coordinator.mesh_api);
-        let mut pod = pod.expect("starts");
-        let chain = pod.file("tls-config/certChain.pem");
-        let initializer = pod.container("contrast-initializer").expect("is there");
-        let enrolled = initializer.wait_until("its certificate", DEADLINE, |_| chain.exists());
-        enrolled.expect("enrols");
+        let pod = cluster.enrol(&workloads["store"], coordinator.mesh_api);
+        let pod = pod.expect("enrols");
         let secret = fs::read_to_string(pod.file("secrets/workload-secret-seed"));
         let secret = secret.expect("reads");
         assert_eq!(secret_at_the_socket(&pod), secret);

@@ -10,13 +10,10 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use contrast_e2e::harness::{Cluster, CoordinatorPod, Pod, PodSpec};
 use serde_json::Value;
-
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where `cargo xtask tools` installs `hvac`.
 fn packages() -> Option<PathBuf> {
@@ -34,14 +31,7 @@ struct Workload {
 
 impl Workload {
     fn enrol(cluster: &Cluster, coordinator: &CoordinatorPod, spec: &PodSpec) -> Self {
-        let mut pod = cluster
-            .start_initializer(spec, coordinator)
-            .expect("starts");
-        let chain = pod.file("tls-config/certChain.pem");
-        pod.container("contrast-initializer")
-            .expect("runs")
-            .wait_until("its certificate", DEADLINE, |_| chain.exists())
-            .expect("enrols");
+        let pod = cluster.enrol(spec, coordinator.mesh_api).expect("enrols");
         let manifest = cluster.owner().read("manifest.json").expect("reads");
         let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
         let id = &manifest["Policies"][spec.policy_hash()]["WorkloadSecretID"];

@@ -67,11 +67,7 @@ pub struct Serving {
 /// # Errors
 /// When the socket cannot be made.
 pub fn serve(path: &Path, owner: Option<u32>, secrets: Secrets) -> Result<Serving, SocketError> {
-    let listener = socket::listen(path, MODE, owner).map_err(|source| SocketError {
-        path: path.to_owned(),
-        option: SOCKET_OPTION,
-        source,
-    })?;
+    let listener = socket::listen(path, SOCKET_OPTION, (MODE, owner))?;
     let router = Router::new()
         .route(WORKLOAD_SECRET, get(answer))
         .fallback(async || {

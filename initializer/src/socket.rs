@@ -24,9 +24,21 @@ pub struct SocketError {
     pub source: io::Error,
 }
 
-/// Listens at `path` for those whom `mode` lets in, of which the owner is `owner` or else the own user. A socket that an earlier run left
-/// there is replaced, nothing else is.
-pub(crate) fn listen(path: &Path, mode: u32, owner: Option<u32>) -> io::Result<UnixListener> {
+/// Listens at `path`, which `option` can change, for those whom `mode` lets in, of which the owner is `owner` or else the own user. A socket
+/// that an earlier run left there is replaced, nothing else is.
+pub(crate) fn listen(
+    path: &Path,
+    option: &'static str,
+    (mode, owner): (u32, Option<u32>),
+) -> Result<UnixListener, SocketError> {
+    made(path, mode, owner).map_err(|source| SocketError {
+        path: path.to_owned(),
+        option,
+        source,
+    })
+}
+
+fn made(path: &Path, mode: u32, owner: Option<u32>) -> io::Result<UnixListener> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {}
         Ok(_) => {

@@ -236,13 +236,13 @@ impl History {
     /// can tell, it does.
     pub(crate) fn denies_more_than_before(&self, latest: &Manifest) -> bool {
         let denied = latest.denied_certificate_keys();
-        let Some(before) = self.links().rev().nth(1) else {
+        let before = self.links().rev().nth(1);
+        let Some(before) = before.filter(|_| !denied.is_empty()) else {
             return false;
         };
         let before = self.manifest(before.transition.manifest_hash);
         let before = before.and_then(|bytes| Manifest::parse(bytes).ok());
-        let kept = before.is_some_and(|before| denied.is_subset(before.denied_certificate_keys()));
-        !denied.is_empty() && !kept
+        before.is_none_or(|before| !denied.is_subset(before.denied_certificate_keys()))
     }
 
     /// Exact bytes of the latest transition's manifest.

@@ -5,8 +5,8 @@ use contrast_clock::Entropy;
 use contrast_pki::Derivation;
 
 use super::{
-    failure::Failure, fields::Input, general, keys::Keys, operation::describe, route::Route,
-    usage::Usage,
+    failure::Failure, fields::Input, handler::data_of, keys::Keys, operation::describe,
+    route::Route, usage::Usage,
 };
 use crate::ops::Metrics;
 
@@ -19,9 +19,7 @@ pub fn answer_any(
     entropy: &dyn Entropy,
 ) -> (u16, Option<serde_json::Value>) {
     let usage = Usage::new(Arc::new(Metrics::new()));
-    let keys = Keys::new(derivation, entropy, (&usage, own));
     let answer = || {
-        let answered = |data| Ok((StatusCode::OK, data));
         let route = Route::of(path, Some(own))?;
         if let Route::Key { name, .. } | Route::ReadKey { name } = &route
             && name != own
@@ -29,17 +27,13 @@ pub fn answer_any(
             return Err(Failure::Denied);
         }
         match &route {
-            Route::Key {
-                operation, hash, ..
-            } => operation.run(&keys, &Input::read(body)?, *hash),
-            Route::ReadKey { .. } => answered(describe(&keys)?),
-            Route::Random { bytes } => {
-                let fields = Input::read(body)?;
-                answered(general::random(bytes.as_deref(), &fields.fields, entropy)?)
+            Route::Key { .. } | Route::Random { .. } | Route::Hash { .. } => {
+                let keys = |name| Keys::new(derivation, entropy, (&usage, name));
+                data_of(&route, &Input::read(body)?, entropy, keys)
             }
-            Route::Hash { algorithm } => {
-                let fields = Input::read(body)?;
-                answered(general::hash(algorithm.as_deref(), &fields.fields)?)
+            Route::ReadKey { name } => {
+                let keys = Keys::new(derivation, entropy, (&usage, name));
+                Ok((StatusCode::OK, describe(&keys)?))
             }
             _ => Err(Failure::NoPath),
         }

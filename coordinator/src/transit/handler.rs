@@ -4,8 +4,9 @@ use axum::{
     body::{Body, Bytes, HttpBody as _, to_bytes},
     http::{Method, Request, Response, StatusCode, request::Parts},
 };
-use contrast_clock::WallClock;
+use contrast_clock::{Entropy, WallClock};
 use http_body_util::{BodyExt as _, LengthLimitError};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
@@ -172,26 +173,31 @@ impl TransitService {
         route: &Route,
         input: &Input,
     ) -> Result<Response<Bytes>, Failure> {
-        let (status, data) = match route {
-            Route::Key {
-                operation,
-                name,
-                hash,
-            } => operation.run(&self.keys(context, name), input, *hash)?,
-            Route::Random { bytes } => {
-                let entropy = self.contexts.entropy();
-                let data = general::random(bytes.as_deref(), &input.fields, entropy)?;
-                (StatusCode::OK, data)
-            }
-            Route::Hash { algorithm } => {
-                let data = general::hash(algorithm.as_deref(), &input.fields)?;
-                (StatusCode::OK, data)
-            }
-            // They have no body.
-            _ => return Err(Failure::NoPath),
-        };
+        let entropy = self.contexts.entropy();
+        let (status, data) = data_of(route, input, entropy, |name| self.keys(context, name))?;
         Ok(respond(status, &enveloped(&data)))
     }
+}
+
+/// Status and data of the answer to what has a body; `keys` gives those of a name.
+pub(super) fn data_of<'a>(
+    route: &'a Route,
+    input: &Input,
+    entropy: &dyn Entropy,
+    keys: impl FnOnce(&'a str) -> Keys<'a>,
+) -> Result<(StatusCode, Value), Failure> {
+    let data = match route {
+        Route::Key {
+            operation,
+            name,
+            hash,
+        } => return operation.run(&keys(name), input, *hash),
+        Route::Random { bytes } => general::random(bytes.as_deref(), &input.fields, entropy)?,
+        Route::Hash { algorithm } => general::hash(algorithm.as_deref(), &input.fields)?,
+        // They have no body.
+        _ => return Err(Failure::NoPath),
+    };
+    Ok((StatusCode::OK, data))
 }
 
 fn is_short(input: &Input) -> bool {

@@ -15,11 +15,12 @@ use serde_json::Value;
 use super::{
     Network, Owner, Pod, PodSpec, Process,
     dns::{Dns, Names},
-    pod::{Site, Surroundings},
+    pod::{INITIALIZER, Site, Surroundings},
     program,
 };
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
+const ENROL_DEADLINE: Duration = Duration::from_secs(30);
 /// Name of the Coordinator's workload in the sample application.
 pub(super) const COORDINATOR: &str = "coordinator";
 const DNS_PORT: u16 = 53;
@@ -310,6 +311,18 @@ impl Cluster {
     /// When it cannot be started.
     pub fn start_initializer_at(&self, spec: &PodSpec, mesh_api: SocketAddr) -> Result<Pod> {
         Pod::start_initializer(spec, self.site(spec)?, &self.surroundings(mesh_api))
+    }
+
+    /// Starts only the Initializer of a pod, at the Coordinator at `mesh_api`, and waits until it has its certificate.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not enrol.
+    pub fn enrol(&self, spec: &PodSpec, mesh_api: SocketAddr) -> Result<Pod> {
+        let mut pod = self.start_initializer_at(spec, mesh_api)?;
+        let chain = pod.file("tls-config/certChain.pem");
+        let initializer = pod.container(INITIALIZER)?;
+        initializer.wait_until("its certificate", ENROL_DEADLINE, |_| chain.exists())?;
+        Ok(pod)
     }
 
     /// A place for one more pod.

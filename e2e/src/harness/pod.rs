@@ -16,7 +16,7 @@ use super::{Process, TeeKind, agent::Agent, envoy, loopback, network, program, y
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const EGRESS_ANNOTATION: &str = "contrast.edgeless.systems/servicemesh-egress";
-const INITIALIZER: &str = "contrast-initializer";
+pub(super) const INITIALIZER: &str = "contrast-initializer";
 const SERVICE_MESH: &str = "contrast-service-mesh";
 
 /// One workload of the generated YAML, as the kubelet sees it.

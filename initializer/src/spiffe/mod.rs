@@ -57,11 +57,7 @@ pub struct Serving {
 /// # Errors
 /// When the socket cannot be made.
 pub fn serve(path: &Path, updates: Updates) -> Result<Serving, SocketError> {
-    let listener = socket::listen(path, MODE, None).map_err(|source| SocketError {
-        path: path.to_owned(),
-        option: SOCKET_OPTION,
-        source,
-    })?;
+    let listener = socket::listen(path, SOCKET_OPTION, (MODE, None))?;
     let (accepted, incoming) = mpsc::channel(1);
     let streams = Arc::new(Semaphore::new(STREAMS_MAX));
     let workload = workload::Service {

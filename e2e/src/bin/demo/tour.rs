@@ -165,10 +165,7 @@ pub(crate) fn enrol_again(
 ) -> Result<Vec<String>> {
     let mut spec = cluster.workloads()?["store"].clone();
     spec.name = "store-again".to_owned();
-    let mut pod = cluster.start_initializer_at(&spec, mesh_api)?;
-    let chain = pod.file("tls-config/certChain.pem");
-    let initializer = pod.container("contrast-initializer")?;
-    initializer.wait_until("its certificate", DEADLINE, |_| chain.exists())?;
+    let pod = cluster.enrol(&spec, mesh_api)?;
     let secret = "secrets/workload-secret-seed";
     let before = fs::read(pods.first().context("no pod")?.file(secret))?;
     ensure!(
