@@ -26,6 +26,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-attestation",
         "contrast-attest-document",
         "contrast-measure",
+        "contrast-volume",
     ],
     &["contrast-manifest", "contrast-collateral"],
     &[
