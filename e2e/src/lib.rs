@@ -5,9 +5,11 @@
 //! `stories/` are tests that each tell one story a user would tell. [`application`] is the code that the sample
 //! application's four programs share.
 //!
-//! [`linearizability`] judges what concurrent clients saw of replicated Coordinators; [`load`] is such clients.
+//! [`linearizability`] judges what concurrent clients saw of replicated Coordinators; [`load`] is such clients. [`vm`] boots
+//! real kernels.
 
 pub mod application;
 pub mod harness;
 pub mod linearizability;
 pub mod load;
+pub mod vm;

@@ -1,10 +1,11 @@
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use contrast_atls::{ClientConfig, Identity, IdentityError, Limits};
 use contrast_attestation::PlatformError;
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_collateral::AzureImds;
 use contrast_telemetry::drain;
+use contrast_volume::RollbackRule;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     ingress::open_ingress,
     install::{self, DeploymentError},
     output::{Output, now},
+    storage::{Storage, StorageError},
 };
 
 /// The Initializer cannot do its work.
@@ -44,16 +46,9 @@ pub enum AppError {
         /// How long it was tried.
         deadline: Duration,
     },
-    /// An encrypted volume was asked for.
-    #[error(
-        "the pod asks for the encrypted volume {} (CRYPTSETUP_DEVICE), and this version of the Initializer cannot open one; use a version that can, \
-         or remove the annotation contrast.edgeless.systems/secure-pv and generate again",
-        device.display()
-    )]
-    EncryptedVolume {
-        /// The block device.
-        device: PathBuf,
-    },
+    /// The encrypted volume.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// Signals cannot be received.
     #[error("cannot install signal handlers")]
     Signals(#[source] std::io::Error),
@@ -62,7 +57,7 @@ pub enum AppError {
 /// Enrols, installs, and renews until a termination signal arrives (or once, if so configured); or only waits for the signal.
 ///
 /// # Errors
-/// When an encrypted volume is asked for, there is no TEE, files cannot be written, or the first enrolment misses its deadline.
+/// When there is no TEE, an encrypted volume cannot be opened, files cannot be written, or the first enrolment misses its deadline.
 pub async fn run(config: Config) -> Result<(), AppError> {
     if config.hold {
         let signal = drain::termination_signal().await;
@@ -70,22 +65,25 @@ pub async fn run(config: Config) -> Result<(), AppError> {
         tracing::info!(signal, "stopping");
         return Ok(());
     }
-    // Before anything is installed: the startup probe must not succeed, or the application would write into memory what was to be on the disk.
-    if let Some(device) = config.cryptsetup_device {
-        return Err(AppError::EncryptedVolume { device });
-    }
-    let work = enroll_and_stay(&config);
-    tokio::select! {
-        outcome = work => outcome,
+    let mut storage = None;
+    let outcome = tokio::select! {
+        outcome = enroll_and_stay(&config, &mut storage) => outcome,
         signal = drain::termination_signal() => {
             let signal = signal.map_err(AppError::Signals)?;
             tracing::info!(signal, "stopping");
             Ok(())
         }
+    };
+    match storage.filter(|_| !config.once) {
+        Some(storage) => outcome.and(storage.close().await.map_err(AppError::from)),
+        None => outcome,
     }
 }
 
-async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
+async fn enroll_and_stay(
+    config: &Config,
+    storage: &mut Option<Storage>,
+) -> Result<(), AppError> {
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     // One key for the pod's whole life: a renewal then changes a single file, and no reader can see a key and a chain that
     // do not belong together.
@@ -121,6 +119,13 @@ async fn enroll_and_stay(config: &Config) -> Result<(), AppError> {
             .await
             .map_err(|_| AppError::Deadline { deadline })?,
     };
+    // Before anything is installed: the startup probe must not succeed, or the application would write into memory what was to be on the disk.
+    if let Some(request) = config.volume.request(RollbackRule::Off) {
+        let secret = first.workload_secret.as_ref();
+        let secret = secret.ok_or(StorageError::NoSecret)?.clone();
+        let file_bytes = config.volume.file_bytes;
+        *storage = Some(Storage::open(request, file_bytes, secret, Arc::new(crate::storage::Nobody)).await?);
+    }
     let rollover = Rollover::begin(now(), &first);
     output.put(&rollover.credentials())?;
     if config.service_mesh_disabled {

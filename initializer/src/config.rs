@@ -5,6 +5,8 @@ use contrast_attestation::{IssuerConfig, Tee};
 use contrast_mesh_annotation::MESH_API_PORT;
 use contrast_telemetry::logging;
 
+use crate::storage::{StandaloneOptions, VolumeOptions};
+
 /// Configuration of the Initializer, from flags or environment.
 #[derive(Debug, Parser)]
 #[command(
@@ -65,9 +67,9 @@ pub struct Config {
     #[arg(long)]
     pub hold: bool,
 
-    /// Block device of an encrypted volume. This version cannot open one, and ends with an error instead of leaving the application without it.
-    #[arg(long, env = "CRYPTSETUP_DEVICE", value_name = "DEVICE")]
-    pub cryptsetup_device: Option<PathBuf>,
+    /// Encrypted volume that is mounted before the pod is ready.
+    #[command(flatten, next_help_heading = "Encrypted volume")]
+    pub volume: VolumeOptions,
 
     /// Give up when the first enrolment did not succeed after this many seconds; 0 means never.
     #[arg(
@@ -101,10 +103,21 @@ pub struct Config {
 }
 
 /// What the Initializer can do besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Keep every new connection to this network namespace out, IPv4 and IPv6, until the service mesh is ready. For the guest's boot; may be repeated.
     DenyIngress,
+    /// Open an encrypted volume with a workload secret that is installed already, mount it, and close it at SIGTERM.
+    Cryptsetup(StandaloneOptions),
+    /// Encrypt a device with a key that is drawn now, mount it for unpacked images, and give it up at SIGTERM.
+    ImageStore {
+        /// Block device; what it holds is lost.
+        #[arg(long, default_value = "/dev/image_store", value_name = "DEVICE")]
+        device: PathBuf,
+        /// Where it is mounted.
+        #[arg(long, value_name = "DIR")]
+        mount_point: PathBuf,
+    },
 }
 
 /// Formats that the software TEE can issue.
@@ -209,7 +222,7 @@ mod tests {
     #[test]
     fn subcommand_stands_alone() {
         let config = Config::try_parse_from(["initializer", "deny-ingress"]).expect("arguments");
-        assert_eq!(config.command, Some(Command::DenyIngress));
+        assert!(matches!(config.command, Some(Command::DenyIngress)));
         assert!(Config::try_parse_from(["initializer", "--hold", "deny-ingress"]).is_err());
     }
 

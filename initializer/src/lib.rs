@@ -39,6 +39,7 @@ mod rollover;
 pub mod secret;
 mod socket;
 pub mod spiffe;
+mod storage;
 
 pub use app::{AppError, run};
 pub use config::{Command, Config};
@@ -48,3 +49,6 @@ pub use install::{DeploymentError, InstallError, Target, install, is_installed};
 pub use renew::renewal_delay;
 pub use rollover::{Credentials, Rollover};
 pub use socket::SocketError;
+pub use storage::{
+    StandaloneError, StandaloneOptions, StorageError, VolumeOptions, image_store, standalone,
+};

@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use contrast_initializer::{Command, Config, deny_ingress, is_installed, run};
+use contrast_initializer::{
+    Command, Config, deny_ingress, image_store, is_installed, run, standalone,
+};
 use contrast_telemetry::{logging, memory::forbid_core_dumps};
+use contrast_volume::is_mounted;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -19,24 +22,29 @@ async fn main() -> ExitCode {
     if let Err(error) = logging::init(&config.logging) {
         return fail(error.into());
     }
-    if config.command == Some(Command::DenyIngress) {
-        return match deny_ingress() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(error.into()),
-        };
-    }
     if let Err(error) = forbid_core_dumps() {
         return fail(error.into());
     }
-    match run(config).await {
+    let outcome: anyhow::Result<()> = match config.command.clone() {
+        Some(Command::DenyIngress) => deny_ingress().map_err(Into::into),
+        Some(Command::Cryptsetup(options)) => standalone(options).await.map_err(Into::into),
+        Some(Command::ImageStore {
+            device,
+            mount_point,
+        }) => image_store(device, mount_point).await.map_err(Into::into),
+        None => run(config).await.map_err(Into::into),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error.into()),
+        Err(error) => fail(error),
     }
 }
 
-/// With an encrypted volume never: this version does not open one.
+/// The volume counts by itself: the container before this one may have left the certificate.
 fn is_ready(config: &Config) -> bool {
-    config.cryptsetup_device.is_none() && is_installed(&config.base_dir)
+    let volume = &config.volume;
+    let mounted = volume.device.is_none() || is_mounted(&volume.mount_point);
+    mounted && is_installed(&config.base_dir)
 }
 
 #[expect(clippy::print_stderr, reason = "the edge where errors reach a person")]

@@ -5,6 +5,7 @@ mod process;
 mod sim;
 mod tidy;
 mod tools;
+mod vm;
 mod web;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -45,6 +46,11 @@ enum Task {
         #[arg(long)]
         mutants: bool,
     },
+    /// Runs the tests that need a real kernel, in virtual machines: `cargo xtask vm-test [FILTER]`.
+    VmTest {
+        /// Only tests whose name contains it.
+        filter: Option<String>,
+    },
     /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
     Tools,
     /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
@@ -60,6 +66,7 @@ fn main() -> ExitCode {
         Task::Sim { mutants: true, .. } => sim::mutants(),
         Task::Sim { arguments, .. } => sim::simulate(&arguments),
         Task::Model { mutants } => model(mutants),
+        Task::VmTest { filter } => vm::test(filter.as_deref()),
         Task::Tools => tools::fetch_all(),
         Task::Web => web::build(),
     };

@@ -30,5 +30,6 @@ pub use network::{Network, no_network_because};
 pub use owner::{Output, Owner, OwnerKeys};
 pub use pod::{Pod, PodSpec};
 pub use process::Process;
+pub(crate) use programs::workspace_root;
 pub use programs::{envoy, program};
 pub use replicas::{Disk, ReplicaSet};

@@ -1,0 +1,219 @@
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::{Disk, image::image};
+
+const POLL: Duration = Duration::from_millis(10);
+const BOOT_DEADLINE: Duration = Duration::from_secs(60);
+/// How long one command may take in the machine, unless it is said otherwise.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A machine that runs; its power goes when this is dropped.
+#[derive(Debug)]
+pub struct Machine {
+    qemu: Child,
+    requests: UnixStream,
+    answers: BufReader<UnixStream>,
+    directory: PathBuf,
+    name: String,
+}
+
+/// What a machine has besides its disks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// A network card, over which 10.0.2.2 is this machine's loopback.
+    pub network: bool,
+}
+
+/// How a command in a machine ended.
+#[derive(Debug, Deserialize)]
+pub struct Said {
+    /// Exit status.
+    pub status: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Machine {
+    /// Boots a machine whose disks are `/dev/vda` and so on. Its sockets and its console are in `directory`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn boot(directory: &Path, name: &str, disks: &[&Disk], options: Options) -> Result<Self> {
+        let image = image()?;
+        let socket = directory.join(format!("{name}.agent"));
+        let console = directory.join(format!("{name}.console"));
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "640"])
+            .args(["-display", "none", "-no-reboot", "-nodefaults"])
+            .args(["-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on"])
+            .args(["-serial", "stdio"])
+            .args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"])
+            .arg("-kernel")
+            .arg(&image.kernel)
+            .arg("-initrd")
+            .arg(&image.root)
+            .arg("-chardev")
+            .arg(format!("socket,id=agent,server=on,wait=off,path={}", socket.display()))
+            .args(["-device", "virtserialport,chardev=agent,name=org.contrast.agent"])
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", qmp_path(directory, name).display()));
+        for (position, disk) in disks.iter().enumerate() {
+            qemu.arg("-drive").arg(format!(
+                "if=none,id=disk{position},format=raw,cache=writeback,file={}",
+                disk.path().display()
+            ));
+            let device = format!("virtio-blk-pci,drive=disk{position},id=card{position}");
+            qemu.args(["-device", &device]);
+        }
+        if options.network {
+            qemu.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"]);
+        }
+        let output = File::create(&console)?;
+        let qemu = qemu
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("cannot start QEMU")?;
+        let begun = Instant::now();
+        let stream = loop {
+            match UnixStream::connect(&socket) {
+                Ok(stream) => break stream,
+                Err(error) if begun.elapsed() > BOOT_DEADLINE => return Err(error.into()),
+                Err(_) => sleep(POLL),
+            }
+        };
+        stream.set_read_timeout(Some(BOOT_DEADLINE))?;
+        let mut machine = Self {
+            qemu,
+            requests: stream.try_clone()?,
+            answers: BufReader::new(stream),
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+        };
+        machine.run("true").with_context(|| format!("the machine did not come up: {}", machine.console()))?;
+        if options.network {
+            machine.succeed("ip link set lo up && ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0 && ip route add default via 10.0.2.2")?;
+        }
+        machine.answers.get_ref().set_read_timeout(Some(COMMAND_DEADLINE))?;
+        Ok(machine)
+    }
+
+    /// Lets the shell of the machine run something.
+    ///
+    /// # Errors
+    /// When the machine does not answer in time.
+    pub fn run(&mut self, script: &str) -> Result<Said> {
+        let request = serde_json::to_string(&["sh", "-c", script])?;
+        writeln!(self.requests, "{request}")?;
+        let mut answer = String::new();
+        self.answers
+            .read_line(&mut answer)
+            .with_context(|| format!("`{script}` did not end\n{}", self.console()))?;
+        serde_json::from_str(&answer).with_context(|| format!("`{script}`: {}", self.console()))
+    }
+
+    /// As [`Machine::run`], for what must succeed; returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn succeed(&mut self, script: &str) -> Result<String> {
+        let said = self.run(script)?;
+        ensure!(
+            said.status == 0,
+            "`{script}` ended with {}: {}{}",
+            said.status,
+            said.stdout,
+            said.stderr
+        );
+        Ok(said.stdout)
+    }
+
+    /// Waits until a script succeeds.
+    ///
+    /// # Errors
+    /// When it does not within `deadline`; the error has what it printed at last.
+    pub fn wait_until(&mut self, script: &str, deadline: Duration) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let said = self.run(script)?;
+            if said.status == 0 {
+                return Ok(());
+            }
+            if begun.elapsed() > deadline {
+                bail!("still waiting for `{script}`: {}{}", said.stdout, said.stderr);
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Asks another question than the agent's: of QEMU itself, which may take a disk away.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn qmp(&mut self, command: &str) -> Result<()> {
+        let stream = UnixStream::connect(qmp_path(&self.directory, &self.name))?;
+        stream.set_read_timeout(Some(COMMAND_DEADLINE))?;
+        let mut answers = BufReader::new(stream.try_clone()?);
+        let mut stream = stream;
+        let mut line = String::new();
+        answers.read_line(&mut line)?;
+        for request in [r#"{"execute":"qmp_capabilities"}"#, command] {
+            writeln!(stream, "{request}")?;
+            loop {
+                line.clear();
+                answers.read_line(&mut line)?;
+                ensure!(!line.contains(r#""error""#), "QEMU refuses {request}: {line}");
+                if line.contains(r#""return""#) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the kernel printed.
+    pub fn console(&self) -> String {
+        let path = self.directory.join(format!("{}.console", self.name));
+        let text = fs::read(path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let start = text.len().saturating_sub(4000);
+        let start = (start..=text.len()).find(|start| text.is_char_boundary(*start));
+        text.get(start.unwrap_or_default()..).unwrap_or_default().to_owned()
+    }
+
+    /// Takes the power away, as it happens: nothing that was not on a disk gets there any more.
+    ///
+    /// # Errors
+    /// When QEMU cannot be ended.
+    pub fn cut_power(mut self) -> Result<()> {
+        self.qemu.kill()?;
+        self.qemu.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+fn qmp_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.qmp"))
+}

@@ -1,0 +1,13 @@
+//! Virtual machines with a real kernel, for what this kernel cannot do: device mapper, disks that vanish, power that goes.
+//!
+//! QEMU emulates the processor, so that it runs everywhere; a machine is up after about three seconds. Its root file system is in memory: the
+//! programs under test, those of Debian that they call, and an agent that runs what the test asks for. Disks are files here, which a test
+//! changes as a host would.
+
+mod disk;
+mod image;
+mod machine;
+
+pub use disk::Disk;
+pub use image::why_not;
+pub use machine::{Machine, Options, Said};

@@ -1,0 +1,96 @@
+//! A machine with a disk, and the Initializer in it.
+
+use std::time::Duration;
+
+use contrast_e2e::vm::{Disk, Machine, Options, Said, why_not};
+use tempfile::TempDir;
+
+/// Size of a disk on which little is written, MiB.
+pub(crate) const SMALL: u64 = 48;
+const OPEN_DEADLINE: Duration = Duration::from_secs(90);
+
+/// What a story plays with.
+pub(crate) struct Bench {
+    pub(crate) directory: TempDir,
+}
+
+impl Bench {
+    /// Says why it is skipped, if it is.
+    pub(crate) fn set_up(story: &str) -> Option<Self> {
+        if let Some(reason) = why_not() {
+            eprintln!("SKIPPED {story}: {reason}");
+            return None;
+        }
+        let directory = TempDir::new().expect("directory");
+        Some(Self { directory })
+    }
+
+    pub(crate) fn disk(&self, name: &str, mebibytes: u64) -> Disk {
+        Disk::blank(self.directory.path(), name, mebibytes).expect("disk")
+    }
+
+    pub(crate) fn boot(&self, name: &str, disks: &[&Disk]) -> Guest {
+        let machine = Machine::boot(self.directory.path(), name, disks, Options::default());
+        let mut guest = Guest(machine.expect("machine"));
+        guest.0.succeed(&secret_file("secret", 'a')).expect("secret");
+        guest.0.succeed(&secret_file("other-secret", 'b')).expect("secret");
+        guest
+    }
+}
+
+fn secret_file(name: &str, digit: char) -> String {
+    let digits: String = std::iter::repeat_n(digit, 128).collect();
+    format!("printf {digits} > /contrast/{name}")
+}
+
+/// A machine in which volumes are opened.
+pub(crate) struct Guest(pub(crate) Machine);
+
+impl Guest {
+    pub(crate) fn succeed(&mut self, script: &str) -> String {
+        self.0.succeed(script).expect("command")
+    }
+
+    /// Opens `/dev/vda` and stays.
+    pub(crate) fn open(&mut self) {
+        self.open_with("");
+    }
+
+    /// As [`Guest::open`], with more options.
+    pub(crate) fn open_with(&mut self, options: &str) {
+        self.succeed(&format!(
+            "initializer cryptsetup -d /dev/vda -m /state --secret-file /contrast/secret {options} > /tmp/log 2>&1 & echo $! > /tmp/pid"
+        ));
+        let waited = self.0.wait_until(
+            "grep -q 'volume is mounted' /tmp/log || { kill -0 $(cat /tmp/pid) || { cat /tmp/log; echo; exit 0; }; exit 1; }",
+            OPEN_DEADLINE,
+        );
+        waited.expect("opened");
+        let log = self.succeed("cat /tmp/log");
+        assert!(log.contains("volume is mounted"), "{log}");
+    }
+
+    /// Ends the Initializer as Kubernetes does.
+    pub(crate) fn close(&mut self) {
+        self.succeed("kill -TERM $(cat /tmp/pid)");
+        let ended = self.0.wait_until("! kill -0 $(cat /tmp/pid) 2>/dev/null", OPEN_DEADLINE);
+        ended.expect("ended");
+        let log = self.succeed("cat /tmp/log");
+        assert!(log.contains("volume is closed"), "{log}");
+    }
+
+    /// Tries to open `/dev/vda`, and returns the error.
+    pub(crate) fn refused(&mut self) -> String {
+        self.refused_with("--secret-file /contrast/secret")
+    }
+
+    /// As [`Guest::refused`], with other options.
+    pub(crate) fn refused_with(&mut self, options: &str) -> String {
+        let script = format!("initializer cryptsetup -d /dev/vda -m /state {options}");
+        let Said { status, stdout, stderr } = self.0.run(&script).expect("command");
+        assert_ne!(status, 0, "opened: {stdout}{stderr}");
+        let left = self.succeed("dmsetup ls");
+        assert!(left.contains("No devices"), "{left}");
+        stderr
+    }
+}
