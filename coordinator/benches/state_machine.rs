@@ -94,7 +94,7 @@ impl Replica {
                 policies: vec![Bytes::from(format!("policy {}", log_id.index))],
                 manifest,
                 founding,
-            }),
+            }.into()),
         }
     }
 

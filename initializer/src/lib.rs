@@ -39,6 +39,7 @@ mod rollover;
 pub mod secret;
 mod socket;
 pub mod spiffe;
+mod volume_record;
 
 pub use app::{AppError, run};
 pub use config::{Command, Config};
@@ -48,3 +49,4 @@ pub use install::{DeploymentError, InstallError, Target, install, is_installed};
 pub use renew::renewal_delay;
 pub use rollover::{Credentials, Rollover};
 pub use socket::SocketError;
+pub use volume_record::{Advance, VolumeId, VolumeRecord, VolumeRecordError};

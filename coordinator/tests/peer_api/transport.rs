@@ -152,7 +152,7 @@ async fn entries_too_large_for_one_message_are_stored_in_part() {
             manifest: vec![7; bytes].into(),
             policies: Vec::new(),
             founding: None,
-        }),
+        }.into()),
     };
     // The largest that an owner can propose, then one that does not fit beside it.
     let entries = vec![large(1, 33 << 20), large(2, 1 << 20)];
