@@ -487,6 +487,11 @@ pub struct RecoverArgs {
     #[arg(long)]
     pub force: bool,
 
+    /// Recover although the disk's record of the generations of encrypted volumes is missing or forged; an older image of such
+    /// a volume is then not noticed when it is opened next
+    #[arg(long)]
+    pub forget_volumes: bool,
+
     /// What CPU vendors publish, for evidence that comes without it.
     #[command(flatten)]
     pub collateral: contrast_collateral::Options,

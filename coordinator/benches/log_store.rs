@@ -77,7 +77,7 @@ fn append_transition(bencher: Bencher<'_, '_>) {
         ],
         founding: None,
     };
-    append(bencher, &EntryPayload::Normal(change));
+    append(bencher, &EntryPayload::Normal(change.into()));
 }
 
 fn append(bencher: Bencher<'_, '_>, payload: &Payload) {

@@ -398,6 +398,7 @@ impl Bound {
             collateral,
             metrics: Arc::clone(&self.metrics),
             issuing: Arc::new(Semaphore::new(MESH_ISSUING_MAX)),
+            volumes: Arc::default(),
             drain: watcher.clone(),
         };
         apis.spawn(

@@ -46,6 +46,7 @@ mod answer;
 mod api;
 pub mod app;
 mod attest;
+mod bucket;
 pub mod cluster;
 pub mod config;
 mod issue;

@@ -15,7 +15,7 @@ use crate::{
     ingress::open_ingress,
     install::{self, DeploymentError},
     output::{Output, now},
-    storage::{Storage, StorageError},
+    storage::{CoordinatorRecord, Storage, StorageError},
 };
 
 /// The Initializer cannot do its work.
@@ -80,10 +80,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     }
 }
 
-async fn enroll_and_stay(
-    config: &Config,
-    storage: &mut Option<Storage>,
-) -> Result<(), AppError> {
+async fn enroll_and_stay(config: &Config, storage: &mut Option<Storage>) -> Result<(), AppError> {
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     // One key for the pod's whole life: a renewal then changes a single file, and no reader can see a key and a chain that
     // do not belong together.
@@ -120,11 +117,12 @@ async fn enroll_and_stay(
             .map_err(|_| AppError::Deadline { deadline })?,
     };
     // Before anything is installed: the startup probe must not succeed, or the application would write into memory what was to be on the disk.
-    if let Some(request) = config.volume.request(RollbackRule::Off) {
+    if let Some(request) = config.volume.request(RollbackRule::Strict) {
         let secret = first.workload_secret.as_ref();
         let secret = secret.ok_or(StorageError::NoSecret)?.clone();
-        let file_bytes = config.volume.file_bytes;
-        *storage = Some(Storage::open(request, file_bytes, secret, Arc::new(crate::storage::Nobody)).await?);
+        let record = CoordinatorRecord::new(coordinator.volume_record(first.root_key.clone()));
+        let opened = Storage::open(request, config.volume.file_bytes, secret, Arc::new(record));
+        *storage = Some(opened.await?);
     }
     let rollover = Rollover::begin(now(), &first);
     output.put(&rollover.credentials())?;

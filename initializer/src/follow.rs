@@ -1,4 +1,7 @@
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use contrast_atls::ClientConfig;
 use contrast_pki::RootKey;
@@ -7,7 +10,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tonic::transport::Channel;
 
 use crate::{
-    EnrollError, Enrolled, enroll,
+    EnrollError, Enrolled, VolumeRecord, enroll,
     enroll::connect,
     pauses::{Pauses, millis},
     renewal_delay,
@@ -33,6 +36,12 @@ struct Held {
 }
 
 impl Coordinator {
+    /// What it remembers of this pod's volumes. Only answers of `deployment` count.
+    pub(crate) fn volume_record(&self, deployment: RootKey) -> VolumeRecord {
+        let config = Arc::new(self.client.clone());
+        VolumeRecord::new(self.address.clone(), config, deployment)
+    }
+
     /// Asks for new certificates: when `first` is about to end, and when another manifest is set. Ends when nobody takes the
     /// answers.
     pub(crate) async fn follow(&self, first: Enrolled, answers: mpsc::Sender<Enrolled>) {

@@ -40,6 +40,7 @@ pub mod secret;
 mod socket;
 pub mod spiffe;
 mod storage;
+mod volume_record;
 
 pub use app::{AppError, run};
 pub use config::{Command, Config};
@@ -52,3 +53,4 @@ pub use socket::SocketError;
 pub use storage::{
     StandaloneError, StandaloneOptions, StorageError, VolumeOptions, image_store, standalone,
 };
+pub use volume_record::{Advance, VolumeId, VolumeRecord, VolumeRecordError};

@@ -160,6 +160,7 @@ impl Owners {
             salt: Salt::from_slice(&shares.salt)?,
             known,
             force: false,
+            forget_volumes: false,
         })
     }
 }

@@ -1,5 +1,5 @@
 use contrast_coordinator::cluster::{
-    Answer, Change, Leader, LogEntry, Node, NodeId, NodeVote, Payload,
+    Answer, Command, Leader, LogEntry, Node, NodeId, NodeVote, Payload,
 };
 
 use crate::runtime::NodeRuntime;
@@ -7,7 +7,7 @@ use crate::runtime::NodeRuntime;
 openraft::declare_raft_types!(
     /// The cluster's types on the simulated runtime.
     pub SimTypes:
-        D = Change,
+        D = Command,
         R = Answer,
         NodeId = NodeId,
         Node = Node,

@@ -128,7 +128,7 @@ impl World {
         let (operation, checker) = (self.checker.begin(), self.checker.clone());
         let name = process.name().to_owned();
         let task = process.spawn(async move {
-            let write = plain.raft.client_write(change);
+            let write = plain.raft.client_write(change.into());
             let answer = NodeRuntime::timeout(Duration::from_secs(2), write).await;
             let applied = answer.ok()?.ok()?;
             if let Answer::Applied(_) = applied.data {

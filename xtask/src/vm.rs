@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{build_programs, process::{cargo, run}, workspace_root};
+use crate::{
+    build_programs,
+    process::{cargo, run},
+    workspace_root,
+};
 
 /// Depends on the package of the newest kernel.
 const NEWEST: &str = "linux-image-cloud-amd64";
@@ -42,7 +46,9 @@ fn fetch(kernel: &Path) -> Result<()> {
     }
     fs::create_dir_all(&scratch)?;
     let mut download = Command::new("apt-get");
-    download.args(["download", "--quiet", package]).current_dir(&scratch);
+    download
+        .args(["download", "--quiet", package])
+        .current_dir(&scratch);
     download.stdout(Stdio::null());
     run(download)?;
     let archives = fs::read_dir(&scratch)?.flatten().map(|entry| entry.path());
@@ -53,7 +59,10 @@ fn fetch(kernel: &Path) -> Result<()> {
     unpack.arg("-x").arg(&archive).arg(&unpacked);
     run(unpack)?;
     let mut versions = fs::read_dir(unpacked.join("lib/modules"))?.flatten();
-    let version = versions.next().context("the package has no modules")?.file_name();
+    let version = versions
+        .next()
+        .context("the package has no modules")?
+        .file_name();
     let mut index = Command::new("depmod");
     index.arg("-b").arg(&unpacked).arg(&version);
     run(index)?;

@@ -123,6 +123,7 @@ pub(super) async fn run(
                 salt: shares.salt.into(),
                 known_transition: known.map(|hash| hash.0.to_vec()).unwrap_or_default().into(),
                 force: args.force,
+                forget_volumes: args.forget_volumes,
             };
             // When the answer is lost it may have been the last share that was needed, and the next would be refused.
             let answer = session.recover(request).await;

@@ -184,7 +184,9 @@ impl Pieces {
             }
             let start = Instant::now();
             let history = history.as_ref().expect("not empty");
-            store.follow(history, &Observer::default()).expect("writes");
+            store
+                .follow(history, &[], &Observer::default())
+                .expect("writes");
             pieces.history.push(start.elapsed());
         }
         pieces
@@ -227,7 +229,7 @@ fn append(
     };
     let entry = LogEntry {
         log_id: EntryId::new(Leader::new(1, 4), index),
-        payload: EntryPayload::Normal(change),
+        payload: EntryPayload::Normal(change.into()),
     };
     let append = RaftLogStorage::<TypeConfig>::append(log, [entry], IOFlushed::noop());
     let appended = append

@@ -175,7 +175,9 @@ fn sealed(transitions: usize, policies: usize, count: usize) -> Sealed {
 fn write(history: &History, directory: &Path) {
     let directory = Directory::claim(directory).expect("own directory");
     let (mut store, _) = Store::open(Box::new(directory)).expect("opens");
-    store.follow(history, &Observer::default()).expect("writes");
+    store
+        .follow(history, &[], &Observer::default())
+        .expect("writes");
 }
 
 /// How long a start takes. The last process goes on.

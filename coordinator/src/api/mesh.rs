@@ -1,20 +1,24 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use contrast_atls::Peer;
+use contrast_attestation::VerifiedEvidence;
 use contrast_collateral::Collateral;
 use contrast_manifest::CertificateKeyDigest;
 use contrast_pki::MeshAnswer;
 use contrast_proto::mesh::{
-    NewMeshCertRequest, NewMeshCertResponse, WaitForTransitionRequest, WaitForTransitionResponse,
-    mesh_api_server::MeshApi,
+    AdvanceVolumeRequest, GetVolumeRequest, NewMeshCertRequest, NewMeshCertResponse, Volume,
+    WaitForTransitionRequest, WaitForTransitionResponse, mesh_api_server::MeshApi,
 };
 use contrast_telemetry::drain::Watcher;
 use futures::future::BoxFuture;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tonic::{Request, Response, Status};
 
-use super::{handler::answer, status::ApiError, wire};
+use super::{handler::answer, status::ApiError, volume::VolumeRates, wire};
 use crate::{
     issue::{Authority, admit, issue, workload_secret},
     ops::Metrics,
@@ -34,6 +38,8 @@ pub(crate) struct MeshService {
     /// Certificates that are issued at the same time. Those who wait for a transition hold none of its permits: there may be one of
     /// them for each pod.
     pub(crate) issuing: Arc<Semaphore>,
+    /// How often workloads ask about their volumes.
+    pub(crate) volumes: Arc<VolumeRates>,
     /// Ends the wait for transitions.
     pub(crate) drain: Watcher,
 }
@@ -81,21 +87,43 @@ impl MeshApi for MeshService {
         };
         answer(&self.metrics, "WaitForTransition", work).await
     }
+
+    async fn get_volume(
+        &self,
+        request: Request<GetVolumeRequest>,
+    ) -> Result<Response<Volume>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let work = async {
+            let question = wire::get_volume(request.into_inner())?;
+            self.volume(peer, question).await
+        };
+        answer(&self.metrics, "GetVolume", work).await
+    }
+
+    async fn advance_volume(
+        &self,
+        request: Request<AdvanceVolumeRequest>,
+    ) -> Result<Response<Volume>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let work = async {
+            let question = wire::advance_volume(request.into_inner())?;
+            self.volume(peer, question).await
+        };
+        answer(&self.metrics, "AdvanceVolume", work).await
+    }
 }
 
 impl MeshService {
-    /// Everything about one certificate, under one confirmed state.
-    fn issue(
+    /// What the peer proves, judged under the manifest of `active`. The connection may be older than the manifest, and evidence can
+    /// expire: what counts is the manifest now.
+    pub(super) fn verify(
         &self,
         active: &Active,
         peer: &Peer,
-        nonce: &[u8],
-    ) -> Result<NewMeshCertResponse, ApiError> {
+        now: SystemTime,
+    ) -> Result<VerifiedEvidence, ApiError> {
         let attested = peer.attested.as_deref().ok_or(ApiError::NotAttested)?;
-        let guard = self.replica.guard();
-        let now = guard.clock().now();
-        // The connection may be older than the manifest, and evidence can expire: what counts is the manifest now.
-        let verified = contrast_collateral::verify(
+        contrast_collateral::verify(
             active.verifier(),
             &self.collateral,
             &attested.evidence,
@@ -105,7 +133,19 @@ impl MeshService {
         .map_err(|error| {
             self.metrics.attestation_failed();
             ApiError::Evidence(error)
-        })?;
+        })
+    }
+
+    /// Everything about one certificate, under one confirmed state.
+    fn issue(
+        &self,
+        active: &Active,
+        peer: &Peer,
+        nonce: &[u8],
+    ) -> Result<NewMeshCertResponse, ApiError> {
+        let guard = self.replica.guard();
+        let now = guard.clock().now();
+        let verified = self.verify(active, peer, now)?;
         let key = CertificateKeyDigest::of(&peer.spki);
         let admission = admit(active.manifest(), &verified, key)?;
         let peer_ip = peer.address.map(|address| address.ip().to_canonical());

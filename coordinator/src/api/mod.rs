@@ -5,6 +5,7 @@ mod mesh;
 mod status;
 mod user;
 mod verifier;
+mod volume;
 mod wire;
 
 pub(crate) use mesh::MeshService;

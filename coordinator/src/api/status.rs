@@ -1,6 +1,7 @@
-use std::{collections::HashMap, error::Error};
+use std::{collections::HashMap, error::Error, time::Duration};
 
 use bytes::Bytes;
+use contrast_attestation::PolicyHash;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -33,6 +34,17 @@ pub(crate) enum ApiError {
     Admit(#[from] AdmitError),
     #[error(transparent)]
     Issue(#[from] IssueError),
+    #[error(
+        "policy {policy} has no workload secret id in the active manifest, and volumes belong to one; run `contrast generate` and set \
+         the manifest"
+    )]
+    NoSecretId { policy: PolicyHash },
+    #[error(
+        "the workload secret id has {found} bytes, expected at most {max}: a longer one has no volumes; give the workload a shorter one"
+    )]
+    LongSecretId { found: usize, max: usize },
+    #[error("this workload secret id asks too often about volumes; try again in {} ms", wait.as_millis())]
+    VolumeRate { wait: Duration },
     #[error("keys could not be made")]
     Keys(#[from] KeysError),
     #[error("a request handler panicked")]
@@ -67,7 +79,7 @@ pub(crate) fn status(method: &'static str, error: &ApiError) -> Status {
                 _ => INTERNAL.to_owned(),
             }
         }
-        Code::ResourceExhausted => {
+        Code::ResourceExhausted if !matches!(error, ApiError::VolumeRate { .. }) => {
             tracing::error!(method, reason, "request failed: {details}");
             error.to_string()
         }
@@ -98,6 +110,9 @@ fn classify(error: &ApiError) -> (Code, &'static str) {
         ApiError::Evidence(_) => (Code::PermissionDenied, "EVIDENCE_REFUSED"),
         ApiError::Admit(AdmitError::Policy { .. }) => (Code::PermissionDenied, "POLICY_UNKNOWN"),
         ApiError::Admit(AdmitError::Key { .. }) => (Code::PermissionDenied, "KEY_DENIED"),
+        ApiError::NoSecretId { .. } => (Code::PermissionDenied, "NO_SECRET_ID"),
+        ApiError::LongSecretId { .. } => (Code::PermissionDenied, "SECRET_ID_TOO_LONG"),
+        ApiError::VolumeRate { .. } => (Code::ResourceExhausted, "VOLUME_RATE"),
         ApiError::Issue(_) => (Code::Internal, "ISSUE_FAILED"),
         ApiError::Keys(_) => (Code::Internal, "KEYS_FAILED"),
         ApiError::Panicked => (Code::Internal, "PANICKED"),
@@ -113,6 +128,8 @@ fn classify_state(error: &StateError) -> (Code, &'static str) {
         }
         StateError::BeginsElsewhere { .. } => (Code::Unavailable, "BEGINS_ELSEWHERE"),
         StateError::NotAdmitted { .. } => (Code::Unavailable, "NOT_ADMITTED"),
+        StateError::Volumes(_) => (Code::FailedPrecondition, "VOLUMES_UNBELIEVED"),
+        StateError::TooManyVolumes => (Code::ResourceExhausted, "TOO_MANY_VOLUMES"),
         StateError::Damaged(_) => (Code::DataLoss, "HISTORY_CORRUPT"),
         StateError::Held(_) => (Code::Unavailable, "NOT_READY"),
         StateError::NoQuorum(_) => (Code::Unavailable, "NO_QUORUM"),

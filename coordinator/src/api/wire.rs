@@ -16,7 +16,10 @@ use crate::{
         peers::EvidenceSummary,
         status::{ActiveStatus, ClusterStatus, MemberStatus, Status},
     },
-    state::{Active, Approval, Link, SeedShareRequest, StateError, TransitionHash, UpdateRequest},
+    state::{
+        Active, Approval, Link, SeedShareRequest, StateError, TransitionHash, UpdateRequest,
+        VolumeId,
+    },
 };
 
 /// Largest policy document, in bytes (4 MiB).
@@ -143,6 +146,50 @@ pub(crate) fn seed_share_request(
         salt: Salt::from_slice(salt).map_err(|_| length("salt", 32, salt.len()))?,
         known: transition("known_transition", &request.known_transition)?,
         force: request.force,
+        forget_volumes: request.forget_volumes,
+    })
+}
+
+/// What a pod asks about a volume.
+pub(crate) struct VolumeQuestion {
+    pub(crate) nonce: Bytes,
+    pub(crate) volume: VolumeId,
+    /// The generation that it reports; `None` when it only asks.
+    pub(crate) reported: Option<u64>,
+}
+
+pub(crate) fn get_volume(request: mesh::GetVolumeRequest) -> Result<VolumeQuestion, RequestError> {
+    volume_question(request.nonce, &request.volume_id, None)
+}
+
+pub(crate) fn advance_volume(
+    request: mesh::AdvanceVolumeRequest,
+) -> Result<VolumeQuestion, RequestError> {
+    match request.generation {
+        0 => Err(RequestError {
+            field: "generation",
+            expected: "at least 1".to_owned(),
+            found: "0".to_owned(),
+        }),
+        generation => volume_question(request.nonce, &request.volume_id, Some(generation)),
+    }
+}
+
+fn volume_question(
+    nonce: Bytes,
+    id: &[u8],
+    reported: Option<u64>,
+) -> Result<VolumeQuestion, RequestError> {
+    if nonce.len() != NONCE_BYTES {
+        return Err(length("nonce", NONCE_BYTES, nonce.len()));
+    }
+    let volume = id
+        .try_into()
+        .map_err(|_| length("volume_id", 16, id.len()))?;
+    Ok(VolumeQuestion {
+        nonce,
+        volume: VolumeId(volume),
+        reported,
     })
 }
 

@@ -1,6 +1,5 @@
 //! The attest API: evidence, history and CA certificates in one answer over plain HTTP, see `docs/reference/attest-api.md`.
 
-mod bucket;
 mod handler;
 mod server;
 

@@ -9,29 +9,39 @@
 //! | entry id | leader (16), index (8) |
 //! | vote | leader (16), committed: 0 or 1 (1) |
 //! | members | list of (list of voter ids (8)), list of (node id (8), bytes: address in UTF-8) |
-//! | log entry | MAC of the entry before or zeros (32), leader (16), tag (1), then by tag: 0 nothing, 1 change, 2 members |
+//! | log entry | MAC of the entry before or zeros (32), leader (16), tag (1), then by tag: 0 nothing, 1 change, 2 members, 3 advance |
 //! | change | bytes: transition, bytes: manifest, list of (bytes: policy), option of founding documents |
+//! | advance | bytes: workload secret id in UTF-8, volume id (16), generation |
+//! | generation | number (8), SHA-256 of the reporter's key (32) |
+//! | volumes | list of (bytes: workload secret id in UTF-8, list of (volume id (16), generation)) |
 //! | founding documents | bytes: seed shares JSON, bytes: root certificate DER |
 //! | snapshot description | option of entry id, option of entry id (of the members), members, length of the chain (8), its SHA-256 (32) |
-//! | chain | version 1 (1), list of (bytes: transition, oldest first), then, unless that list is empty, list of (bytes: manifest), list of (bytes: policy), founding documents |
+//! | chain | version 1 or 2 (1), list of (bytes: transition, oldest first), then, unless that list is empty, list of (bytes: manifest), list of (bytes: policy), founding documents, in version 2 volumes |
 //!
-//! A transition is encoded as in the history's store.
+//! A transition is encoded as in the history's store. A chain without volumes is written in version 1, which earlier programs read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use contrast_manifest::ManifestHash;
 use openraft::{EntryPayload, Vote, vote::RaftLeaderId};
 
 use super::{
-    Change, EntryId, FoundingDocuments, Leader, LogEntry, LoggedMembers, Members, Node, NodeVote,
-    Payload, SnapshotInfo,
+    Change, Command, EntryId, FoundingDocuments, Leader, LogEntry, LoggedMembers, Members, Node,
+    NodeVote, Payload, SnapshotInfo,
     record::{MAC_BYTES, Mac},
 };
-use crate::state::{History, Records, Transition, named};
+use crate::state::{
+    Advance, FoundVolumes, Generation, History, Records, Transition, VolumeId, Volumes, named,
+};
 
-/// First byte of a chain.
+/// First byte of a chain without volumes.
 const CHAIN_VERSION: u8 = 1;
+/// First byte of one with volumes.
+const CHAIN_VERSION_VOLUMES: u8 = 2;
 
 /// Bytes are not what they should be; says what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,16 +252,86 @@ fn change(input: &mut Input) -> Parsed<Change> {
     })
 }
 
+fn put_volume(out: &mut Vec<u8>, volume: VolumeId, generation: Generation) {
+    out.extend(volume.0);
+    out.extend(generation.number.to_be_bytes());
+    out.extend(generation.reporter);
+}
+
+fn volume(input: &mut Input) -> Parsed<(VolumeId, Generation)> {
+    let volume = VolumeId(input.array()?);
+    let generation = Generation {
+        number: input.u64()?,
+        reporter: input.array()?,
+    };
+    Ok((volume, generation))
+}
+
+fn secret_id(input: &mut Input) -> Parsed<Arc<str>> {
+    let id = String::from_utf8(input.bytes()?.to_vec());
+    let id = id.map_err(|_| Malformed("a workload secret id is no UTF-8"))?;
+    Ok(id.into())
+}
+
+fn advance(input: &mut Input) -> Parsed<Advance> {
+    let secret_id = secret_id(input)?;
+    let (volume, generation) = volume(input)?;
+    Ok(Advance {
+        secret_id,
+        volume,
+        generation,
+    })
+}
+
+fn put_volumes(out: &mut Vec<u8>, volumes: &Volumes) {
+    let ids = volumes.iter();
+    length(out, ids.len());
+    for (id, volumes) in ids {
+        put_bytes(out, id.as_bytes());
+        length(out, volumes.len());
+        volumes.for_each(|(volume, generation)| put_volume(out, volume, generation));
+    }
+}
+
+fn volumes(input: &mut Input) -> Parsed<Volumes> {
+    let mut all = Volumes::default();
+    for _ in 0..input.u32()? {
+        let id = secret_id(input)?;
+        for _ in 0..input.u32()? {
+            let (volume, generation) = volume(input)?;
+            all.put(&id, volume, generation);
+        }
+    }
+    Ok(all)
+}
+
+/// The generations of all volumes, as the history file has them.
+pub(crate) fn encode_volumes(volumes: &Volumes) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_volumes(&mut out, volumes);
+    out
+}
+
+pub(crate) fn decode_volumes(bytes: &[u8]) -> Parsed<Volumes> {
+    whole(bytes, volumes)
+}
+
 const BLANK: u8 = 0;
 const CHANGE: u8 = 1;
 const MEMBERS: u8 = 2;
+const ADVANCE: u8 = 3;
 
 fn put_payload(out: &mut Vec<u8>, payload: &Payload) {
     match payload {
         EntryPayload::Blank => out.push(BLANK),
-        EntryPayload::Normal(change) => {
+        EntryPayload::Normal(Command::Change(change)) => {
             out.push(CHANGE);
             put_change(out, change);
+        }
+        EntryPayload::Normal(Command::Advance(advance)) => {
+            out.push(ADVANCE);
+            put_bytes(out, advance.secret_id.as_bytes());
+            put_volume(out, advance.volume, advance.generation);
         }
         EntryPayload::Membership(members) => {
             out.push(MEMBERS);
@@ -263,7 +343,8 @@ fn put_payload(out: &mut Vec<u8>, payload: &Payload) {
 fn payload(input: &mut Input) -> Parsed<Payload> {
     match input.u8()? {
         BLANK => Ok(EntryPayload::Blank),
-        CHANGE => Ok(EntryPayload::Normal(change(input)?)),
+        CHANGE => Ok(EntryPayload::Normal(Command::Change(change(input)?))),
+        ADVANCE => Ok(EntryPayload::Normal(Command::Advance(advance(input)?))),
         MEMBERS => Ok(EntryPayload::Membership(members(input)?)),
         _ => Err(Malformed("an entry is of an unknown kind")),
     }
@@ -338,7 +419,12 @@ impl SnapshotDescription {
 
 /// The chain of a history; `None` is the chain before the first transition.
 pub(crate) fn encode_chain(history: Option<&History>) -> Result<Bytes, Malformed> {
-    let mut out = vec![CHAIN_VERSION];
+    let volumes = history.map(History::volumes);
+    let volumes = volumes.filter(|volumes| !volumes.is_empty());
+    let mut out = match volumes {
+        None => vec![CHAIN_VERSION],
+        Some(_) => vec![CHAIN_VERSION_VOLUMES],
+    };
     let Some(history) = history else {
         length(&mut out, 0);
         return Ok(out.into());
@@ -363,6 +449,9 @@ pub(crate) fn encode_chain(history: Option<&History>) -> Result<Bytes, Malformed
             root_certificate: Bytes::copy_from_slice(history.root_certificate()),
         },
     );
+    if let Some(volumes) = volumes {
+        put_volumes(&mut out, volumes);
+    }
     Ok(out.into())
 }
 
@@ -370,9 +459,11 @@ pub(crate) fn encode_chain(history: Option<&History>) -> Result<Bytes, Malformed
 /// are computed from the content.
 pub(crate) fn decode_chain(bytes: &[u8]) -> Parsed<Option<Records>> {
     whole(bytes, |input| {
-        if input.u8()? != CHAIN_VERSION {
-            return Err(Malformed("it is a chain of another version"));
-        }
+        let has_volumes = match input.u8()? {
+            CHAIN_VERSION => false,
+            CHAIN_VERSION_VOLUMES => true,
+            _ => return Err(Malformed("it is a chain of another version")),
+        };
         let transitions = input.list(transition)?;
         let Some(head) = transitions.last().map(Transition::hash) else {
             return Ok(None);
@@ -383,6 +474,10 @@ pub(crate) fn decode_chain(bytes: &[u8]) -> Parsed<Option<Records>> {
             seed_shares,
             root_certificate,
         } = founding(input)?;
+        let volumes = match has_volumes {
+            true => volumes(input)?,
+            false => Volumes::default(),
+        };
         Ok(Some(Records {
             head,
             transitions: transitions.iter().map(|t| (t.hash(), t.encode())).collect(),
@@ -393,6 +488,7 @@ pub(crate) fn decode_chain(bytes: &[u8]) -> Parsed<Option<Records>> {
             policies: named(policies),
             seed_shares,
             root_certificate,
+            volumes: FoundVolumes::Open(volumes),
         }))
     })
 }

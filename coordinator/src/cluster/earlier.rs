@@ -6,11 +6,11 @@ use contrast_pki::StoreRecordKey;
 use openraft::EntryPayload;
 
 use super::{
-    Change, ClusterId, LogMedium, LogStoreError, NodeId, RecordError, RecordFault, RecordName,
-    codec,
+    Answer, ClusterId, Command, LogMedium, LogStoreError, NodeId, RecordError, RecordFault,
+    RecordName, codec,
     journal::{Remains, guarded, read_remains},
     record::Kind,
-    state_machine::apply_change,
+    state_machine::apply_command,
 };
 use crate::state::History;
 
@@ -24,8 +24,8 @@ pub struct Earlier {
     pub node: NodeId,
     /// The history of its last snapshot.
     pub history: Option<Arc<History>>,
-    /// The changes in the log after that snapshot, oldest first.
-    pub changes: Vec<Change>,
+    /// The commands in the log after that snapshot, oldest first.
+    pub commands: Vec<Command>,
 }
 
 impl fmt::Debug for Earlier {
@@ -33,7 +33,7 @@ impl fmt::Debug for Earlier {
         f.debug_struct("Earlier")
             .field("cluster", &self.cluster)
             .field("node", &self.node)
-            .field("changes", &self.changes.len())
+            .field("commands", &self.commands.len())
             .finish_non_exhaustive()
     }
 }
@@ -78,15 +78,15 @@ impl Earlier {
         let after = entries
             .into_iter()
             .filter(|entry| covered.is_none_or(|covered| entry.log_id.index > covered.index));
-        let changes = after.filter_map(|entry| match entry.payload {
-            EntryPayload::Normal(change) => Some(change),
+        let commands = after.filter_map(|entry| match entry.payload {
+            EntryPayload::Normal(command) => Some(command),
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         });
         Ok(Self {
             cluster,
             node,
             history: history.map(Arc::new),
-            changes: changes.collect(),
+            commands: commands.collect(),
         })
     }
 
@@ -105,8 +105,9 @@ impl Earlier {
             );
             return None;
         }
-        for change in &self.changes {
-            if let Err(refusal) = apply_change(&mut history, change.clone(), transition_key) {
+        for command in &self.commands {
+            let answer = apply_command(&mut history, command.clone(), transition_key);
+            if let Answer::Refused(refusal) = answer {
                 tracing::warn!(
                     cluster = %self.cluster,
                     %refusal,
@@ -118,8 +119,17 @@ impl Earlier {
     }
 }
 
+impl Earlier {
+    /// Whether this has all of `history`, so that it also has what was reported of encrypted volumes until then.
+    pub(crate) fn covers(&self, history: &History, transition_key: &[u8]) -> bool {
+        let replayed = self.replay(transition_key);
+        replayed.is_some_and(|replayed| replayed.position(history.head().hash).is_some())
+    }
+}
+
 impl History {
-    /// This history, or the one of an earlier life's Raft store if that is the same and goes on after it.
+    /// This history, or the one of an earlier life's Raft store if that is the same and goes on after it; with the higher generation
+    /// of each volume, whichever of the two goes on.
     ///
     /// Signatures of what is added are checked under `transition_key` (SubjectPublicKeyInfo DER, P-384), those of this history are
     /// not.
@@ -128,8 +138,9 @@ impl History {
             return self.clone();
         };
         let (here, there) = (self.head().hash, replayed.head().hash);
+        let volumes = self.volumes().merged(replayed.volumes());
         if replayed.position(here).is_some() {
-            return (*replayed).clone();
+            return (*replayed).clone().with_volumes(volumes);
         }
         if self.position(there).is_none() {
             tracing::warn!(
@@ -139,6 +150,6 @@ impl History {
                 "the Raft store of an earlier life has another history than the one beside it; it is ignored"
             );
         }
-        self.clone()
+        self.clone().with_volumes(volumes)
     }
 }

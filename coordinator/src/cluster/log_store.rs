@@ -12,7 +12,7 @@ use openraft::{
 };
 
 use super::{
-    Change, ClusterTypes, EntryId, Leader, LogEntry, LogMedium, LogStoreError, LoggedMembers,
+    ClusterTypes, Command, EntryId, Leader, LogEntry, LogMedium, LogStoreError, LoggedMembers,
     Members, NodeVote, RecordKey, SnapshotInfo, codec,
     journal::{Journal, Start},
 };
@@ -89,17 +89,17 @@ impl LogStore {
         Self(SharedJournal(Arc::new(Mutex::new(journal))))
     }
 
-    /// All changes of the log after an index, committed or not, oldest first.
+    /// All commands of the log after an index, committed or not, oldest first.
     ///
     /// # Errors
     /// When an entry is not what this process wrote.
-    pub(crate) fn changes_after(&self, index: u64) -> Result<Vec<Change>, LogStoreError> {
+    pub(crate) fn commands_after(&self, index: u64) -> Result<Vec<Command>, LogStoreError> {
         let entries = self.0.lock().entries(index.saturating_add(1), u64::MAX)?;
-        let change = |entry: LogEntry| match entry.payload {
-            EntryPayload::Normal(change) => Some(change),
+        let command = |entry: LogEntry| match entry.payload {
+            EntryPayload::Normal(command) => Some(command),
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         };
-        Ok(entries.into_iter().filter_map(change).collect())
+        Ok(entries.into_iter().filter_map(command).collect())
     }
 
     pub(crate) fn journal(&self) -> SharedJournal {

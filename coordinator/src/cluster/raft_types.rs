@@ -10,7 +10,7 @@ use openraft::{
     StoredMembership, Vote, impls::leader_id_adv::LeaderId,
 };
 
-use crate::state::{Transition, TransitionHash};
+use crate::state::{Advance, Advanced, Transition, TransitionHash};
 
 /// Names one life of a cluster: 32 random bytes, drawn when a cluster is founded, and anew at every `contrast recover`, so that
 /// no record of a cluster before is accepted by the one after. Not secret.
@@ -52,7 +52,7 @@ pub type EntryId = LogId<Leader>;
 /// A vote, or the leader that was accepted.
 pub type NodeVote = Vote<Leader>;
 /// What a log entry is for.
-pub type Payload = EntryPayload<Change, NodeId, Node>;
+pub type Payload = EntryPayload<Command, NodeId, Node>;
 /// A log entry.
 pub type LogEntry = Entry<Leader, Payload>;
 /// Voters and learners.
@@ -65,7 +65,7 @@ pub type SnapshotInfo = SnapshotMeta<Leader, NodeId, Node>;
 openraft::declare_raft_types!(
     /// The cluster's types on tokio.
     pub TypeConfig:
-        D = Change,
+        D = Command,
         R = Answer,
         NodeId = NodeId,
         Node = Node,
@@ -79,7 +79,7 @@ openraft::declare_raft_types!(
 /// Any type configuration with the data types above: the runtime is open, so that the same store runs in a simulation.
 pub trait ClusterTypes:
     RaftTypeConfig<
-        D = Change,
+        D = Command,
         R = Answer,
         NodeId = NodeId,
         Node = Node,
@@ -94,7 +94,7 @@ pub trait ClusterTypes:
 
 impl<C> ClusterTypes for C where
     C: RaftTypeConfig<
-            D = Change,
+            D = Command,
             R = Answer,
             NodeId = NodeId,
             Node = Node,
@@ -107,7 +107,41 @@ impl<C> ClusterTypes for C where
 {
 }
 
-/// A proposed change of the state: a signed transition with everything it names. All of it is public; there is no field that
+/// What the members agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// The history goes on.
+    Change(Change),
+    /// An encrypted volume was opened or closed.
+    Advance(Advance),
+}
+
+impl From<Change> for Command {
+    fn from(change: Change) -> Self {
+        Self::Change(change)
+    }
+}
+
+impl From<Advance> for Command {
+    fn from(advance: Advance) -> Self {
+        Self::Advance(advance)
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Change(change) => change.fmt(f),
+            Self::Advance(advance) => write!(
+                f,
+                "generation {} of volume {}",
+                advance.generation.number, advance.volume
+            ),
+        }
+    }
+}
+
+/// A proposed change of the history: a signed transition with everything it names. All of it is public; there is no field that
 /// could hold a private key, the mesh CA's in particular, which only travels between attested replicas.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Change {
@@ -150,8 +184,11 @@ impl fmt::Debug for Change {
 /// What became of a committed log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The entry changed no transition: it was a new leader's first, or about members.
+    /// The entry changed no transition: it was a new leader's first, or about members, or a volume's generation before there is a
+    /// history.
     NoChange,
+    /// What became of a volume's generation.
+    Advanced(Advanced),
     /// The transition is part of the history, by this entry or by an earlier one with the same transition.
     Applied(TransitionHash),
     /// The history is as before, on every replica.

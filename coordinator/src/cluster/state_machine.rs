@@ -11,8 +11,8 @@ use openraft::{
 };
 
 use super::{
-    Answer, Change, ClusterTypes, EntryId, Leader, LogEntry, LogStore, LoggedMembers, Node, NodeId,
-    Refusal, SnapshotInfo, codec, log_store::SharedJournal,
+    Answer, Change, ClusterTypes, Command, EntryId, Leader, LogEntry, LogStore, LoggedMembers,
+    Node, NodeId, Refusal, SnapshotInfo, codec, log_store::SharedJournal,
 };
 use crate::state::{History, HistoryError, TransitionHash, named};
 
@@ -139,11 +139,8 @@ impl StateMachine {
     pub(super) fn apply_entry(&self, view: &mut View, entry: LogEntry) -> Answer {
         let answer = match entry.payload {
             EntryPayload::Blank => Answer::NoChange,
-            EntryPayload::Normal(change) => {
-                match apply_change(&mut view.history, change, &self.transition_key) {
-                    Ok(hash) => Answer::Applied(hash),
-                    Err(refusal) => Answer::Refused(refusal),
-                }
+            EntryPayload::Normal(command) => {
+                apply_command(&mut view.history, command, &self.transition_key)
             }
             EntryPayload::Membership(members) => {
                 view.members = LoggedMembers::new(Some(entry.log_id), members);
@@ -188,6 +185,32 @@ fn differ(before: &View, after: &View) -> bool {
         (before, after) => before.is_none() && after.is_none(),
     };
     !same_history || before.members != after.members
+}
+
+/// What becomes of a command, whoever applies it.
+pub(super) fn apply_command(
+    history: &mut Option<Arc<History>>,
+    command: Command,
+    transition_key: &[u8],
+) -> Answer {
+    match command {
+        Command::Change(change) => match apply_change(history, change, transition_key) {
+            Ok(hash) => Answer::Applied(hash),
+            Err(refusal) => Answer::Refused(refusal),
+        },
+        Command::Advance(advance) => match history {
+            None => Answer::NoChange,
+            Some(history) => {
+                let mut volumes = history.volumes().clone();
+                let advanced = volumes.advance(&advance);
+                // What is the same history stays the same to those who watch it.
+                if volumes != *history.volumes() {
+                    Arc::make_mut(history).set_volumes(volumes);
+                }
+                Answer::Advanced(advanced)
+            }
+        },
+    }
 }
 
 /// The transition's hash, when it is part of the history afterwards.

@@ -269,6 +269,10 @@ impl Question<'_> {
                 let rpc = self.rpc(wire::put_propose(cluster, update));
                 wire::receipt(body(peers.propose(rpc).await)?)?
             }
+            Request::AdvanceVolume { cluster, advance } => {
+                let rpc = self.rpc(wire::put_advance(cluster, &advance));
+                wire::advanced(body(peers.advance_volume(rpc).await)?)?
+            }
             Request::Leave { cluster, node } => {
                 let rpc = self.rpc(wire::put_leave(cluster, node));
                 wire::done(body(peers.leave(rpc).await)?)?

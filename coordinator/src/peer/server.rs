@@ -402,6 +402,13 @@ impl<H: Handler> PeerApi for Service<H> {
         self.ask(rpc, wire::propose, wire::put_receipt).await
     }
 
+    async fn advance_volume(
+        &self,
+        rpc: Rpc<proto::AdvanceVolumeRequest>,
+    ) -> Result<Response<proto::AdvanceVolumeReply>, Status> {
+        self.ask(rpc, wire::advance, wire::put_advanced).await
+    }
+
     async fn leave(&self, rpc: Rpc<proto::LeaveRequest>) -> Result<Response<proto::Done>, Status> {
         self.ask(rpc, wire::leave, wire::put_done).await
     }

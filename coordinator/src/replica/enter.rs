@@ -227,8 +227,16 @@ impl<C: ClusterTypes> Replica<C> {
             // Of another deployment, or forged. It is set aside as it is when the cluster's history is written.
             return Ok(());
         }
-        let history = self.salvage(deployment, Arc::clone(&sealed.history))?;
-        self.guard.keep(&history)
+        let history = match sealed.open_volumes(deployment) {
+            Ok(volumes) => Arc::new(History::clone(&sealed.history).with_volumes(volumes)),
+            // The cluster that admits this replica has its own.
+            Err(error) => {
+                tracing::warn!(event = "volumes_unusable", %error, "a part of the history on this disk is of no use");
+                Arc::clone(&sealed.history)
+            }
+        };
+        let history = self.salvage(deployment, history)?;
+        self.guard.keep(&history, deployment)
     }
 
     /// Asks a member for what it takes, and begins as a learner.
@@ -364,12 +372,14 @@ impl<C: ClusterTypes> Replica<C> {
             .current_leader(life.node, "the only voter leads")
             .await;
         leads.map_err(|error| StateError::Stopped(error.to_string()))?;
-        let written = life.raft.client_write(change).await;
+        let written = life.raft.client_write(change.into()).await;
         let written = written.map_err(|error| StateError::Stopped(error.to_string()))?;
         match written.data {
             Answer::Applied(_) => Ok(()),
             Answer::Refused(refusal) => Err(StateError::Stopped(refusal.to_string())),
-            Answer::NoChange => Err(StateError::Stopped("a change changed nothing".to_owned())),
+            Answer::NoChange | Answer::Advanced(_) => {
+                Err(StateError::Stopped("a change changed nothing".to_owned()))
+            }
         }
     }
 

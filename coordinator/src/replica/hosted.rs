@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 use super::{Replica, message::SetReceipt};
 use crate::{
     cluster::TypeConfig,
-    state::{RecoveryRequest, StateError, TransitionHash, UpdateRequest},
+    state::{Advance, Advanced, RecoveryRequest, StateError, TransitionHash, UpdateRequest},
 };
 
 /// A replica on a runtime of its own, so that busy APIs do not delay heartbeats.
@@ -52,6 +52,17 @@ impl Hosted {
     ) -> Result<SetReceipt, StateError> {
         let replica = Arc::clone(&self.replica);
         let change = async move { replica.import(request, seed, salt).await };
+        let changed = self.runtime.spawn(change).await;
+        changed.unwrap_or(Err(StateError::Panicked))
+    }
+
+    /// As [`Replica::advance_volume`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn advance_volume(&self, advance: Advance) -> Result<Advanced, StateError> {
+        let replica = Arc::clone(&self.replica);
+        let change = async move { replica.advance_volume(advance).await };
         let changed = self.runtime.spawn(change).await;
         changed.unwrap_or(Err(StateError::Panicked))
     }

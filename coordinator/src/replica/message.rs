@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cluster::{ClusterId, EntryId, LogEntry, NodeId, NodeVote, SignedChain, SnapshotInfo},
-    state::{TransitionHash, UpdateRequest},
+    state::{Advance, Advanced, TransitionHash, UpdateRequest},
 };
 
 /// Where a replica's peer API is: `host:port`. It is a name that a replica keeps over restarts, and proves nothing.
@@ -97,6 +97,13 @@ pub enum Request {
         /// What the owner asked.
         update: UpdateRequest,
     },
+    /// Record the generation of an encrypted volume; asked of the leader on behalf of a pod. Answer: [`Reply::Volume`].
+    AdvanceVolume {
+        /// The cluster.
+        cluster: ClusterId,
+        /// What the pod reported.
+        advance: Advance,
+    },
     /// This replica is about to stop: take it out of the membership. Asked of the leader. Answer: [`Reply::Done`] when it is out.
     Leave {
         /// The cluster.
@@ -118,6 +125,7 @@ impl Request {
             Self::OfferKey { .. } => "OfferKey",
             Self::FetchKey { .. } => "FetchKey",
             Self::Propose { .. } => "Propose",
+            Self::AdvanceVolume { .. } => "AdvanceVolume",
             Self::Leave { .. } => "Leave",
         }
     }
@@ -143,6 +151,8 @@ pub enum Reply {
     Key(Option<MeshCaKey>),
     /// To [`Request::Propose`].
     Set(SetReceipt),
+    /// To [`Request::AdvanceVolume`].
+    Volume(Advanced),
     /// It is done.
     Done,
 }

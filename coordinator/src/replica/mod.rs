@@ -8,6 +8,7 @@
 //! | `recover` | brings one back |
 //! | `serve` | answers other replicas |
 //! | `write` | sets a manifest, here or at the leader |
+//! | `volumes` | generations of encrypted volumes |
 //! | `reads` | confirms the state with a quorum |
 //! | `news` | tells pods when the state changed, without a quorum |
 //! | `duty` | what runs all the time: looking for others, a leader's membership changes, missing keys, the end of an identity |
@@ -38,6 +39,7 @@ mod report;
 mod serve;
 pub mod status;
 mod timing;
+mod volumes;
 mod write;
 
 use std::{

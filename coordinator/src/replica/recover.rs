@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     cluster::{ClusterTypes, Earlier, read_earlier},
-    state::{Deployment, History, RecoveryRequest, StateError, TransitionHash, proposal, recovery},
+    state::{
+        Deployment, History, Phase, RecoveryRequest, StateError, TransitionHash, proposal, recovery,
+    },
 };
 
 impl<C: ClusterTypes> Replica<C> {
@@ -48,7 +50,7 @@ impl<C: ClusterTypes> Replica<C> {
             None => history,
         };
         // The log of the last life is set aside when the next one begins: what only it has must be in the history before.
-        self.guard.keep(&history)?;
+        self.guard.keep(&history, &deployment)?;
         check_known(&history, &request)?;
         let manifest = history.latest_manifest()?;
         let (now, entropy) = (self.guard.clock().now(), self.guard.entropy());
@@ -73,10 +75,47 @@ impl<C: ClusterTypes> Replica<C> {
         self.guard.check_undamaged()?;
         let snapshot = self.guard.snapshot();
         let history = snapshot.history().ok_or(StateError::NothingToRecover)?;
-        let history = Arc::clone(history);
-        let deployment = recovery::unseal(&history, request)?;
-        let history = self.salvage(&deployment, history)?;
-        Ok((deployment, history))
+        let deployment = recovery::unseal(history, request)?;
+        let found = match &*snapshot {
+            Phase::Sealed(sealed) => sealed.open_volumes(&deployment),
+            _ => Ok(history.volumes().clone()),
+        };
+        let earlier = self.earlier(&deployment)?;
+        let transition_key = deployment.transition_key().public_key_spki();
+        let recovered = History::clone(history);
+        let recovered = recovered.with_volumes(found.clone().unwrap_or_default());
+        let (recovered, covered) = match &earlier {
+            None => (recovered, false),
+            Some(earlier) => {
+                let covered = earlier.covers(&recovered, transition_key);
+                (recovered.continued_by(earlier, transition_key), covered)
+            }
+        };
+        match found {
+            // The log says all that the file could have said.
+            Err(_) if covered => {}
+            Err(error) if request.forget_volumes => tracing::warn!(
+                event = "volumes_forgotten",
+                "{error}; the owners recover without it: an older image of an encrypted volume is not noticed until the volume \
+                 is opened once more"
+            ),
+            Err(error) => return Err(StateError::Volumes(error)),
+            Ok(_) => {}
+        }
+        Ok((deployment, Arc::new(recovered)))
+    }
+
+    /// What the log of the last life has; `None` when it is of no use.
+    fn earlier(&self, deployment: &Deployment) -> Result<Option<Earlier>, StateError> {
+        let key = deployment.derivation().store_record_key()?;
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(read_earlier(&**log, &key).unwrap_or_else(|error| {
+            tracing::warn!(
+                event = "log_unusable",
+                "the log of the last life is of no use: {error}"
+            );
+            None
+        }))
     }
 
     /// `history`, and what the log of the last life has beyond it.
@@ -85,19 +124,7 @@ impl<C: ClusterTypes> Replica<C> {
         deployment: &Deployment,
         history: Arc<History>,
     ) -> Result<Arc<History>, StateError> {
-        let key = deployment.derivation().store_record_key()?;
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let earlier = match read_earlier(&**log, &key) {
-            Ok(earlier) => earlier,
-            Err(error) => {
-                tracing::warn!(
-                    event = "log_unusable",
-                    "the log of the last life is of no use: {error}"
-                );
-                None
-            }
-        };
-        Ok(match earlier {
+        Ok(match self.earlier(deployment)? {
             Some(earlier) => {
                 let key = deployment.transition_key().public_key_spki();
                 Arc::new(history.continued_by(&earlier, key))
@@ -170,7 +197,7 @@ fn remembered<C: ClusterTypes>(
     let own = Earlier {
         cluster: life.cluster,
         node: life.node,
-        changes: life.log.changes_after(applied)?,
+        commands: life.log.commands_after(applied)?,
         history: Some(Arc::clone(&history)),
     };
     let key = deployment.transition_key().public_key_spki();

@@ -95,6 +95,15 @@ impl<C: ClusterTypes> Replica<C> {
                     Attempt::Again(why) => Err(PeerFailure::Unavailable(why)),
                 }
             }
+            Request::AdvanceVolume { cluster, advance } => {
+                same(cluster, &life)?;
+                self.leads(&life)?;
+                match self.record_volume(&life, advance).await {
+                    Attempt::Decided(Ok(advanced)) => Ok(Reply::Volume(advanced)),
+                    Attempt::Decided(Err(error)) => Err(PeerFailure::Owner(owner_failure(error))),
+                    Attempt::Again(why) => Err(PeerFailure::Unavailable(why)),
+                }
+            }
             Request::Leave { cluster, node } => {
                 same(cluster, &life)?;
                 self.leads(&life)?;

@@ -205,7 +205,7 @@ impl<C: ClusterTypes> Replica<C> {
                 "no majority of the replicas answers and is a Coordinator of the new manifest; nothing was proposed".to_owned(),
             );
         }
-        let written = C::timeout(self.timing.change, life.raft.client_write(change)).await;
+        let written = C::timeout(self.timing.change, life.raft.client_write(change.into())).await;
         let Ok(written) = written else {
             return Attempt::Decided(Err(StateError::Undecided(
                 "it was proposed, but no majority acknowledged it in time".to_owned(),
@@ -219,7 +219,9 @@ impl<C: ClusterTypes> Replica<C> {
                     found,
                 }),
                 Answer::Refused(refusal) => Err(StateError::Stopped(refusal.to_string())),
-                Answer::NoChange => Err(StateError::Stopped("a change changed nothing".to_owned())),
+                Answer::NoChange | Answer::Advanced(_) => {
+                    Err(StateError::Stopped("a change changed nothing".to_owned()))
+                }
             }),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(error))) => {
                 Attempt::Again(error.to_string())
@@ -234,7 +236,7 @@ impl<C: ClusterTypes> Replica<C> {
 
     /// A single voter commits alone. While a spare lives, what an owner relies on is to be on its disk, too: the loss of one replica
     /// must not be the loss of what an owner was told.
-    async fn second_copy(&self, life: &Life<C>) -> Result<(), StateError> {
+    pub(super) async fn second_copy(&self, life: &Life<C>) -> Result<(), StateError> {
         let deadline = C::now() + self.timing.change;
         let index = life.applied();
         while !life.is_copied(index, &self.timing) {

@@ -26,6 +26,8 @@ pub struct SeedShareRequest {
     pub known: Option<TransitionHash>,
     /// Recover although other replicas answer that know this deployment.
     pub force: bool,
+    /// Recover although the generations of encrypted volumes cannot be believed.
+    pub forget_volumes: bool,
 }
 
 /// What a share made of the collection.
@@ -55,6 +57,7 @@ struct Begun {
 struct Demand {
     known: Option<TransitionHash>,
     force: bool,
+    forget_volumes: bool,
 }
 
 impl Collection {
@@ -76,7 +79,13 @@ impl Collection {
             salt,
             known,
             force,
+            forget_volumes,
         } = request;
+        let demand = Demand {
+            known,
+            force,
+            forget_volumes,
+        };
         let begun = self.0.take().filter(|begun| begun.document == *document);
         let mut begun = begun.unwrap_or_else(|| Begun {
             shares: Collector::new(document.clone()),
@@ -84,7 +93,7 @@ impl Collection {
             demands: BTreeMap::new(),
             deadline: now + PATIENCE,
         });
-        let added = begun.add(share, salt, Demand { known, force });
+        let added = begun.add(share, salt, demand);
         let threshold = document.threshold;
         let progress = match added {
             Ok(progress) => progress,
@@ -103,7 +112,7 @@ impl Collection {
                 let agreed = begun.agreed(history, threshold);
                 let agreed = match threshold {
                     // The share is not collected; its owner is not known.
-                    1 => vec![Demand { known, force }],
+                    1 => vec![demand],
                     _ => {
                         self.0 = Some(begun);
                         agreed
@@ -114,6 +123,7 @@ impl Collection {
                     salt,
                     known: agreed.iter().filter_map(|demand| demand.known).collect(),
                     force: agreed.iter().all(|demand| demand.force),
+                    forget_volumes: agreed.iter().all(|demand| demand.forget_volumes),
                 }))
             }
         }
@@ -238,6 +248,7 @@ mod tests {
                 salt: self.salt,
                 known: Some(self.history.head().hash),
                 force: false,
+                forget_volumes: false,
             }
         }
     }

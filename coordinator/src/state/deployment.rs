@@ -1,7 +1,7 @@
 use std::{collections::VecDeque, fmt, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use contrast_pki::{Derivation, MeshCa, RootCa, Salt, Seed, SigningKey};
+use contrast_pki::{Derivation, MeshCa, RootCa, Salt, Seed, SigningKey, VolumeRecordKey};
 
 use super::{History, KeysError, StateError};
 use crate::replica::message::MeshCaKey;
@@ -15,6 +15,7 @@ pub struct Deployment {
     salt: Arc<Salt>,
     derivation: Derivation,
     transition_key: SigningKey,
+    volume_key: VolumeRecordKey,
 }
 
 impl Deployment {
@@ -26,6 +27,7 @@ impl Deployment {
         let derivation = Derivation::new(&seed, &salt);
         Ok(Self {
             transition_key: derivation.transition_signing_key()?,
+            volume_key: derivation.volume_record_key()?,
             derivation,
             seed,
             salt,
@@ -50,6 +52,11 @@ impl Deployment {
     /// Signs transitions.
     pub(crate) fn transition_key(&self) -> &SigningKey {
         &self.transition_key
+    }
+
+    /// Authenticates the generations of encrypted volumes in the history file.
+    pub(crate) fn volume_key(&self) -> &VolumeRecordKey {
+        &self.volume_key
     }
 
     /// Whether this is the very same seed; takes the same time whatever differs.

@@ -5,7 +5,10 @@ use contrast_pki::{CertificateError, DeriveError, KeyError, SeedError, shares::S
 
 use std::time::Duration;
 
-use super::{ApprovalError, HistoryError, PoliciesError, StoreError, TransitionHash};
+use super::{
+    ApprovalError, HistoryError, PoliciesError, StoreError, TransitionHash, VOLUMES_MAX,
+    VOLUMES_PER_SECRET_ID_MAX, VolumesError,
+};
 
 /// The state did not change.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,20 @@ pub enum StateError {
         /// Why.
         reason: String,
     },
+    /// The generations of encrypted volumes on the disk cannot be believed.
+    #[error(
+        "{0}: the host may have put back or removed a part of the disk. Restore the Coordinator's volume; to recover without, so that \
+         an older image of an encrypted volume is not noticed at its next start, use `--forget-volumes`"
+    )]
+    Volumes(VolumesError),
+    /// There are too many encrypted volumes.
+    #[error(
+        "as many encrypted volumes are recorded as may be, {} for a workload secret id and {} in all; give new workloads another \
+         workload secret id, or begin a new deployment",
+        VOLUMES_PER_SECRET_ID_MAX,
+        VOLUMES_MAX
+    )]
+    TooManyVolumes,
     /// The disk has a history that cannot be used.
     #[error(
         "the history on this replica's disk cannot be used, and was left as it is: {0}. This replica founds and recovers nothing; a \

@@ -13,8 +13,8 @@ use contrast_pki::{MeshCa, RootCa};
 use tokio::sync::watch;
 
 use super::{
-    Active, Approval, Deployment, History, Keys, Medium, Phase, Sealed, StateError, Store,
-    StoreError, TransitionHash,
+    Active, Approval, Deployment, FoundVolumes, History, Keys, Medium, Phase, Sealed, StateError,
+    Store, StoreError, TransitionHash,
     course::{Course, PreviousCa},
     deployment::Keyring,
     phase::Held,
@@ -137,12 +137,22 @@ impl Guard {
     ) -> Result<Arc<Self>, StateError> {
         let (mut store, records) = Store::open_any(medium);
         let history = records.map_err(StateError::from);
-        let history = history.and_then(|records| Ok(records.map(History::read).transpose()?));
+        let history = history.and_then(|records| {
+            let Some(records) = records else {
+                return Ok(None);
+            };
+            let volumes = match &records.volumes {
+                FoundVolumes::Sealed(volumes) => volumes.clone(),
+                FoundVolumes::Open(_) => None,
+            };
+            Ok(Some((History::read(records)?, volumes)))
+        });
         let (phase, damage) = match history {
             Ok(None) => (Phase::Empty, None),
-            Ok(Some(history)) => {
+            Ok(Some((history, volumes))) => {
                 let history = Arc::new(history);
-                (Phase::Sealed(Arc::new(Sealed { history })), None)
+                let sealed = Sealed { history, volumes };
+                (Phase::Sealed(Arc::new(sealed)), None)
             }
             Err(error) if may_join && is_damage(&error) => {
                 tracing::error!(
@@ -298,19 +308,23 @@ impl Guard {
         match writer.behind.take() {
             None => Ok(()),
             Some(history) => {
-                self.write(&mut writer, &history)?;
+                self.write_own(&mut writer, &history)?;
                 self.refresh(&mut writer, &history);
                 Ok(())
             }
         }
     }
 
-    /// Writes a history to the disk that is not served: what a log had beyond the history file.
+    /// Writes a history of `deployment` to the disk that is not served: what a log had beyond the history file.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn keep(&self, history: &Arc<History>) -> Result<(), StateError> {
-        self.write(&mut self.writer(), history)
+    pub(crate) fn keep(
+        &self,
+        history: &Arc<History>,
+        deployment: &Deployment,
+    ) -> Result<(), StateError> {
+        self.write(&mut self.writer(), history, deployment)
     }
 
     /// Refuses a change for which the disk has no room: once it is proposed, a full disk would end this replica.
@@ -333,8 +347,26 @@ impl Guard {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, writer: &mut Writer, history: &Arc<History>) -> Result<(), StateError> {
-        match writer.store.follow(history, &self.observer) {
+    /// Writes a history of the deployment whose secrets are here.
+    fn write_own(&self, writer: &mut Writer, history: &Arc<History>) -> Result<(), StateError> {
+        match writer.deployment.clone() {
+            Some(deployment) => self.write(writer, history, &deployment),
+            None => {
+                writer.behind = Some(Arc::clone(history));
+                Err(StateError::RecoveryNeeded)
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        writer: &mut Writer,
+        history: &Arc<History>,
+        deployment: &Deployment,
+    ) -> Result<(), StateError> {
+        let head = history.head().hash;
+        let volumes = history.volumes().seal(deployment.volume_key(), head);
+        match writer.store.follow(history, &volumes, &self.observer) {
             Ok(_) => {
                 writer.behind = None;
                 writer.damage = None;
@@ -533,7 +565,7 @@ impl Sink for Guard {
             return Ok(());
         }
         // Where there was nothing, nothing is served before it is on the disk: a founder that dies has no other copy.
-        let written = self.write(&mut writer, history);
+        let written = self.write_own(&mut writer, history);
         if written.is_ok() || !matches!(&**self.phase.load(), Phase::Empty) {
             self.refresh(&mut writer, history);
         }

@@ -11,7 +11,7 @@ use contrast_manifest::{Manifest, ManifestError, ManifestHash};
 use contrast_pki::shares::{SeedSharesDocument, SharesError};
 
 use super::{
-    Records, Transition, TransitionFormatError, TransitionHash,
+    FoundVolumes, Records, Transition, TransitionFormatError, TransitionHash, Volumes,
     runs::{List, Map},
 };
 
@@ -119,7 +119,7 @@ pub enum HistoryError {
 /// A thread costs as much as checking a fraction of a signature; fewer links than this are not worth the trouble.
 const LINKS_WORTH_A_THREAD: usize = 32;
 
-/// A chain of transitions with everything it names; never empty. Clones are cheap and share what they have in common.
+/// A chain of transitions with everything it names, and the generations of encrypted volumes; never empty. Clones are cheap and share what they have in common.
 #[derive(Debug, Clone)]
 pub struct History {
     earlier: List<Link>,
@@ -132,6 +132,7 @@ pub struct History {
     arrivals: List<(usize, PolicyHash)>,
     seed_shares: Arc<SeedSharesDocument>,
     root_certificate: Bytes,
+    volumes: Volumes,
 }
 
 impl History {
@@ -154,6 +155,7 @@ impl History {
             policies: policies.into_iter().collect(),
             seed_shares: Arc::new(seed_shares),
             root_certificate: Bytes::copy_from_slice(root_certificate),
+            volumes: Volumes::default(),
         }
     }
 
@@ -260,6 +262,7 @@ impl History {
             policies,
             seed_shares,
             root_certificate,
+            volumes,
         } = records;
         let mut chain = read_chain(&transitions, head)?;
         for (name, bytes) in &manifests {
@@ -310,6 +313,11 @@ impl History {
             policies: policies.into_iter().collect(),
             seed_shares: Arc::new(seed_shares),
             root_certificate,
+            volumes: match volumes {
+                FoundVolumes::Open(volumes) => volumes,
+                // Whoever has the seed opens them: see `Sealed::open_volumes`.
+                FoundVolumes::Sealed(_) => Volumes::default(),
+            },
         })
     }
 
@@ -422,6 +430,22 @@ impl History {
     /// The encrypted seed shares.
     pub fn seed_shares(&self) -> &SeedSharesDocument {
         &self.seed_shares
+    }
+
+    /// The generations of encrypted volumes.
+    pub fn volumes(&self) -> &Volumes {
+        &self.volumes
+    }
+
+    /// Replaces the generations of encrypted volumes.
+    pub(crate) fn set_volumes(&mut self, volumes: Volumes) {
+        self.volumes = volumes;
+    }
+
+    /// This history with other generations of encrypted volumes.
+    pub(crate) fn with_volumes(mut self, volumes: Volumes) -> Self {
+        self.volumes = volumes;
+        self
     }
 
     /// The root CA's certificate, DER.

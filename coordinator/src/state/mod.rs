@@ -22,6 +22,7 @@ mod runs;
 mod store;
 mod transition;
 mod update;
+mod volumes;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -39,3 +40,7 @@ pub use store::{Followed, Records, Store, StoreError, initialise};
 pub use transition::{Transition, TransitionFormatError, TransitionHash};
 pub(crate) use update::named;
 pub use update::{Approval, ApprovalError, PoliciesError};
+pub use volumes::{
+    Advance, Advanced, FoundVolumes, Generation, VOLUME_SECRET_ID_BYTES_MAX, VOLUMES_MAX,
+    VOLUMES_PER_SECRET_ID_MAX, VolumeId, Volumes, VolumesError,
+};

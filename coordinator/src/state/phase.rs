@@ -4,11 +4,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use contrast_attestation::Verifier;
 use contrast_manifest::Manifest;
 use contrast_pki::{Derivation, MeshCa, RootCa};
 
-use super::{Deployment, History, StateError, TransitionHash, course::PreviousCa, guard::Unserved};
+use super::{
+    Deployment, History, StateError, TransitionHash, Volumes, VolumesError, course::PreviousCa,
+    guard::Unserved,
+};
 use crate::replica::peers::Trusted;
 
 /// What the Coordinator knows. Each phase holds exactly the data that exists in it.
@@ -63,12 +67,21 @@ impl Phase {
 #[derive(Debug)]
 pub struct Sealed {
     pub(crate) history: Arc<History>,
+    /// Generations of encrypted volumes as they were found, which takes the seed to believe.
+    pub(crate) volumes: Option<Bytes>,
 }
 
 impl Sealed {
     /// The history as it was found.
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// The generations of encrypted volumes, if a Coordinator with this seed wrote them with this history.
+    pub(crate) fn open_volumes(&self, deployment: &Deployment) -> Result<Volumes, VolumesError> {
+        let sealed = self.volumes.as_ref().ok_or(VolumesError::Missing)?;
+        let head = self.history.head().hash;
+        Volumes::open(sealed, deployment.volume_key(), head)
     }
 }
 

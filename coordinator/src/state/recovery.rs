@@ -16,6 +16,8 @@ pub struct RecoveryRequest {
     pub known: Vec<TransitionHash>,
     /// Recover although other replicas answer that know this deployment.
     pub force: bool,
+    /// Recover although the generations of encrypted volumes cannot be believed, and forget them.
+    pub forget_volumes: bool,
 }
 
 impl std::fmt::Debug for RecoveryRequest {
@@ -23,6 +25,7 @@ impl std::fmt::Debug for RecoveryRequest {
         f.debug_struct("RecoveryRequest")
             .field("known", &self.known)
             .field("force", &self.force)
+            .field("forget_volumes", &self.forget_volumes)
             .finish_non_exhaustive()
     }
 }

@@ -9,12 +9,12 @@ use std::{
 use bytes::Bytes;
 use contrast_attestation::PolicyHash;
 use contrast_manifest::ManifestHash;
-use plan::{Extend, Plan};
+use plan::{Extend, Plan, Wanted};
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
-use super::{History, Medium, Observer, Step, TransitionHash};
+use super::{FoundVolumes, History, Medium, Observer, Step, TransitionHash};
 
 const TRANSITIONS: Table = TableDefinition::new("transitions");
 const MANIFESTS: Table = TableDefinition::new("manifests");
@@ -29,6 +29,7 @@ const FORMAT: &str = "format";
 const HEAD: &str = "head";
 const SEED_SHARES: &str = "seed_shares";
 const ROOT_CERTIFICATE: &str = "root_certificate";
+const VOLUMES: &str = "volumes";
 
 /// Value of the row `format`.
 const FORMAT_NAME: &[u8] = b"contrast history v1";
@@ -121,6 +122,8 @@ pub struct Records {
     pub seed_shares: Bytes,
     /// Root CA certificate, DER.
     pub root_certificate: Bytes,
+    /// Generations of encrypted volumes.
+    pub volumes: FoundVolumes,
 }
 
 /// What [`Store::follow`] did.
@@ -131,7 +134,7 @@ pub enum Followed {
     Unchanged,
     /// The store had the beginning of the history.
     Extended {
-        /// How many transitions it lacked; 0 when only seed shares or root certificate differed.
+        /// How many transitions it lacked; 0 when only seed shares, root certificate or volumes differed.
         transitions: usize,
     },
     /// The store had a transition that is not in the history. It was set aside, and another one was made.
@@ -188,7 +191,7 @@ impl Store {
         self.unusable = true;
     }
 
-    /// Makes the store contain exactly `history`. When this returns `Ok`, it is durable, and all of it became so at once. The effort
+    /// Makes the store contain exactly `history`, and `volumes`, its sealed generations of encrypted volumes. When this returns `Ok`, it is durable, and all of it became so at once. The effort
     /// depends on how much the store lacks, not on how long the history is.
     ///
     /// When the store has a transition that is not in `history`, it is of another deployment, or of a branch that a recovery
@@ -199,11 +202,13 @@ impl Store {
     pub fn follow(
         &mut self,
         history: &History,
+        volumes: &[u8],
         observer: &Observer,
     ) -> Result<Followed, StoreError> {
+        let wanted = Wanted { history, volumes };
         if self.unusable {
             observer.step(Step::BeforeWrite);
-            let write = |new: &Database| Extend::default().write(new, history, observer);
+            let write = |new: &Database| Extend::default().write(new, wanted, observer);
             self.database = Some(self.medium.set_aside(&write)?);
             self.unusable = false;
             observer.step(Step::Committed);
@@ -214,7 +219,7 @@ impl Store {
             Some(database) => database,
             None => self.medium.open()?,
         };
-        let plan = Plan::make(&database, history, &self.doubtful)?;
+        let plan = Plan::make(&database, wanted, &self.doubtful)?;
         if let Plan::Nothing = plan {
             self.database = Some(database);
             return Ok(Followed::Unchanged);
@@ -224,7 +229,7 @@ impl Store {
             Plan::Extend(extend) => extend.common,
             _ => 0,
         };
-        match self.carry_out(plan, database, history, observer) {
+        match self.carry_out(plan, database, wanted, observer) {
             Ok(followed) => {
                 self.doubtful.clear();
                 observer.step(Step::Committed);
@@ -242,13 +247,14 @@ impl Store {
         &mut self,
         plan: Plan,
         database: Database,
-        history: &History,
+        wanted: Wanted<'_>,
         observer: &Observer,
     ) -> Result<Followed, StoreError> {
+        let history = wanted.history;
         let (database, followed) = match plan {
             Plan::Nothing => (database, Followed::Unchanged),
             Plan::Extend(extend) => {
-                extend.write(&database, history, observer)?;
+                extend.write(&database, wanted, observer)?;
                 let transitions = history.generation().saturating_sub(extend.common);
                 (database, Followed::Extended { transitions })
             }
@@ -261,7 +267,7 @@ impl Store {
                 );
                 // Closing writes to it.
                 drop(database);
-                let write = |new: &Database| Extend::default().write(new, history, observer);
+                let write = |new: &Database| Extend::default().write(new, wanted, observer);
                 (self.medium.set_aside(&write)?, Followed::SetAside { head })
             }
         };
@@ -366,6 +372,7 @@ pub(crate) fn read(database: &Database) -> Result<Option<Records>, StoreError> {
             .collect(),
         seed_shares: required(SEED_SHARES)?,
         root_certificate: required(ROOT_CERTIFICATE)?,
+        volumes: FoundVolumes::Sealed(row(VOLUMES)?),
     }))
 }
 

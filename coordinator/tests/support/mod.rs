@@ -178,6 +178,7 @@ impl Deployment {
             salt: shares.salt.clone(),
             known_transition: Bytes::copy_from_slice(known),
             force: false,
+            forget_volumes: false,
         }
     }
 

@@ -19,7 +19,7 @@ pub struct RootKeyError(#[from] der::Error);
 /// Public key of a root CA (`SubjectPublicKeyInfo` DER). It follows from the seed: it is the same for a deployment's whole life, while the
 /// certificate may be made again.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RootKey(Vec<u8>);
+pub struct RootKey(pub(crate) Vec<u8>);
 
 impl RootKey {
     /// From `SubjectPublicKeyInfo` DER.
@@ -106,12 +106,17 @@ impl MeshAnswer<'_> {
             self.previous_mesh_ca.as_bytes(),
             &trusted_ms,
         ];
-        let mut message = LABEL.to_vec();
-        for field in fields {
-            message.extend_from_slice(digest(&SHA256, field).as_ref());
-        }
-        message
+        message(LABEL, &fields)
     }
+}
+
+/// What is signed of an answer: its label, and the SHA-256 of each field.
+pub(crate) fn message(label: &[u8], fields: &[&[u8]]) -> Vec<u8> {
+    let mut message = label.to_vec();
+    for field in fields {
+        message.extend_from_slice(digest(&SHA256, field).as_ref());
+    }
+    message
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ const TRANSIT_HMAC: &str = "CONTRAST TRANSIT HMAC V1";
 const TRANSIT_SIGNING: &str = "CONTRAST TRANSIT SIGNING V1";
 /// This implementation's own: no other has such records. A change of the records' format takes a label of its own, too.
 const STORE_RECORDS: &str = "CONTRAST RAFT STORE RECORD MAC V1";
+/// This implementation's own, likewise.
+const VOLUME_RECORDS: &str = "CONTRAST VOLUME RECORD MAC V1";
 
 /// A key could not be derived.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +154,15 @@ impl Derivation {
         Ok(StoreRecordKey(*self.expand_seed(STORE_RECORDS)?))
     }
 
+    /// Key of the MAC on the generations of encrypted volumes in a Coordinator's history file: derived as
+    /// [`store_record_key`](Self::store_record_key) is, with the info `CONTRAST VOLUME RECORD MAC V1`.
+    ///
+    /// # Errors
+    /// Only when the cryptographic library fails.
+    pub fn volume_record_key(&self) -> Result<VolumeRecordKey, DeriveError> {
+        Ok(VolumeRecordKey(*self.expand_seed(VOLUME_RECORDS)?))
+    }
+
     fn expand_seed(&self, info: &str) -> Result<Zeroizing<[u8; OUTPUT_BYTES]>, DeriveError> {
         expand(self.seed.expose(), &self.salt, info)
     }
@@ -255,6 +266,23 @@ impl StoreRecordKey {
 impl fmt::Debug for StoreRecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StoreRecordKey(hidden)")
+    }
+}
+
+/// Key of the MAC on the generations of encrypted volumes, 64 bytes. Wiped when dropped, hidden from `Debug`.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct VolumeRecordKey([u8; OUTPUT_BYTES]);
+
+impl VolumeRecordKey {
+    /// The secret bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for VolumeRecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VolumeRecordKey(hidden)")
     }
 }
 

@@ -49,6 +49,15 @@ fn transit_hmac_and_signing_keys_agree_with_their_vectors() {
 }
 
 #[test]
+fn volume_record_key_agrees_with_its_vector() {
+    let key = derivation().volume_record_key().expect("derives");
+    assert_eq!(
+        hex::encode(key.expose()),
+        "8a5d0ba7b7e5d6c43c239b918d3ae97c3efe641f5a1aee31f9d8a05d98d351a452af371d9627d392d0b0080f5127762b7767c2720f0d136db00c2af9230c2569"
+    );
+}
+
+#[test]
 fn store_record_key_agrees_with_its_vector() {
     let key = derivation().store_record_key().expect("derives");
     assert_eq!(
@@ -108,4 +117,6 @@ fn debug_shows_nothing() {
     assert_eq!(format!("{key:?}"), "TransitKey(hidden)");
     let key = derivation.store_record_key().expect("derives");
     assert_eq!(format!("{key:?}"), "StoreRecordKey(hidden)");
+    let key = derivation.volume_record_key().expect("derives");
+    assert_eq!(format!("{key:?}"), "VolumeRecordKey(hidden)");
 }

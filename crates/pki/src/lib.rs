@@ -27,11 +27,13 @@ mod profile;
 mod read;
 mod seed;
 pub mod shares;
+mod volume_answer;
 
 pub use answer::{MeshAnswer, RootKey, RootKeyError};
 pub use ca::{CertificateError, IssuedLeaf, LeafExtension, LeafRequest, MeshCa, RootCa};
 pub use derive::{
-    Derivation, DeriveError, StoreRecordKey, TransitHmacKey, TransitKey, WorkloadSecret,
+    Derivation, DeriveError, StoreRecordKey, TransitHmacKey, TransitKey, VolumeRecordKey,
+    WorkloadSecret,
 };
 pub use key::{KeyError, SigningKey, verify_p384_sha256, verify_p384_sha384};
 pub use owner_keys::{
@@ -39,3 +41,4 @@ pub use owner_keys::{
 };
 pub use read::LeafFacts;
 pub use seed::{Salt, Seed, SeedError};
+pub use volume_answer::VolumeAnswer;

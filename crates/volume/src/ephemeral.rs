@@ -56,7 +56,12 @@ pub fn open_ephemeral(
         .map_err(VolumeError::from)
         .and_then(|()| {
             let options = MountOptions::of_images();
-            Ok(mounts::attach(&mapped, mount_point, Filesystem::Ext4, options)?)
+            Ok(mounts::attach(
+                &mapped,
+                mount_point,
+                Filesystem::Ext4,
+                options,
+            )?)
         });
     match mounted {
         Ok(()) => Ok(opened),

@@ -3,13 +3,8 @@ use std::{io, path::PathBuf};
 use contrast_clock::EntropyError;
 
 use crate::{
-    RecordError,
-    disk::DiskError,
-    keys::KeysError,
-    luks::LuksError,
-    mounts::MountError,
-    seal::SealError,
-    tools::ToolError,
+    RecordError, disk::DiskError, keys::KeysError, luks::LuksError, mounts::MountError,
+    seal::SealError, tools::ToolError,
 };
 
 /// A volume cannot be opened or closed. Unless formatting was begun, nothing was written to the device.

@@ -105,7 +105,11 @@ mod tests {
     #[test]
     fn keys_differ_by_volume_and_by_secret() {
         let [one, other] = [Uuid::from_u128(1), Uuid::from_u128(2)];
-        let keys = |secret: u8, uuid| *VolumeKeys::derive(&[secret; 64], uuid).expect("keys").volume;
+        let keys = |secret: u8, uuid| {
+            *VolumeKeys::derive(&[secret; 64], uuid)
+                .expect("keys")
+                .volume
+        };
         assert_ne!(keys(1, one), keys(1, other));
         assert_ne!(keys(1, one), keys(2, one));
     }

@@ -65,7 +65,10 @@ pub fn check(header: &[u8], uuid: Uuid) -> Result<(), LuksError> {
     let [Some(primary), Some(secondary)] = copies else {
         return Err(LuksError::new("its length", HEADER_BYTES, header.len()));
     };
-    let seqids = [check_copy(primary, uuid, 0)?, check_copy(secondary, uuid, 1)?];
+    let seqids = [
+        check_copy(primary, uuid, 0)?,
+        check_copy(secondary, uuid, 1)?,
+    ];
     expect("sequence ids of both copies", seqids[0], seqids[1])?;
     // One text, so that no reader can take another one than was looked at.
     if primary.get(BINARY_BYTES..) != secondary.get(BINARY_BYTES..) {
@@ -88,13 +91,25 @@ fn check_copy(copy: &[u8], uuid: Uuid, position: usize) -> Result<u64, LuksError
         padded.resize(length, 0);
         match found == padded {
             true => Ok(()),
-            false => Err(LuksError::new(&of(field), format!("`{expected}`"), shown(found))),
+            false => Err(LuksError::new(
+                &of(field),
+                format!("`{expected}`"),
+                shown(found),
+            )),
         }
     };
     let magic = MAGICS.get(position).copied().unwrap_or_default();
-    expect(&of("the magic"), shown(magic), shown(copy.get(..6).unwrap_or_default()))?;
+    expect(
+        &of("the magic"),
+        shown(magic),
+        shown(copy.get(..6).unwrap_or_default()),
+    )?;
     expect(&of("the version"), 2, integer(copy, 6, 2))?;
-    expect(&of("the length"), METADATA_BYTES as u64, integer(copy, 8, 8))?;
+    expect(
+        &of("the length"),
+        METADATA_BYTES as u64,
+        integer(copy, 8, 8),
+    )?;
     let seqid = integer(copy, 16, 8);
     text("the label", 24, 48, "")?;
     text("the checksum's algorithm", 72, 32, "sha256")?;
@@ -105,7 +120,12 @@ fn check_copy(copy: &[u8], uuid: Uuid, position: usize) -> Result<u64, LuksError
     expect(&of("the offset"), offset, integer(copy, 256, 8))?;
     text("the padding", 264, 184, "")?;
     check_checksum(copy, &of("the checksum"))?;
-    text("the padding behind the checksum", 512, BINARY_BYTES - 512, "")?;
+    text(
+        "the padding behind the checksum",
+        512,
+        BINARY_BYTES - 512,
+        "",
+    )?;
     Ok(seqid)
 }
 
@@ -121,7 +141,11 @@ fn check_checksum(copy: &[u8], field: &str) -> Result<(), LuksError> {
     expected.resize(length, 0);
     match found == expected {
         true => Ok(()),
-        false => Err(LuksError::new(field, "the SHA-256 of the copy", "another value")),
+        false => Err(LuksError::new(
+            field,
+            "the SHA-256 of the copy",
+            "another value",
+        )),
     }
 }
 
@@ -245,9 +269,17 @@ impl Json {
         self.keyslots.only.check()?;
         self.segments.only.check()?;
         self.digests.only.check()?;
-        expect("config.json_size", &JSON_BYTES.to_string(), &self.config.json_size)?;
+        expect(
+            "config.json_size",
+            &JSON_BYTES.to_string(),
+            &self.config.json_size,
+        )?;
         let keyslots = KEYSLOTS_BYTES.to_string();
-        expect("config.keyslots_size", &keyslots, &self.config.keyslots_size)
+        expect(
+            "config.keyslots_size",
+            &keyslots,
+            &self.config.keyslots_size,
+        )
     }
 }
 
@@ -261,7 +293,9 @@ impl Keyslot {
         expect("area.type", "raw", self.area.r#type.as_str())?;
         let offset = (2 * METADATA_BYTES).to_string();
         expect("area.offset", &offset, &self.area.offset)?;
-        let size = VOLUME_KEY_BYTES.saturating_mul(STRIPES).next_multiple_of(4096);
+        let size = VOLUME_KEY_BYTES
+            .saturating_mul(STRIPES)
+            .next_multiple_of(4096);
         expect("area.size", &size.to_string(), &self.area.size)?;
         expect("area.encryption", CIPHER, self.area.encryption.as_str())?;
         expect("area.key_size", CIPHER_KEY_BITS / 8, self.area.key_size)?;
@@ -275,7 +309,11 @@ impl Keyslot {
 impl Segment {
     fn check(&self) -> Result<(), LuksError> {
         expect("the segment's type", "crypt", self.r#type.as_str())?;
-        expect("the segment's offset", &HEADER_BYTES.to_string(), &self.offset)?;
+        expect(
+            "the segment's offset",
+            &HEADER_BYTES.to_string(),
+            &self.offset,
+        )?;
         expect("the segment's size", "dynamic", self.size.as_str())?;
         expect("the segment's iv_tweak", "0", self.iv_tweak.as_str())?;
         expect("the segment's encryption", CIPHER, self.encryption.as_str())?;
@@ -328,7 +366,9 @@ fn integer(bytes: &[u8], start: usize, length: usize) -> u64 {
 
 fn shown(bytes: &[u8]) -> String {
     let end = bytes.iter().rposition(|byte| *byte != 0);
-    let text = bytes.get(..end.map_or(0, |end| end + 1)).unwrap_or_default();
+    let text = bytes
+        .get(..end.map_or(0, |end| end + 1))
+        .unwrap_or_default();
     format!("`{}`", text.escape_ascii())
 }
 

@@ -72,11 +72,36 @@ fn what_an_attacker_would_write_is_refused() {
             r#""type":"none""#,
             "none in integrity.type",
         ),
-        ("changed key size", r#""key_size":96"#, r#""key_size":32"#, "32 in the keyslot's key_size"),
-        ("changed offset", r#""offset":"1048576""#, r#""offset":"0""#, "the segment's offset"),
-        ("changed size", r#""size":"dynamic""#, r#""size":"4096""#, "the segment's size"),
-        ("changed tweak", r#""iv_tweak":"0""#, r#""iv_tweak":"8""#, "iv_tweak"),
-        ("changed sector", r#""sector_size":4096"#, r#""sector_size":512"#, "sector_size"),
+        (
+            "changed key size",
+            r#""key_size":96"#,
+            r#""key_size":32"#,
+            "32 in the keyslot's key_size",
+        ),
+        (
+            "changed offset",
+            r#""offset":"1048576""#,
+            r#""offset":"0""#,
+            "the segment's offset",
+        ),
+        (
+            "changed size",
+            r#""size":"dynamic""#,
+            r#""size":"4096""#,
+            "the segment's size",
+        ),
+        (
+            "changed tweak",
+            r#""iv_tweak":"0""#,
+            r#""iv_tweak":"8""#,
+            "iv_tweak",
+        ),
+        (
+            "changed sector",
+            r#""sector_size":4096"#,
+            r#""sector_size":512"#,
+            "sector_size",
+        ),
         (
             "extra segment",
             r#""segments":{"#,
@@ -125,9 +150,24 @@ fn what_an_attacker_would_write_is_refused() {
             r#""hash":"sha1","iterations":1000,"salt":"kL"#,
             "the digest's hash",
         ),
-        ("more iterations", r#""iterations":1000"#, r#""iterations":4294967295"#, "kdf.iterations"),
-        ("short salt", "hvhMJIuNzZR10OxZZswYKuKgyoJ1VxhfGKmsy7ucL98=", "aGk=", "kdf.salt"),
-        ("unbounded JSON", r#""json_size":"12288""#, r#""json_size":"4096""#, "config.json_size"),
+        (
+            "more iterations",
+            r#""iterations":1000"#,
+            r#""iterations":4294967295"#,
+            "kdf.iterations",
+        ),
+        (
+            "short salt",
+            "hvhMJIuNzZR10OxZZswYKuKgyoJ1VxhfGKmsy7ucL98=",
+            "aGk=",
+            "kdf.salt",
+        ),
+        (
+            "unbounded JSON",
+            r#""json_size":"12288""#,
+            r#""json_size":"4096""#,
+            "config.json_size",
+        ),
     ] {
         assert!(JSON.contains(from), "{name}: nothing to replace");
         let json = JSON.replacen(from, to, 1);
@@ -140,7 +180,8 @@ fn what_an_attacker_would_write_is_refused() {
 fn copies_that_differ_are_refused() {
     let mut changed = header(JSON);
     let other = header(&JSON.replace("hvhMJIuNzZR10OxZZswYKuKg", "AAAAJIuNzZR10OxZZswYKuKg"));
-    changed[METADATA_BYTES..2 * METADATA_BYTES].copy_from_slice(&other[METADATA_BYTES..2 * METADATA_BYTES]);
+    changed[METADATA_BYTES..2 * METADATA_BYTES]
+        .copy_from_slice(&other[METADATA_BYTES..2 * METADATA_BYTES]);
     assert!(refused(&changed).contains("the JSON of its second copy"));
     let mut changed = header(JSON);
     changed[METADATA_BYTES + 23] = 4;
@@ -189,7 +230,9 @@ fn every_flipped_bit_of_the_metadata_is_refused_but_those_of_salts_and_digest() 
             // Sequence id, salt of the checksum, and what PBKDF2 takes and gives.
             let harmless = (16..24).contains(&position)
                 || (104..168).contains(&position)
-                || values.iter().any(|(start, end)| (*start..*end).contains(&position));
+                || values
+                    .iter()
+                    .any(|(start, end)| (*start..*end).contains(&position));
             // JSON may end with white space.
             let white = position == 4096 + JSON.len() && flipped[position].is_ascii_whitespace();
             assert!(

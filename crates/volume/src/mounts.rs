@@ -30,7 +30,10 @@ const UNMOUNT_POLL: Duration = Duration::from_millis(100);
 
 /// An option that volumes cannot have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is no mount option of volumes; expected a list of {}", names())]
+#[error(
+    "`{found}` is no mount option of volumes; expected a list of {}",
+    names()
+)]
 pub struct MountOptionsError {
     found: String,
 }
@@ -166,10 +169,7 @@ mod tests {
         let plain = MountOptions::default();
         assert_eq!("".parse(), Ok(plain));
         let parsed: MountOptions = "noatime,noexec".parse().expect("options");
-        assert_eq!(
-            parsed.0,
-            plain.0 | MountFlags::NOATIME | MountFlags::NOEXEC
-        );
+        assert_eq!(parsed.0, plain.0 | MountFlags::NOATIME | MountFlags::NOEXEC);
         for refused in ["suid", "dev", "noatime, noexec", "data=journal", "remount"] {
             let error = refused.parse::<MountOptions>().expect_err(refused);
             assert!(error.to_string().contains("expected a list of noatime"));

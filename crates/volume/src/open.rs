@@ -63,10 +63,7 @@ enum Refused {
 }
 
 /// The newer one of two seals. One may be torn; that none is right while one claims to be a seal is refused.
-fn newest(
-    header: &[u8],
-    workload_secret: &[u8],
-) -> Result<Option<(Seal, VolumeKeys)>, Refused> {
+fn newest(header: &[u8], workload_secret: &[u8]) -> Result<Option<(Seal, VolumeKeys)>, Refused> {
     let mut newest: Option<(Seal, VolumeKeys)> = None;
     let mut refused = None;
     for offset in SEAL_OFFSETS {
@@ -77,7 +74,10 @@ fn newest(
         };
         let keys = VolumeKeys::derive(workload_secret, uuid).map_err(Refused::Keys)?;
         match Seal::decode(bytes, &keys) {
-            Ok(seal) if newest.as_ref().is_some_and(|(other, _)| other.generation >= seal.generation) => {}
+            Ok(seal)
+                if newest
+                    .as_ref()
+                    .is_some_and(|(other, _)| other.generation >= seal.generation) => {}
             Ok(seal) => newest = Some((seal, keys)),
             Err(error) => refused = Some(error),
         }

@@ -19,7 +19,9 @@ pub enum SealError {
     #[error("there is no seal")]
     Absent,
     /// Of a later version of this program.
-    #[error("the seal is of version {found}, expected {VERSION}; open the volume with the version of Contrast that made it")]
+    #[error(
+        "the seal is of version {found}, expected {VERSION}; open the volume with the version of Contrast that made it"
+    )]
     Version {
         /// Version in the seal.
         found: u32,
@@ -179,7 +181,11 @@ impl Seal {
 pub fn header_digest(header: &[u8]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(header.get(..LUKS_BYTES).unwrap_or_default());
-    context.update(header.get(RESERVED_OFFSET..HEADER_BYTES).unwrap_or_default());
+    context.update(
+        header
+            .get(RESERVED_OFFSET..HEADER_BYTES)
+            .unwrap_or_default(),
+    );
     let mut found = [0; 32];
     found.copy_from_slice(context.finish().as_ref());
     found
@@ -248,7 +254,10 @@ mod tests {
         let other = VolumeKeys::derive(&[8; 64], uuid()).expect("keys");
         assert_eq!(Seal::decode(&bytes, &other), Err(SealError::Tag));
         assert!(Seal::decode(&bytes[..200], &keys()).is_err());
-        assert_eq!(Seal::decode(&[0; SEAL_BYTES], &keys()), Err(SealError::Absent));
+        assert_eq!(
+            Seal::decode(&[0; SEAL_BYTES], &keys()),
+            Err(SealError::Absent)
+        );
         assert_eq!(Seal::decode(&[], &keys()), Err(SealError::Absent));
     }
 

@@ -51,7 +51,9 @@ pub enum ToolError {
         said: String,
     },
     /// The keyslot does not open.
-    #[error("the key that the workload secret gives does not open the volume: its keyslot was changed")]
+    #[error(
+        "the key that the workload secret gives does not open the volume: its keyslot was changed"
+    )]
     Key,
     /// Somebody uses the device.
     #[error("the device is in use: {said}")]
@@ -239,7 +241,16 @@ pub(crate) fn make_filesystem(device: &Path, filesystem: Filesystem) -> Result<(
         Filesystem::Ext4 => succeed(
             "mkfs.ext4",
             // The host would see discarded sectors, and reading them fails.
-            ["-q", "-F", "-b", "4096", "-e", "remount-ro", "-E", "nodiscard"],
+            [
+                "-q",
+                "-F",
+                "-b",
+                "4096",
+                "-e",
+                "remount-ro",
+                "-E",
+                "nodiscard",
+            ],
             device,
         ),
         Filesystem::Xfs => succeed("mkfs.xfs", ["-q", "-f", "-K"], device),
@@ -249,7 +260,16 @@ pub(crate) fn make_filesystem(device: &Path, filesystem: Filesystem) -> Result<(
 /// As [`make_filesystem`], for a device most of which cannot be read, and which nobody checks or grows: what ext4 reads, it wrote before.
 pub(crate) fn make_ephemeral_filesystem(device: &Path) -> Result<(), ToolError> {
     let extended = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
-    let options = ["-q", "-F", "-b", "4096", "-O", "^has_journal", "-E", extended];
+    let options = [
+        "-q",
+        "-F",
+        "-b",
+        "4096",
+        "-O",
+        "^has_journal",
+        "-E",
+        extended,
+    ];
     succeed("mkfs.ext4", options, device)
 }
 
@@ -288,7 +308,12 @@ pub(crate) fn recognise(device: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let name = text.split_ascii_whitespace().next()?;
     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
-    Some(name.chars().filter(|letter| plain(*letter)).take(32).collect())
+    Some(
+        name.chars()
+            .filter(|letter| plain(*letter))
+            .take(32)
+            .collect(),
+    )
 }
 
 /// Attaches a file to a loop device, past the page cache of the file system below.

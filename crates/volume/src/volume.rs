@@ -194,24 +194,14 @@ impl Opener<'_> {
     }
 
     /// The kernel takes the new size when it opens a larger device, and offers it when it opens it again.
-    fn grow(
-        &self,
-        device: &Path,
-        header: &Header,
-        sealed: &mut Sealed,
-    ) -> Result<(), VolumeError> {
+    fn grow(&self, device: &Path, header: &Header, sealed: &mut Sealed) -> Result<(), VolumeError> {
         sealed.open(device, header, Journal::On)?;
         tools::luks_close(&sealed.name())?;
         self.fill(device, header, sealed)
     }
 
     /// Writes what was never written, so that all of the decrypted device can be read.
-    fn fill(
-        &self,
-        device: &Path,
-        header: &Header,
-        sealed: &mut Sealed,
-    ) -> Result<(), VolumeError> {
+    fn fill(&self, device: &Path, header: &Header, sealed: &mut Sealed) -> Result<(), VolumeError> {
         let mapped = sealed.open(device, header, Journal::Off)?;
         let outcome = fill(device, &mapped, sealed);
         tools::luks_close(&sealed.name())?;
@@ -319,12 +309,7 @@ impl Opener<'_> {
         Ok(sealed)
     }
 
-    fn report(
-        &self,
-        disk: &Disk,
-        rule: RollbackRule,
-        sealed: &Sealed,
-    ) -> Result<(), VolumeError> {
+    fn report(&self, disk: &Disk, rule: RollbackRule, sealed: &Sealed) -> Result<(), VolumeError> {
         report(self.record, disk.path(), rule, &sealed.seal)
     }
 }

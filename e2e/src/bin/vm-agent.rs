@@ -34,7 +34,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the console is where the test outside finds it")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the console is where the test outside finds it"
+)]
 fn complain(error: &io::Error) {
     eprintln!("vm-agent: {error}");
 }
@@ -49,7 +52,13 @@ fn serve() -> io::Result<()> {
     ] {
         fs::create_dir_all(target)?;
         let nothing = None::<&str>;
-        mount(Some(source), target, Some(source), MsFlags::empty(), nothing)?;
+        mount(
+            Some(source),
+            target,
+            Some(source),
+            MsFlags::empty(),
+            nothing,
+        )?;
     }
     for module in fs::read_to_string(MODULES)?.lines() {
         let image = fs::File::open(module)?;

@@ -56,9 +56,46 @@ const MODULES: [&str; 14] = [
     "crc32c_generic",
 ];
 const APPLETS: [&str; 40] = [
-    "sh", "cat", "ls", "dd", "mkdir", "rm", "mv", "cp", "echo", "sleep", "cmp", "sync", "head", "tail", "grep", "sed",
-    "sha256sum", "seq", "df", "cut", "tr", "od", "kill", "ps", "mount", "umount", "stat", "touch", "chmod", "chown",
-    "ip", "printf", "true", "false", "test", "setsid", "wc", "env", "find", "blockdev",
+    "sh",
+    "cat",
+    "ls",
+    "dd",
+    "mkdir",
+    "rm",
+    "mv",
+    "cp",
+    "echo",
+    "sleep",
+    "cmp",
+    "sync",
+    "head",
+    "tail",
+    "grep",
+    "sed",
+    "sha256sum",
+    "seq",
+    "df",
+    "cut",
+    "tr",
+    "od",
+    "kill",
+    "ps",
+    "mount",
+    "umount",
+    "stat",
+    "touch",
+    "chmod",
+    "chown",
+    "ip",
+    "printf",
+    "true",
+    "false",
+    "test",
+    "setsid",
+    "wc",
+    "env",
+    "find",
+    "blockdev",
 ];
 
 /// What is booted.
@@ -73,7 +110,10 @@ pub fn why_not() -> Option<String> {
     if std::env::var_os("CONTRAST_VM_TESTS").is_none() {
         return Some("it runs with `cargo xtask vm-test`".to_owned());
     }
-    let missing = OUTSIDE.iter().chain(&TOOLS).find(|(name, _)| find(name).is_none());
+    let missing = OUTSIDE
+        .iter()
+        .chain(&TOOLS)
+        .find(|(name, _)| find(name).is_none());
     if let Some((name, package)) = missing {
         return Some(format!("there is no `{name}` (Debian: {package})"));
     }
@@ -99,9 +139,14 @@ pub(crate) fn image() -> Result<&'static Image> {
 fn make() -> Result<Image> {
     let unpacked = workspace_root().join(KERNEL);
     let boot = only_entry(&unpacked.join("boot"), "vmlinuz-")?;
-    let directory = tempfile::Builder::new().prefix("vm-image-").tempdir()?.keep();
+    let directory = tempfile::Builder::new()
+        .prefix("vm-image-")
+        .tempdir()?
+        .keep();
     let root = directory.join("root");
-    for directory in ["bin", "etc", "proc", "sys", "dev", "run", "tmp", "state", "contrast"] {
+    for directory in [
+        "bin", "etc", "proc", "sys", "dev", "run", "tmp", "state", "contrast",
+    ] {
         fs::create_dir_all(root.join(directory))?;
     }
     for name in OWN {
@@ -123,7 +168,11 @@ fn make() -> Result<Image> {
     add_modules(&root, &unpacked)?;
     let archive = directory.join("root.cpio");
     let mut cpio = Command::new("sh");
-    cpio.args(["-c", r#"cd "$1" && find . | cpio -o -H newc --quiet > "$2""#, "sh"]);
+    cpio.args([
+        "-c",
+        r#"cd "$1" && find . | cpio -o -H newc --quiet > "$2""#,
+        "sh",
+    ]);
     cpio.arg(&root).arg(&archive);
     succeed(cpio)?;
     fs::remove_dir_all(&root)?;
@@ -137,7 +186,10 @@ fn make() -> Result<Image> {
 fn add_libraries(root: &Path, program: &Path) -> Result<()> {
     let listed = Command::new("ldd").arg(program).output()?;
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    for word in listed.split_ascii_whitespace().filter(|word| word.starts_with('/')) {
+    for word in listed
+        .split_ascii_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
         let target = root.join(word.trim_start_matches('/'));
         if !target.exists() {
             fs::create_dir_all(target.parent().context("library")?)?;

@@ -58,7 +58,10 @@ impl Machine {
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "640"])
             .args(["-display", "none", "-no-reboot", "-nodefaults"])
-            .args(["-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on"])
+            .args([
+                "-append",
+                "console=ttyS0 quiet panic=-1 random.trust_cpu=on",
+            ])
             .args(["-serial", "stdio"])
             .args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"])
             .arg("-kernel")
@@ -66,10 +69,19 @@ impl Machine {
             .arg("-initrd")
             .arg(&image.root)
             .arg("-chardev")
-            .arg(format!("socket,id=agent,server=on,wait=off,path={}", socket.display()))
-            .args(["-device", "virtserialport,chardev=agent,name=org.contrast.agent"])
+            .arg(format!(
+                "socket,id=agent,server=on,wait=off,path={}",
+                socket.display()
+            ))
+            .args([
+                "-device",
+                "virtserialport,chardev=agent,name=org.contrast.agent",
+            ])
             .arg("-qmp")
-            .arg(format!("unix:{},server=on,wait=off", qmp_path(directory, name).display()));
+            .arg(format!(
+                "unix:{},server=on,wait=off",
+                qmp_path(directory, name).display()
+            ));
         for (position, disk) in disks.iter().enumerate() {
             qemu.arg("-drive").arg(format!(
                 "if=none,id=disk{position},format=raw,cache=writeback,file={}",
@@ -79,7 +91,12 @@ impl Machine {
             qemu.args(["-device", &device]);
         }
         if options.network {
-            qemu.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"]);
+            qemu.args([
+                "-netdev",
+                "user,id=net",
+                "-device",
+                "virtio-net-pci,netdev=net",
+            ]);
         }
         let output = File::create(&console)?;
         let qemu = qemu
@@ -104,11 +121,16 @@ impl Machine {
             directory: directory.to_owned(),
             name: name.to_owned(),
         };
-        machine.run("true").with_context(|| format!("the machine did not come up: {}", machine.console()))?;
+        machine
+            .run("true")
+            .with_context(|| format!("the machine did not come up: {}", machine.console()))?;
         if options.network {
             machine.succeed("ip link set lo up && ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0 && ip route add default via 10.0.2.2")?;
         }
-        machine.answers.get_ref().set_read_timeout(Some(COMMAND_DEADLINE))?;
+        machine
+            .answers
+            .get_ref()
+            .set_read_timeout(Some(COMMAND_DEADLINE))?;
         Ok(machine)
     }
 
@@ -154,7 +176,11 @@ impl Machine {
                 return Ok(());
             }
             if begun.elapsed() > deadline {
-                bail!("still waiting for `{script}`: {}{}", said.stdout, said.stderr);
+                bail!(
+                    "still waiting for `{script}`: {}{}",
+                    said.stdout,
+                    said.stderr
+                );
             }
             sleep(Duration::from_millis(50));
         }
@@ -176,7 +202,10 @@ impl Machine {
             loop {
                 line.clear();
                 answers.read_line(&mut line)?;
-                ensure!(!line.contains(r#""error""#), "QEMU refuses {request}: {line}");
+                ensure!(
+                    !line.contains(r#""error""#),
+                    "QEMU refuses {request}: {line}"
+                );
                 if line.contains(r#""return""#) {
                     break;
                 }
@@ -192,7 +221,9 @@ impl Machine {
         let text = String::from_utf8_lossy(&text).into_owned();
         let start = text.len().saturating_sub(4000);
         let start = (start..=text.len()).find(|start| text.is_char_boundary(*start));
-        text.get(start.unwrap_or_default()..).unwrap_or_default().to_owned()
+        text.get(start.unwrap_or_default()..)
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Takes the power away, as it happens: nothing that was not on a disk gets there any more.

@@ -17,7 +17,10 @@ fn next_pod_finds_what_the_one_before_wrote() {
     let mut guest = bench.boot("second", &[&disk]);
     guest.open();
     assert_eq!(guest.succeed("cat /state/recipe"), "the secret recipe\n");
-    eprintln!("{}", guest.succeed("cat /tmp/log; df /state; dmsetup table"));
+    eprintln!(
+        "{}",
+        guest.succeed("cat /tmp/log; df /state; dmsetup table")
+    );
     guest.close();
     let raw = std::fs::read(disk.path()).expect("disk");
     let found = raw.windows(17).any(|bytes| bytes == b"the secret recipe");

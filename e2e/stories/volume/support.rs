@@ -32,8 +32,14 @@ impl Bench {
     pub(crate) fn boot(&self, name: &str, disks: &[&Disk]) -> Guest {
         let machine = Machine::boot(self.directory.path(), name, disks, Options::default());
         let mut guest = Guest(machine.expect("machine"));
-        guest.0.succeed(&secret_file("secret", 'a')).expect("secret");
-        guest.0.succeed(&secret_file("other-secret", 'b')).expect("secret");
+        guest
+            .0
+            .succeed(&secret_file("secret", 'a'))
+            .expect("secret");
+        guest
+            .0
+            .succeed(&secret_file("other-secret", 'b'))
+            .expect("secret");
         guest
     }
 }
@@ -73,7 +79,9 @@ impl Guest {
     /// Ends the Initializer as Kubernetes does.
     pub(crate) fn close(&mut self) {
         self.succeed("kill -TERM $(cat /tmp/pid)");
-        let ended = self.0.wait_until("! kill -0 $(cat /tmp/pid) 2>/dev/null", OPEN_DEADLINE);
+        let ended = self
+            .0
+            .wait_until("! kill -0 $(cat /tmp/pid) 2>/dev/null", OPEN_DEADLINE);
         ended.expect("ended");
         let log = self.succeed("cat /tmp/log");
         assert!(log.contains("volume is closed"), "{log}");
@@ -87,7 +95,11 @@ impl Guest {
     /// As [`Guest::refused`], with other options.
     pub(crate) fn refused_with(&mut self, options: &str) -> String {
         let script = format!("initializer cryptsetup -d /dev/vda -m /state {options}");
-        let Said { status, stdout, stderr } = self.0.run(&script).expect("command");
+        let Said {
+            status,
+            stdout,
+            stderr,
+        } = self.0.run(&script).expect("command");
         assert_ne!(status, 0, "opened: {stdout}{stderr}");
         let left = self.succeed("dmsetup ls");
         assert!(left.contains("No devices"), "{left}");

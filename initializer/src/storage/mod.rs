@@ -1,6 +1,7 @@
 //! Encrypted volumes: opened before the application may start, closed when the pod ends.
 
 mod options;
+mod record;
 mod standalone;
 
 use std::{sync::Arc, time::Duration};
@@ -11,7 +12,7 @@ use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 pub use options::VolumeOptions;
-pub(crate) use standalone::Nobody;
+pub(crate) use record::CoordinatorRecord;
 pub use standalone::{StandaloneError, StandaloneOptions, image_store, standalone};
 
 /// How long the volume may stay in use when the pod ends. Kubernetes ends the Initializer after the application.
@@ -80,7 +81,9 @@ impl Storage {
                 }
             }
         };
-        let storage = spawn_blocking(work).await.map_err(|_| StorageError::Task)??;
+        let storage = spawn_blocking(work)
+            .await
+            .map_err(|_| StorageError::Task)??;
         tracing::info!(
             volume = %storage.volume.uuid(),
             generation = storage.volume.generation(),
@@ -98,7 +101,9 @@ impl Storage {
             self.volume.close(self.record.as_ref(), CLOSE_PATIENCE)?;
             self.file.map_or(Ok(()), LoopFile::detach)
         };
-        spawn_blocking(work).await.map_err(|_| StorageError::Task)??;
+        spawn_blocking(work)
+            .await
+            .map_err(|_| StorageError::Task)??;
         tracing::info!("the encrypted volume is closed");
         Ok(())
     }

@@ -59,11 +59,7 @@ pub struct VolumeOptions {
     pub format: FormatRule,
 
     /// What happens when the disk is older than the Coordinator remembers. [default: strict, or off without a Coordinator]
-    #[arg(
-        long,
-        env = "CRYPTSETUP_ROLLBACK",
-        value_name = "strict|warn|off"
-    )]
+    #[arg(long, env = "CRYPTSETUP_ROLLBACK", value_name = "strict|warn|off")]
     pub rollback: Option<RollbackRule>,
 
     /// Size of a volume in a file, bytes; a smaller file grows. Without it the volume is a block device.

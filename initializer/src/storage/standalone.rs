@@ -39,7 +39,9 @@ pub enum StandaloneError {
     #[error("no device: name the block device with --device-path, or in CRYPTSETUP_DEVICE")]
     NoDevice,
     /// Who would remember?
-    #[error("--rollback {0} needs a Coordinator, and `initializer cryptsetup` asks none; leave it out, or let the annotation secure-pv open the volume")]
+    #[error(
+        "--rollback {0} needs a Coordinator, and `initializer cryptsetup` asks none; leave it out, or let the annotation secure-pv open the volume"
+    )]
     NoRecord(RollbackRule),
     /// No key.
     #[error("cannot read the workload secret from {}", path.display())]
@@ -118,7 +120,7 @@ fn read_secret(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, StandaloneError> {
 
 /// Remembers nothing, and is not asked: the rule is `off`.
 #[derive(Debug)]
-pub(crate) struct Nobody;
+struct Nobody;
 
 impl GenerationRecord for Nobody {
     fn recorded(&self, _: uuid::Uuid) -> Result<Option<u64>, RecordError> {

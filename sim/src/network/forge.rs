@@ -25,7 +25,9 @@ pub(super) fn alter(dice: &Dice, mut request: Request) -> Request {
             1 => alter_node(dice, node),
             _ => {}
         },
-        Request::OfferKey { cluster, .. } | Request::FetchKey { cluster, .. } => {
+        Request::OfferKey { cluster, .. }
+        | Request::FetchKey { cluster, .. }
+        | Request::AdvanceVolume { cluster, .. } => {
             if which == 0 {
                 alter_cluster(dice, cluster);
             }

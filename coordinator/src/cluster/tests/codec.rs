@@ -7,7 +7,7 @@ use crate::{
         codec::{self, Malformed, SnapshotDescription},
         record::MAC_BYTES,
     },
-    state::{History, Transition, TransitionHash, named},
+    state::{Advance, Generation, History, Transition, TransitionHash, VolumeId, Volumes, named},
 };
 
 const ENDS: Malformed = Malformed("it ends within a field");
@@ -41,7 +41,7 @@ fn every_payload_is_read_back_and_refused_when_cut_or_extended() {
     entries.push(super::fixture::entry(
         2,
         3,
-        openraft::EntryPayload::Normal(change(TransitionHash([1; 32]), "without founding")),
+        openraft::EntryPayload::Normal(change(TransitionHash([1; 32]), "without founding").into()),
     ));
     for entry in entries {
         let bytes = codec::encode_entry(&[5; MAC_BYTES], &entry);
@@ -99,6 +99,34 @@ fn chain_holds_the_whole_history() {
         chain,
         "one history, one chain"
     );
+    for length in 0..chain.len() {
+        let part = codec::decode_chain(&chain[..length]);
+        assert_eq!(part.map(drop), Err(ENDS));
+    }
+}
+
+#[test]
+fn chain_has_the_generations_of_volumes_if_there_are_any() {
+    let history = history();
+    let without = codec::encode_chain(Some(&history)).expect("encodes");
+    assert_eq!(without.first(), Some(&1), "earlier programs read it");
+    let mut volumes = Volumes::default();
+    for (id, volume) in [("a", 1), ("a", 2), ("b", 1)] {
+        volumes.advance(&Advance {
+            secret_id: id.into(),
+            volume: VolumeId([volume; 16]),
+            generation: Generation {
+                number: 7,
+                reporter: [9; 32],
+            },
+        });
+    }
+    let history = history.with_volumes(volumes.clone());
+    let chain = codec::encode_chain(Some(&history)).expect("encodes");
+    assert_eq!(chain.first(), Some(&2));
+    let records = codec::decode_chain(&chain).expect("decodes");
+    let read = History::read_links(records.expect("not empty")).expect("consistent");
+    assert_eq!(read.volumes(), &volumes);
     for length in 0..chain.len() {
         let part = codec::decode_chain(&chain[..length]);
         assert_eq!(part.map(drop), Err(ENDS));

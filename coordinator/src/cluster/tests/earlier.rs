@@ -12,10 +12,14 @@ use super::fixture::{
 };
 use crate::{
     cluster::{
-        Change, ClusterId, Earlier, LogFile, LogMedium, LogStore, LogStoreError, LoggedMembers,
-        RecordFault, SnapshotInfo, StateMachine, TypeConfig, codec, journal::Journal, read_earlier,
+        Change, ClusterId, Command, Earlier, LogFile, LogMedium, LogStore, LogStoreError,
+        LoggedMembers, RecordFault, SnapshotInfo, StateMachine, TypeConfig, codec,
+        journal::Journal, read_earlier,
     },
-    state::{Directory, History, TransitionHash, tests::fixture::Disk},
+    state::{
+        Advance, Directory, Generation, History, TransitionHash, VolumeId, Volumes,
+        tests::fixture::Disk,
+    },
 };
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("raft_meta");
@@ -55,11 +59,13 @@ fn disk(history: Option<&History>, changes: &[Change]) -> Disk {
     let covered = change(TransitionHash([9; 32]), "before the snapshot");
     let mut entries = vec![
         entry(1, 4, EntryPayload::Membership(members())),
-        entry(1, 5, EntryPayload::Normal(covered)),
+        entry(1, 5, EntryPayload::Normal(covered.into())),
         blank(2, 6),
     ];
     let changes = (7..).zip(changes);
-    entries.extend(changes.map(|(at, change)| entry(2, at, EntryPayload::Normal(change.clone()))));
+    entries.extend(
+        changes.map(|(at, change)| entry(2, at, EntryPayload::Normal(change.clone().into()))),
+    );
     journal.append(entries).expect("appends");
     let chain = codec::encode_chain(history).expect("encodes");
     journal.save_snapshot(&info, &chain).expect("saves");
@@ -83,7 +89,8 @@ fn earlier_life_is_named_and_has_snapshot_and_changes_after_it_committed_or_not(
         assert_eq!((earlier.cluster, earlier.node), (ClusterId([1; 32]), NODE));
         let found = earlier.history.as_ref().expect("a snapshot");
         assert!(found.links().eq(snapshot.links()));
-        assert_eq!(earlier.changes, changes);
+        let commands: Vec<_> = changes.iter().cloned().map(Command::from).collect();
+        assert_eq!(earlier.commands, commands);
         assert_eq!(replay(&earlier), Some(changes[1].transition.hash()));
     }
     assert!(disk.bytes() == before, "reading modified the store");
@@ -163,6 +170,60 @@ fn history_goes_on_with_the_log() {
     // The history on disk is ahead of the log.
     let ahead = history(&["a", "b", "c", "d", "e"]);
     assert_eq!(continued(&ahead, &log).head(), ahead.head());
+}
+
+#[test]
+fn generations_of_log_and_history_are_merged_whichever_goes_on() {
+    let snapshot = history(&["a", "b"]);
+    let report = |volume, number| Advance {
+        secret_id: "id".into(),
+        volume: VolumeId([volume; 16]),
+        generation: Generation {
+            number,
+            reporter: [1; 32],
+        },
+    };
+    let key = transition_key(1);
+    let with = |reports: &[Advance]| {
+        let mut volumes = Volumes::default();
+        for report in reports {
+            volumes.advance(report);
+        }
+        history(&["a", "b"]).with_volumes(volumes)
+    };
+    let log = Earlier {
+        history: Some(
+            snapshot
+                .clone()
+                .with_volumes(with(&[report(1, 2)]).volumes().clone())
+                .into(),
+        ),
+        commands: [report(1, 3), report(2, 4)].map(Command::from).to_vec(),
+        ..earlier(Some(&snapshot), &[])
+    };
+    let numbers = |history: &History| {
+        let number = |volume| {
+            let found = history.volumes().get("id", VolumeId([volume; 16]));
+            found.map(|at| at.number)
+        };
+        [number(1), number(2), number(3)]
+    };
+    let continued_from = |history: &History| numbers(&continued(history, &log));
+    assert_eq!(continued_from(&snapshot), [Some(3), Some(4), None]);
+    let file = with(&[report(2, 9), report(3, 1)]);
+    assert_eq!(continued_from(&file), [Some(3), Some(9), Some(1)]);
+    assert!(log.covers(&file, key.public_key_spki()));
+    // The history on disk goes on after the log.
+    let ahead = history(&["a", "b", "c"]).with_volumes(file.volumes().clone());
+    assert_eq!(continued_from(&ahead), [Some(3), Some(9), Some(1)]);
+    assert!(!log.covers(&ahead, key.public_key_spki()));
+    // Nothing counts of a log that is not of this deployment.
+    let foreign = continued_by_other(&file, &log);
+    assert_eq!(numbers(&foreign), [None, Some(9), Some(1)]);
+}
+
+fn continued_by_other(history: &History, log: &Earlier) -> History {
+    history.continued_by(log, transition_key(2).public_key_spki())
 }
 
 #[test]

@@ -111,7 +111,7 @@ static THREE_ENTRIES: LazyLock<Vec<LogEntry>> = LazyLock::new(|| {
         entry(
             1,
             2,
-            EntryPayload::Normal(change(TransitionHash::NONE, "a")),
+            EntryPayload::Normal(change(TransitionHash::NONE, "a").into()),
         ),
     ]
 });

@@ -145,7 +145,7 @@ async fn founder_leads_with_its_history_and_a_learner_receives_all_of_it() {
 
     let next = change(begun.head().hash, "d");
     let answer = first
-        .client_write(next.clone())
+        .client_write(next.clone().into())
         .await
         .expect("commits")
         .data;
@@ -183,7 +183,7 @@ async fn founder_leads_with_its_history_and_a_learner_receives_all_of_it() {
         .expect("two voters");
     let last = change(next.transition.hash(), "e");
     let answer = first
-        .client_write(last.clone())
+        .client_write(last.clone().into())
         .await
         .expect("both acknowledge")
         .data;
@@ -201,7 +201,10 @@ async fn store_of_a_founder_can_be_opened_again() {
     let (replica, machine) = start(NODE, log, &Switch::default()).await;
     leads(&replica).await;
     let next = change(begun.head().hash, "c");
-    replica.client_write(next.clone()).await.expect("commits");
+    replica
+        .client_write(next.clone().into())
+        .await
+        .expect("commits");
     replica.shutdown().await.expect("stops");
     drop((replica, machine));
 

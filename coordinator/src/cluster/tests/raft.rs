@@ -104,14 +104,14 @@ async fn acknowledged_transitions_survive_restart_snapshot_and_purge_and_nothing
     leads(&raft).await;
     for change in [&first, &second] {
         let answer = raft
-            .client_write(change.clone())
+            .client_write(change.clone().into())
             .await
             .expect("commits")
             .data;
         assert_eq!(answer, Answer::Applied(change.transition.hash()));
     }
     let rival = change(first.transition.hash(), "rival");
-    let answer = raft.client_write(rival).await.expect("commits").data;
+    let answer = raft.client_write(rival.into()).await.expect("commits").data;
     let expected = Refusal::NotNext {
         head: second.transition.hash(),
         found: first.transition.hash(),
@@ -144,7 +144,7 @@ async fn acknowledged_transitions_survive_restart_snapshot_and_purge_and_nothing
         second.transition.hash()
     );
     let answer = raft
-        .client_write(third.clone())
+        .client_write(third.clone().into())
         .await
         .expect("commits")
         .data;

@@ -64,7 +64,7 @@ async fn sink_hears_once_of_each_batch_that_changed_history_or_members_before_re
     let second = change(first.transition.hash(), "b");
     let rival = change(first.transition.hash(), "rival");
     let normal = |index, change: &crate::cluster::Change| {
-        entry(1, index, EntryPayload::Normal(change.clone()))
+        entry(1, index, EntryPayload::Normal(change.clone().into()))
     };
     for batch in [
         vec![blank(1, 1)],

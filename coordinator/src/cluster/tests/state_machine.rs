@@ -39,9 +39,9 @@ async fn answers(machine: &mut StateMachine, changes: &[Change]) -> Vec<Answer> 
         // What a client hears; `apply` only tells clients.
         answers.push(machine.apply_entry(
             &mut view,
-            entry(1, index, EntryPayload::Normal(change.clone())),
+            entry(1, index, EntryPayload::Normal(change.clone().into())),
         ));
-        let entry = entry(1, index, EntryPayload::Normal(change.clone()));
+        let entry = entry(1, index, EntryPayload::Normal(change.clone().into()));
         apply(machine, [entry]).await.expect("applies");
         assert_eq!(
             head(machine),
@@ -361,7 +361,7 @@ async fn restart_finds_the_history_in_snapshot_and_log() {
         panic!("a change")
     };
     let second = change(hash(first), "b");
-    entries.push(entry(1, 3, EntryPayload::Normal(second.clone())));
+    entries.push(entry(1, 3, EntryPayload::Normal(second.clone().into())));
     RaftLogStorageExt::<C>::blocking_append(&mut log, entries.clone())
         .await
         .expect("appends");

@@ -4,14 +4,16 @@ use bytes::Bytes;
 use contrast_proto::{peer as proto, user};
 
 use super::{
-    KEY_BYTES_MAX, Malformed, Parsed, at_most, cluster, place, present, put_cluster,
+    KEY_BYTES_MAX, Malformed, Parsed, at_most, cluster, hash, place, present, put_cluster,
     put_transition, secret, transition,
 };
 use crate::{
     api::update_request,
     cluster::{ClusterId, NodeId},
     replica::message::{BootId, MeshCaKey, Place, Request},
-    state::{TransitionHash, UpdateRequest},
+    state::{
+        Advance, Generation, TransitionHash, UpdateRequest, VOLUME_SECRET_ID_BYTES_MAX, VolumeId,
+    },
 };
 
 pub(crate) fn hello(message: proto::HelloRequest) -> Parsed<Request> {
@@ -128,6 +130,37 @@ pub(crate) fn put_propose(
                 })
                 .collect(),
         }),
+    }
+}
+
+pub(crate) fn advance(message: proto::AdvanceVolumeRequest) -> Parsed<Request> {
+    let id = message.secret_id;
+    at_most("secret_id", id.len(), VOLUME_SECRET_ID_BYTES_MAX, "bytes")?;
+    let volume = message.volume.as_ref().try_into();
+    let volume = volume.map_err(|_| {
+        let found = format!("{} bytes", message.volume.len());
+        Malformed::new("volume", "16 bytes", found)
+    })?;
+    Ok(Request::AdvanceVolume {
+        cluster: cluster(&message.cluster)?,
+        advance: Advance {
+            secret_id: id.into(),
+            volume: VolumeId(volume),
+            generation: Generation {
+                number: message.generation,
+                reporter: hash("reporter", &message.reporter)?,
+            },
+        },
+    })
+}
+
+pub(crate) fn put_advance(cluster: ClusterId, advance: &Advance) -> proto::AdvanceVolumeRequest {
+    proto::AdvanceVolumeRequest {
+        cluster: put_cluster(cluster),
+        secret_id: advance.secret_id.to_string(),
+        volume: Bytes::copy_from_slice(&advance.volume.0),
+        generation: advance.generation.number,
+        reporter: Bytes::copy_from_slice(&advance.generation.reporter),
     }
 }
 

@@ -8,8 +8,11 @@ use super::{
     KEYS_MAX, MEMBERS_MAX, Parsed, at_most, cluster, hash, optional_place, place, present,
     put_cluster, put_optional_place, put_transition, secret, transition,
 };
-use crate::replica::message::{
-    BootId, Member, MemberReport, Reply, Secrets, SetReceipt, Standing, Welcome,
+use crate::{
+    replica::message::{
+        BootId, Member, MemberReport, Reply, Secrets, SetReceipt, Standing, Welcome,
+    },
+    state::Advanced,
 };
 
 pub(crate) fn put_welcome(reply: Reply) -> Option<proto::Welcome> {
@@ -161,6 +164,28 @@ pub(crate) fn receipt(message: proto::Receipt) -> Parsed<Reply> {
         mesh_ca: message.mesh_ca,
         transition: transition("transition", &message.transition)?,
         seed_shares: message.seed_shares,
+    }))
+}
+
+pub(crate) fn put_advanced(reply: Reply) -> Option<proto::AdvanceVolumeReply> {
+    use proto::advance_volume_reply::Outcome;
+    let outcome = match reply {
+        Reply::Volume(Advanced::Accepted) => Outcome::Accepted(proto::Nothing {}),
+        Reply::Volume(Advanced::Behind { recorded }) => Outcome::Behind(recorded),
+        Reply::Volume(Advanced::Full) => Outcome::Full(proto::Nothing {}),
+        _ => return None,
+    };
+    Some(proto::AdvanceVolumeReply {
+        outcome: Some(outcome),
+    })
+}
+
+pub(crate) fn advanced(message: proto::AdvanceVolumeReply) -> Parsed<Reply> {
+    use proto::advance_volume_reply::Outcome;
+    Ok(Reply::Volume(match present("outcome", message.outcome)? {
+        Outcome::Accepted(_) => Advanced::Accepted,
+        Outcome::Behind(recorded) => Advanced::Behind { recorded },
+        Outcome::Full(_) => Advanced::Full,
     }))
 }
 

@@ -23,7 +23,7 @@ use crate::{
         },
         peers::{OwnerFailure, PeerFailure},
     },
-    state::{Approval, Transition, UpdateRequest},
+    state::{Advance, Advanced, Approval, Generation, Transition, UpdateRequest, VolumeId},
 };
 
 /// What the other side reads.
@@ -120,10 +120,22 @@ fn a_change() -> impl Strategy<Value = Change> {
     })
 }
 
+fn an_advance() -> impl Strategy<Value = Advance> {
+    let id = "[a-z/0-9]{1,40}";
+    (id, any::<[u8; 16]>(), any::<u64>(), any::<[u8; 32]>()).prop_map(
+        |(id, volume, number, reporter)| Advance {
+            secret_id: id.into(),
+            volume: VolumeId(volume),
+            generation: Generation { number, reporter },
+        },
+    )
+}
+
 fn an_entry() -> impl Strategy<Value = LogEntry> {
     let payload = prop_oneof![
         Just(EntryPayload::Blank),
-        a_change().prop_map(EntryPayload::Normal),
+        a_change().prop_map(|change| EntryPayload::Normal(change.into())),
+        an_advance().prop_map(|advance| EntryPayload::Normal(advance.into())),
         some_members().prop_map(EntryPayload::Membership),
     ];
     (an_entry_id(), payload).prop_map(|(log_id, payload)| LogEntry { log_id, payload })
@@ -143,7 +155,7 @@ proptest! {
     #[test]
     fn questions_arrive_as_they_were_sent(
         boot in any::<u64>(), head in option::of(a_transition()), id in a_cluster(), node in any::<u64>(),
-        place in a_place(), public_key in bytes(), key in a_key(),
+        place in a_place(), public_key in bytes(), key in a_key(), advance in an_advance(),
     ) {
         let read = hello(over_the_wire(&put_hello(BootId(boot), head))).expect("reads");
         assert_same(&read, &Request::Hello { boot: BootId(boot), head });
@@ -153,6 +165,13 @@ proptest! {
         assert_same(&read, &Request::Confirm { cluster: id, node });
         let read = leave(over_the_wire(&put_leave(id, node))).expect("reads");
         assert_same(&read, &Request::Leave { cluster: id, node });
+        let read = super::advance(over_the_wire(&put_advance(id, &advance))).expect("reads");
+        assert_same(&read, &Request::AdvanceVolume { cluster: id, advance });
+        let outcomes = [Advanced::Accepted, Advanced::Behind { recorded: boot }, Advanced::Full];
+        for outcome in outcomes {
+            let reply = put_advanced(Reply::Volume(outcome)).expect("fits");
+            assert_same(&advanced(over_the_wire(&reply)).expect("reads"), &Reply::Volume(outcome));
+        }
         let read = fetch_key(over_the_wire(&put_fetch_key(id, public_key.clone()))).expect("reads");
         assert_same(&read, &Request::FetchKey { cluster: id, public_key });
         let Request::OfferKey { cluster, key: found } =

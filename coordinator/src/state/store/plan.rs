@@ -5,10 +5,18 @@ use std::collections::BTreeSet;
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::{
-    HEAD, MANIFESTS, META, POLICIES, ROOT_CERTIFICATE, SEED_SHARES, StoreError, TRANSITIONS, begin,
-    foreign, parse_head,
+    HEAD, MANIFESTS, META, POLICIES, ROOT_CERTIFICATE, SEED_SHARES, StoreError, TRANSITIONS,
+    VOLUMES, begin, foreign, parse_head,
 };
 use crate::state::{History, Observer, Step, Transition, TransitionHash};
+
+/// What a store is to contain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) history: &'a History,
+    /// The sealed generations of encrypted volumes.
+    pub(super) volumes: &'a [u8],
+}
 
 /// How a store comes to contain a history.
 #[derive(Debug)]
@@ -34,12 +42,13 @@ pub(super) struct Extend {
 }
 
 impl Plan {
-    /// Compares the database with `history`. `doubtful` are transitions of writes that failed; any of them may be there.
+    /// Compares the database with what is wanted. `doubtful` are transitions of writes that failed; any of them may be there.
     pub(super) fn make(
         database: &Database,
-        history: &History,
+        wanted: Wanted<'_>,
         doubtful: &BTreeSet<TransitionHash>,
     ) -> Result<Self, StoreError> {
+        let history = wanted.history;
         let transaction = database.begin_read().map_err(StoreError::from_redb)?;
         let meta = transaction.open_table(META).map_err(foreign)?;
         let transitions = transaction.open_table(TRANSITIONS).map_err(foreign)?;
@@ -65,8 +74,8 @@ impl Plan {
             head = transition.ok_or_else(unreadable)?.previous;
         }
         let has_all = extend.remove.is_empty() && extend.common == history.generation();
-        let has_founding = || -> Result<bool, StoreError> {
-            for (row, expected) in founding(history)? {
+        let has_rows = || -> Result<bool, StoreError> {
+            for (row, expected) in beside(wanted)? {
                 let found = meta.get(row).map_err(StoreError::from_redb)?;
                 if found.is_none_or(|found| found.value() != expected) {
                     return Ok(false);
@@ -74,7 +83,7 @@ impl Plan {
             }
             Ok(true)
         };
-        match has_all && has_founding()? {
+        match has_all && has_rows()? {
             true => Ok(Self::Nothing),
             false => Ok(Self::Extend(extend)),
         }
@@ -82,13 +91,14 @@ impl Plan {
 }
 
 impl Extend {
-    /// Writes what the database lacks of `history`. It is durable when this returns `Ok`.
+    /// Writes what the database lacks. It is durable when this returns `Ok`.
     pub(super) fn write(
         &self,
         database: &Database,
-        history: &History,
+        wanted: Wanted<'_>,
         observer: &Observer,
     ) -> Result<(), StoreError> {
+        let history = wanted.history;
         let links = history.links_from(self.common);
         let transaction = begin(database)?;
         {
@@ -129,7 +139,7 @@ impl Extend {
             let mut meta = transaction
                 .open_table(META)
                 .map_err(StoreError::from_redb)?;
-            for (row, document) in founding(history)? {
+            for (row, document) in beside(wanted)? {
                 meta.insert(row, document.as_slice())
                     .map_err(StoreError::from_redb)?;
             }
@@ -141,8 +151,9 @@ impl Extend {
     }
 }
 
-/// The rows of `meta` that a history determines beside its head.
-fn founding(history: &History) -> Result<[(&'static str, Vec<u8>); 2], StoreError> {
+/// The rows of `meta` beside the head.
+fn beside(wanted: Wanted<'_>) -> Result<[(&'static str, Vec<u8>); 3], StoreError> {
+    let history = wanted.history;
     let seed_shares = history
         .seed_shares()
         .to_json()
@@ -150,5 +161,6 @@ fn founding(history: &History) -> Result<[(&'static str, Vec<u8>); 2], StoreErro
     Ok([
         (SEED_SHARES, seed_shares.into_bytes()),
         (ROOT_CERTIFICATE, history.root_certificate().to_vec()),
+        (VOLUMES, wanted.volumes.to_vec()),
     ])
 }

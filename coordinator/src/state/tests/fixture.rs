@@ -25,8 +25,9 @@ use crate::{
     cluster::{LogFile, LogMedium, TypeConfig},
     replica::{Alone, Parts, Replica, Timing, message::Place},
     state::{
-        Active, Approval, Directory, Fill, Medium, Observer, Phase, RecoveryRequest, StateError,
-        StoreError, TransitionHash, UpdateRequest, store, update::policy_hash,
+        Active, Advance, Advanced, Approval, Directory, Fill, Medium, Observer, Phase,
+        RecoveryRequest, StateError, StoreError, TransitionHash, UpdateRequest, Volumes, store,
+        update::policy_hash,
     },
 };
 
@@ -140,6 +141,7 @@ pub(crate) fn recovery(
         salt: Salt::from_slice(&shares.salt).expect("32 bytes"),
         known: known.into_iter().collect(),
         force: false,
+        forget_volumes: false,
     }
 }
 
@@ -170,6 +172,14 @@ impl Lone {
 
     pub(crate) fn snapshot(&self) -> Arc<Phase> {
         self.0.guard().snapshot()
+    }
+
+    pub(crate) async fn advance(&self, advance: Advance) -> Result<Advanced, StateError> {
+        self.0.advance_volume(advance).await
+    }
+
+    pub(crate) async fn volumes(&self) -> Result<Volumes, StateError> {
+        Ok(self.0.confirmed_volumes().await?.1)
     }
 
     pub(crate) fn catch_up(&self) -> Result<(), StateError> {

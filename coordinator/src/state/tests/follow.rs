@@ -67,7 +67,7 @@ fn store(disk: &Disk) -> Store {
 }
 
 fn follow(store: &mut Store, history: &History) -> Result<Followed, StoreError> {
-    store.follow(history, &Observer::default())
+    store.follow(history, &[], &Observer::default())
 }
 
 /// The history on the disk; it has to be whole, with nothing beside it.
@@ -110,7 +110,7 @@ fn same_history_writes_nothing_and_another_root_alone_is_written() {
     disk.take_log();
     let quiet = Observer::new(|step| panic!("{step:?}, but there is nothing to do"));
     assert_eq!(
-        store.follow(&history, &quiet).expect("follows"),
+        store.follow(&history, &[], &quiet).expect("follows"),
         Followed::Unchanged
     );
     assert_eq!(disk.take_log().len(), 0);
@@ -194,7 +194,7 @@ fn steps_are_heard_in_order() {
     let observer = Observer::new(move |step| ears.lock().expect("no panic").push(step));
     let mut store = store(&Disk::default());
     store
-        .follow(&history(&["a", "b"]), &observer)
+        .follow(&history(&["a", "b"]), &[], &observer)
         .expect("follows");
     let expected = [
         Step::BeforeWrite,

@@ -5,3 +5,4 @@ mod follow;
 mod overlap;
 mod rules;
 mod verify;
+mod volumes;

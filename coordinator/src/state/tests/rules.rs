@@ -377,6 +377,7 @@ async fn rejects_recovery_without_a_history() {
         salt: Salt::generate(&entropy).expect("salt"),
         known: Vec::new(),
         force: false,
+        forget_volumes: false,
     };
     let error = guard.recover(request).await.expect_err("nothing there");
     assert!(matches!(error, StateError::NothingToRecover));
