@@ -8,5 +8,6 @@
     reason = "a story that meets the unexpected has to stop, and says why it is skipped"
 )]
 
+mod attack;
 mod life;
 mod support;
