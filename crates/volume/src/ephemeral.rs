@@ -10,11 +10,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     Filesystem, MountOptions, VolumeError,
-    disk::Disk,
+    disk::{Disk, Filling},
     keys::VOLUME_KEY_BYTES,
     luks, mounts,
     tools::{self, Header, Journal},
 };
+
+/// Beginning and end of the decrypted device, bytes each.
+const EDGE_BYTES: u64 = 1024 * 1024;
 
 /// An ephemeral volume that is mounted.
 #[derive(Debug)]
@@ -52,8 +55,8 @@ pub fn open_ephemeral(
         name,
         mount_point: mount_point.to_owned(),
     };
-    let mounted = tools::make_ephemeral_filesystem(&mapped)
-        .map_err(VolumeError::from)
+    let mounted = write_edges(&mapped)
+        .and_then(|()| Ok(tools::make_ephemeral_filesystem(&mapped)?))
         .and_then(|()| {
             let options = MountOptions::of_images();
             Ok(mounts::attach(
@@ -71,6 +74,15 @@ pub fn open_ephemeral(
             Err(error)
         }
     }
+}
+
+/// Sectors that were never written cannot be read, and those of the whole device would take long. These are where `mkfs` looks for what was
+/// there before.
+fn write_edges(mapped: &Path) -> Result<(), VolumeError> {
+    let mut beginning = Filling::open(mapped, 0)?;
+    beginning.fill(EDGE_BYTES)?;
+    let end = beginning.bytes().saturating_sub(EDGE_BYTES);
+    Ok(Filling::open(mapped, end)?.fill(EDGE_BYTES)?)
 }
 
 impl EphemeralVolume {

@@ -380,8 +380,10 @@ fn report(
     }
 }
 
-/// Makes the header in memory, and puts it on the device: its seal first, so that what is found after a crash is known to be ours.
+/// Makes the header in memory, and puts it on the device.
 fn make_header(device: &Path, sealed: &mut Sealed) -> Result<(), VolumeError> {
+    // Before anything else is written: what a crash leaves is known to be ours, and made again.
+    sealed.advance(&Disk::open_alone(device)?)?;
     let mut header = Header::blank()?;
     let uuid = sealed.seal.uuid;
     tools::luks_format(device, &header, uuid, sealed.keys.volume())?;

@@ -76,12 +76,7 @@ impl Machine {
             .args([
                 "-device",
                 "virtserialport,chardev=agent,name=org.contrast.agent",
-            ])
-            .arg("-qmp")
-            .arg(format!(
-                "unix:{},server=on,wait=off",
-                qmp_path(directory, name).display()
-            ));
+            ]);
         for (position, disk) in disks.iter().enumerate() {
             qemu.arg("-drive").arg(format!(
                 "if=none,id=disk{position},format=raw,cache=writeback,file={}",
@@ -186,34 +181,6 @@ impl Machine {
         }
     }
 
-    /// Asks another question than the agent's: of QEMU itself, which may take a disk away.
-    ///
-    /// # Errors
-    /// When QEMU refuses.
-    pub fn qmp(&mut self, command: &str) -> Result<()> {
-        let stream = UnixStream::connect(qmp_path(&self.directory, &self.name))?;
-        stream.set_read_timeout(Some(COMMAND_DEADLINE))?;
-        let mut answers = BufReader::new(stream.try_clone()?);
-        let mut stream = stream;
-        let mut line = String::new();
-        answers.read_line(&mut line)?;
-        for request in [r#"{"execute":"qmp_capabilities"}"#, command] {
-            writeln!(stream, "{request}")?;
-            loop {
-                line.clear();
-                answers.read_line(&mut line)?;
-                ensure!(
-                    !line.contains(r#""error""#),
-                    "QEMU refuses {request}: {line}"
-                );
-                if line.contains(r#""return""#) {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// What the kernel printed.
     pub fn console(&self) -> String {
         let path = self.directory.join(format!("{}.console", self.name));
@@ -243,8 +210,4 @@ impl Drop for Machine {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
-}
-
-fn qmp_path(directory: &Path, name: &str) -> PathBuf {
-    directory.join(format!("{name}.qmp"))
 }

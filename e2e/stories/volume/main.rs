@@ -9,5 +9,6 @@
 )]
 
 mod attack;
+mod crash;
 mod life;
 mod support;

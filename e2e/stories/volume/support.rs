@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 /// Size of a disk on which little is written, MiB.
 pub(crate) const SMALL: u64 = 48;
-const OPEN_DEADLINE: Duration = Duration::from_secs(90);
+pub(crate) const OPEN_DEADLINE: Duration = Duration::from_secs(90);
 
 /// What a story plays with.
 pub(crate) struct Bench {
@@ -49,6 +49,14 @@ fn secret_file(name: &str, digit: char) -> String {
     format!("printf {digits} > /contrast/{name}")
 }
 
+/// The first disk, unless the options name another device.
+fn device(options: &str) -> &'static str {
+    match options.contains("-d ") {
+        true => "",
+        false => "-d /dev/vda",
+    }
+}
+
 /// A machine in which volumes are opened.
 pub(crate) struct Guest(pub(crate) Machine);
 
@@ -65,7 +73,8 @@ impl Guest {
     /// As [`Guest::open`], with more options.
     pub(crate) fn open_with(&mut self, options: &str) {
         self.succeed(&format!(
-            "initializer cryptsetup -d /dev/vda -m /state --secret-file /contrast/secret {options} > /tmp/log 2>&1 & echo $! > /tmp/pid"
+            "initializer cryptsetup {} -m /state --secret-file /contrast/secret {options} > /tmp/log 2>&1 & echo $! > /tmp/pid",
+            device(options)
         ));
         let waited = self.0.wait_until(
             "grep -q 'volume is mounted' /tmp/log || { kill -0 $(cat /tmp/pid) || { cat /tmp/log; echo; exit 0; }; exit 1; }",
@@ -94,7 +103,10 @@ impl Guest {
 
     /// As [`Guest::refused`], with other options.
     pub(crate) fn refused_with(&mut self, options: &str) -> String {
-        let script = format!("initializer cryptsetup -d /dev/vda -m /state {options}");
+        let script = format!(
+            "initializer cryptsetup {} -m /state {options}",
+            device(options)
+        );
         let Said {
             status,
             stdout,
