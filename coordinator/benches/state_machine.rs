@@ -89,12 +89,15 @@ impl Replica {
         self.next += 1;
         LogEntry {
             log_id,
-            payload: EntryPayload::Normal(Change {
-                transition,
-                policies: vec![Bytes::from(format!("policy {}", log_id.index))],
-                manifest,
-                founding,
-            }.into()),
+            payload: EntryPayload::Normal(
+                Change {
+                    transition,
+                    policies: vec![Bytes::from(format!("policy {}", log_id.index))],
+                    manifest,
+                    founding,
+                }
+                .into(),
+            ),
         }
     }
 

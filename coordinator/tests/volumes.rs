@@ -70,7 +70,12 @@ impl Pod {
     ) -> Self {
         let identity = Arc::new(Identity::generate(now()).expect("identity"));
         let (issuer, verifier) = (deployment.guest(initdata), manifest.coordinator_verifier());
-        let channel = channel_as(address, Arc::clone(&identity), Some(issuer), Arc::new(verifier));
+        let channel = channel_as(
+            address,
+            Arc::clone(&identity),
+            Some(issuer),
+            Arc::new(verifier),
+        );
         Self {
             identity,
             client: MeshApiClient::new(channel.await.expect("connects")),
@@ -120,7 +125,12 @@ async fn a_generation_counts_once_and_for_one_secret_id_only() {
     let coordinator = deployment.start();
     let root = set(&deployment, &manifest, coordinator.addresses.user_api).await;
     let pod = |initdata| {
-        Pod::start(&deployment, &manifest, coordinator.addresses.mesh_api, initdata)
+        Pod::start(
+            &deployment,
+            &manifest,
+            coordinator.addresses.mesh_api,
+            initdata,
+        )
     };
     let (mut first, mut twin) = (pod(WEB_INITDATA).await, pod(WEB_INITDATA).await);
     let mut other = pod(OTHER_INITDATA).await;
@@ -135,15 +145,39 @@ async fn a_generation_counts_once_and_for_one_secret_id_only() {
     assert!(!first.is_signed(&accepted, 4, &root));
 
     // The same generation: of the pod that lost the answer, and of another one.
-    assert_eq!(shown(&first.advance(3).await.expect("answers")), (true, 3, true));
-    assert_eq!(shown(&twin.advance(3).await.expect("answers")), (true, 3, false));
-    assert_eq!(shown(&twin.advance(2).await.expect("answers")), (true, 3, false));
-    assert_eq!(shown(&twin.advance(4).await.expect("answers")), (true, 4, true));
-    assert_eq!(shown(&first.get().await.expect("answers")), (true, 4, false));
+    assert_eq!(
+        shown(&first.advance(3).await.expect("answers")),
+        (true, 3, true)
+    );
+    assert_eq!(
+        shown(&twin.advance(3).await.expect("answers")),
+        (true, 3, false)
+    );
+    assert_eq!(
+        shown(&twin.advance(2).await.expect("answers")),
+        (true, 3, false)
+    );
+    assert_eq!(
+        shown(&twin.advance(4).await.expect("answers")),
+        (true, 4, true)
+    );
+    assert_eq!(
+        shown(&first.get().await.expect("answers")),
+        (true, 4, false)
+    );
 
-    assert_eq!(shown(&other.get().await.expect("answers")), (false, 0, false));
-    assert_eq!(shown(&other.advance(1).await.expect("answers")), (true, 1, true));
-    assert_eq!(shown(&first.get().await.expect("answers")), (true, 4, false));
+    assert_eq!(
+        shown(&other.get().await.expect("answers")),
+        (false, 0, false)
+    );
+    assert_eq!(
+        shown(&other.advance(1).await.expect("answers")),
+        (true, 1, true)
+    );
+    assert_eq!(
+        shown(&first.get().await.expect("answers")),
+        (true, 4, false)
+    );
 
     // A workload without a secret id has no volumes.
     let mut without = pod(COORDINATOR_INITDATA).await;
@@ -165,7 +199,11 @@ async fn of_many_who_report_the_same_generation_one_is_accepted() {
         let mut pod = Pod::start(&deployment, &manifest, mesh_api, WEB_INITDATA).await;
         tasks.spawn(async move { pod.advance(1).await.expect("answers").accepted });
     }
-    let accepted = tasks.join_all().await.into_iter().filter(|accepted| *accepted);
+    let accepted = tasks
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|accepted| *accepted);
     assert_eq!(accepted.count(), 1);
 }
 
@@ -211,7 +249,10 @@ async fn generation_outlives_the_coordinator() {
     let found = pod.get().await.expect("answers");
     assert_eq!(shown(&found), (true, 7, false));
     assert!(pod.is_signed(&found, 0, &root), "the same root CA key");
-    assert!(!pod.advance(7).await.expect("answers").accepted, "another pod reported it");
+    assert!(
+        !pod.advance(7).await.expect("answers").accepted,
+        "another pod reported it"
+    );
 }
 
 #[tokio::test]
@@ -234,7 +275,10 @@ async fn every_replica_knows_what_one_was_told_and_so_do_the_survivors() {
         assert_eq!(shown(&advanced), (true, generation, true));
         for replica in &replicas {
             let mut pod = Pod::start(&deployment, &manifest, replica.mesh_api, WEB_INITDATA).await;
-            assert_eq!(shown(&pod.get().await.expect("answers")), (true, generation, false));
+            assert_eq!(
+                shown(&pod.get().await.expect("answers")),
+                (true, generation, false)
+            );
         }
     }
     replicas[leader].kill();

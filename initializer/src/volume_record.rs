@@ -61,7 +61,9 @@ pub enum VolumeRecordError {
         source: KeyError,
     },
     /// The answer contradicts itself.
-    #[error("the Coordinator's answer about the encrypted volume makes no sense: {what}; it is of another version, or damaged")]
+    #[error(
+        "the Coordinator's answer about the encrypted volume makes no sense: {what}; it is of another version, or damaged"
+    )]
     Answer {
         /// What is wrong.
         what: String,

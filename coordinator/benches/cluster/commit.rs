@@ -184,7 +184,9 @@ impl Pieces {
             }
             let start = Instant::now();
             let history = history.as_ref().expect("not empty");
-            store.follow(history, &[], &Observer::default()).expect("writes");
+            store
+                .follow(history, &[], &Observer::default())
+                .expect("writes");
             pieces.history.push(start.elapsed());
         }
         pieces

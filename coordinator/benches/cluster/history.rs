@@ -124,6 +124,7 @@ fn sealed(transitions: usize, policies: usize, count: usize) -> Sealed {
                     role: String::new(),
                     vcpus: None,
                     spiffe_path: String::new(),
+                    sealed_secrets: Vec::new(),
                 };
                 document
                     .policies
@@ -175,7 +176,9 @@ fn sealed(transitions: usize, policies: usize, count: usize) -> Sealed {
 fn write(history: &History, directory: &Path) {
     let directory = Directory::claim(directory).expect("own directory");
     let (mut store, _) = Store::open(Box::new(directory)).expect("opens");
-    store.follow(history, &[], &Observer::default()).expect("writes");
+    store
+        .follow(history, &[], &Observer::default())
+        .expect("writes");
 }
 
 /// How long a start takes. The last process goes on.

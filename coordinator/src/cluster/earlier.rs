@@ -6,8 +6,8 @@ use contrast_pki::StoreRecordKey;
 use openraft::EntryPayload;
 
 use super::{
-    Answer, ClusterId, Command, LogMedium, LogStoreError, NodeId, RecordError, RecordFault, RecordName,
-    codec,
+    Answer, ClusterId, Command, LogMedium, LogStoreError, NodeId, RecordError, RecordFault,
+    RecordName, codec,
     journal::{Remains, guarded, read_remains},
     record::Kind,
     state_machine::apply_command,

@@ -11,8 +11,8 @@ use openraft::{
 };
 
 use super::{
-    Answer, Change, ClusterTypes, Command, EntryId, Leader, LogEntry, LogStore, LoggedMembers, Node, NodeId,
-    Refusal, SnapshotInfo, codec, log_store::SharedJournal,
+    Answer, Change, ClusterTypes, Command, EntryId, Leader, LogEntry, LogStore, LoggedMembers,
+    Node, NodeId, Refusal, SnapshotInfo, codec, log_store::SharedJournal,
 };
 use crate::state::{History, HistoryError, TransitionHash, named};
 

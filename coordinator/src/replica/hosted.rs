@@ -6,9 +6,7 @@ use tokio::runtime::Handle;
 use super::{Replica, message::SetReceipt};
 use crate::{
     cluster::TypeConfig,
-    state::{
-        Advance, Advanced, RecoveryRequest, StateError, TransitionHash, UpdateRequest,
-    },
+    state::{Advance, Advanced, RecoveryRequest, StateError, TransitionHash, UpdateRequest},
 };
 
 /// A replica on a runtime of its own, so that busy APIs do not delay heartbeats.

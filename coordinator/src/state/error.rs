@@ -71,7 +71,8 @@ pub enum StateError {
     #[error(
         "as many encrypted volumes are recorded as may be, {} for a workload secret id and {} in all; give new workloads another \
          workload secret id, or begin a new deployment",
-        VOLUMES_PER_SECRET_ID_MAX, VOLUMES_MAX
+        VOLUMES_PER_SECRET_ID_MAX,
+        VOLUMES_MAX
     )]
     TooManyVolumes,
     /// The disk has a history that cannot be used.
@@ -127,6 +128,16 @@ pub enum StateError {
     /// The manifest is not valid.
     #[error(transparent)]
     Manifest(ManifestError),
+    /// A sealed secret of another deployment.
+    #[error(
+        "the sealed secret `{name}` does not open in this deployment: it was sealed with another sealing key or under another name. Seal it \
+         again with the sealing key of this deployment, which `contrast set` and `contrast verify` write; a first manifest cannot have sealed \
+         secrets, because there is no sealing key before it"
+    )]
+    Sealed {
+        /// Its name.
+        name: String,
+    },
     /// Policy documents and manifest do not fit together.
     #[error(transparent)]
     Policies(#[from] PoliciesError),

@@ -17,7 +17,7 @@ pub const VOLUMES_PER_SECRET_ID_MAX: usize = 4096;
 /// As above.
 pub const VOLUMES_MAX: usize = 32_768;
 
-/// Longest workload secret id that has volumes, in bytes.
+/// Longest workload secret id, in bytes: manifests have no longer ones.
 pub const VOLUME_SECRET_ID_BYTES_MAX: usize = 1024;
 
 /// Begins what the MAC covers: separates it from other uses and from later formats.
@@ -265,11 +265,7 @@ mod tests {
         assert_eq!(volumes.get("a", VolumeId([2; 16])), None);
         assert_eq!(volumes.advance(&report("b", 1, 1, 1)), Advanced::Accepted);
         assert_eq!(volumes.advance(&report("a", 2, 1, 1)), Advanced::Accepted);
-        let number = |id, volume| {
-            volumes
-                .get(id, VolumeId([volume; 16]))
-                .map(|at| at.number)
-        };
+        let number = |id, volume| volumes.get(id, VolumeId([volume; 16])).map(|at| at.number);
         assert_eq!(
             (number("a", 1), number("b", 1), number("a", 2)),
             (Some(5), Some(1), Some(1))

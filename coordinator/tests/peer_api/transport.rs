@@ -140,19 +140,22 @@ async fn entries_too_large_for_one_message_are_stored_in_part() {
     });
     let large = |index, bytes| LogEntry {
         log_id: entry_id(index),
-        payload: EntryPayload::Normal(Change {
-            transition: Transition {
-                manifest_hash: ManifestHash([1; 32]),
-                previous: TransitionHash::NONE,
-                mesh_ca_public_key: Bytes::new(),
-                seed_shares: [0; 32],
-                signing_public_key: Bytes::new(),
-                signature: Bytes::new(),
-            },
-            manifest: vec![7; bytes].into(),
-            policies: Vec::new(),
-            founding: None,
-        }.into()),
+        payload: EntryPayload::Normal(
+            Change {
+                transition: Transition {
+                    manifest_hash: ManifestHash([1; 32]),
+                    previous: TransitionHash::NONE,
+                    mesh_ca_public_key: Bytes::new(),
+                    seed_shares: [0; 32],
+                    signing_public_key: Bytes::new(),
+                    signature: Bytes::new(),
+                },
+                manifest: vec![7; bytes].into(),
+                policies: Vec::new(),
+                founding: None,
+            }
+            .into(),
+        ),
     };
     // The largest that an owner can propose, then one that does not fit beside it.
     let entries = vec![large(1, 33 << 20), large(2, 1 << 20)];

@@ -7,9 +7,7 @@ use crate::{
         codec::{self, Malformed, SnapshotDescription},
         record::MAC_BYTES,
     },
-    state::{
-        Advance, Generation, History, Transition, TransitionHash, VolumeId, Volumes, named,
-    },
+    state::{Advance, Generation, History, Transition, TransitionHash, VolumeId, Volumes, named},
 };
 
 const ENDS: Malformed = Malformed("it ends within a field");

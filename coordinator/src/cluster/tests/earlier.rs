@@ -12,8 +12,9 @@ use super::fixture::{
 };
 use crate::{
     cluster::{
-        Change, ClusterId, Command, Earlier, LogFile, LogMedium, LogStore, LogStoreError, LoggedMembers,
-        RecordFault, SnapshotInfo, StateMachine, TypeConfig, codec, journal::Journal, read_earlier,
+        Change, ClusterId, Command, Earlier, LogFile, LogMedium, LogStore, LogStoreError,
+        LoggedMembers, RecordFault, SnapshotInfo, StateMachine, TypeConfig, codec,
+        journal::Journal, read_earlier,
     },
     state::{
         Advance, Directory, Generation, History, TransitionHash, VolumeId, Volumes,
@@ -62,7 +63,9 @@ fn disk(history: Option<&History>, changes: &[Change]) -> Disk {
         blank(2, 6),
     ];
     let changes = (7..).zip(changes);
-    entries.extend(changes.map(|(at, change)| entry(2, at, EntryPayload::Normal(change.clone().into()))));
+    entries.extend(
+        changes.map(|(at, change)| entry(2, at, EntryPayload::Normal(change.clone().into()))),
+    );
     journal.append(entries).expect("appends");
     let chain = codec::encode_chain(history).expect("encodes");
     journal.save_snapshot(&info, &chain).expect("saves");
@@ -189,7 +192,12 @@ fn generations_of_log_and_history_are_merged_whichever_goes_on() {
         history(&["a", "b"]).with_volumes(volumes)
     };
     let log = Earlier {
-        history: Some(snapshot.clone().with_volumes(with(&[report(1, 2)]).volumes().clone()).into()),
+        history: Some(
+            snapshot
+                .clone()
+                .with_volumes(with(&[report(1, 2)]).volumes().clone())
+                .into(),
+        ),
         commands: [report(1, 3), report(2, 4)].map(Command::from).to_vec(),
         ..earlier(Some(&snapshot), &[])
     };

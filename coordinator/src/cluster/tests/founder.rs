@@ -201,7 +201,10 @@ async fn store_of_a_founder_can_be_opened_again() {
     let (replica, machine) = start(NODE, log, &Switch::default()).await;
     leads(&replica).await;
     let next = change(begun.head().hash, "c");
-    replica.client_write(next.clone().into()).await.expect("commits");
+    replica
+        .client_write(next.clone().into())
+        .await
+        .expect("commits");
     replica.shutdown().await.expect("stops");
     drop((replica, machine));
 

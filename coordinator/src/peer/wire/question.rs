@@ -4,8 +4,8 @@ use bytes::Bytes;
 use contrast_proto::{peer as proto, user};
 
 use super::{
-    KEY_BYTES_MAX, Malformed, Parsed, at_most, cluster, hash, place, present,
-    put_cluster, put_transition, secret, transition,
+    KEY_BYTES_MAX, Malformed, Parsed, at_most, cluster, hash, place, present, put_cluster,
+    put_transition, secret, transition,
 };
 use crate::{
     api::update_request,

@@ -182,13 +182,11 @@ pub(crate) fn put_advanced(reply: Reply) -> Option<proto::AdvanceVolumeReply> {
 
 pub(crate) fn advanced(message: proto::AdvanceVolumeReply) -> Parsed<Reply> {
     use proto::advance_volume_reply::Outcome;
-    Ok(Reply::Volume(
-        match present("outcome", message.outcome)? {
-            Outcome::Accepted(_) => Advanced::Accepted,
-            Outcome::Behind(recorded) => Advanced::Behind { recorded },
-            Outcome::Full(_) => Advanced::Full,
-        },
-    ))
+    Ok(Reply::Volume(match present("outcome", message.outcome)? {
+        Outcome::Accepted(_) => Advanced::Accepted,
+        Outcome::Behind(recorded) => Advanced::Behind { recorded },
+        Outcome::Full(_) => Advanced::Full,
+    }))
 }
 
 pub(crate) fn put_done(reply: Reply) -> Option<proto::Done> {

@@ -121,10 +121,17 @@ async fn generation_survives_recovery_from_either_file() {
     assert_eq!(recovered(&without_log, request()).await.ok(), Some(Some(3)));
     // And a recovery after that one.
     let request_again = recovery(&shares, None);
-    assert_eq!(recovered(&without_log, request_again).await.ok(), Some(Some(3)));
+    assert_eq!(
+        recovered(&without_log, request_again).await.ok(),
+        Some(Some(3))
+    );
 
     disks.put_row(None);
-    assert_eq!(recovered(&disks, request()).await.ok(), Some(Some(3)), "the log has it");
+    assert_eq!(
+        recovered(&disks, request()).await.ok(),
+        Some(Some(3)),
+        "the log has it"
+    );
 }
 
 #[tokio::test]
@@ -145,7 +152,10 @@ async fn record_that_the_host_removed_changed_or_mixed_is_not_believed() {
         host.put_row(row);
         let error = recovered(&host, recovery(&shares, Some(latest))).await;
         let error = error.expect_err("refused");
-        assert!(matches!(&error, StateError::Volumes(found) if *found == expected), "{error}");
+        assert!(
+            matches!(&error, StateError::Volumes(found) if *found == expected),
+            "{error}"
+        );
         assert!(error.to_string().contains("--forget-volumes"), "{error}");
         let forgetting = RecoveryRequest {
             forget_volumes: true,
@@ -161,5 +171,8 @@ async fn whole_disk_of_an_earlier_time_is_refused_by_the_transition_only() {
     let (_, early, shares, latest) = history().await;
     let error = recovered(&early.copy(), recovery(&shares, Some(latest))).await;
     assert!(matches!(error, Err(StateError::History(_))), "{error:?}");
-    assert_eq!(recovered(&early, recovery(&shares, None)).await.ok(), Some(Some(1)));
+    assert_eq!(
+        recovered(&early, recovery(&shares, None)).await.ok(),
+        Some(Some(1))
+    );
 }
