@@ -24,7 +24,9 @@ fn started(directory: &Path, number: u8) -> (Cluster, CoordinatorPod) {
 
 fn try_set(cluster: &Cluster, coordinator: &CoordinatorPod) -> Output {
     let address = coordinator.user_api();
-    let set = cluster.owner().try_contrast(&["set", "-c", &address, "resources"]);
+    let set = cluster
+        .owner()
+        .try_contrast(&["set", "-c", &address, "resources"]);
     set.expect("runs")
 }
 
@@ -136,7 +138,10 @@ fn sealed_secrets_reach_the_pods_of_the_manifest_and_nobody_else() {
             manifest["SealedSecrets"] = serde_json::json!({});
             let policies = manifest["Policies"].as_object_mut().expect("an object");
             for policy in policies.values_mut() {
-                policy.as_object_mut().expect("an object").remove("SealedSecrets");
+                policy
+                    .as_object_mut()
+                    .expect("an object")
+                    .remove("SealedSecrets");
             }
         })
         .expect("edits");
@@ -177,7 +182,8 @@ fn what_was_sealed_for_another_deployment_or_another_name_is_refused_when_it_is_
     let set = try_set(&cluster, &coordinator);
     assert_ne!(set.code, 0);
     assert!(
-        set.stderr.contains("a first manifest cannot have sealed secrets"),
+        set.stderr
+            .contains("a first manifest cannot have sealed secrets"),
         "{}",
         set.stderr
     );
@@ -189,7 +195,9 @@ fn verify_gives_others_the_sealing_key_too() {
     let (cluster, coordinator) = started(directory.path(), 47);
     let owner = cluster.owner();
     let address = coordinator.user_api();
-    owner.contrast(&["verify", "-c", &address]).expect("verifies");
+    owner
+        .contrast(&["verify", "-c", &address])
+        .expect("verifies");
     let of_set = owner.read("sealing-key.pem").expect("reads");
     assert!(of_set.starts_with("-----BEGIN PUBLIC KEY-----"), "{of_set}");
     assert_eq!(owner.read("verify/sealing-key.pem").expect("reads"), of_set);

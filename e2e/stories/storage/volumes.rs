@@ -70,7 +70,10 @@ async fn pod_learns_the_generation_of_its_own_deployment_only() {
     // A pod of another deployment: this Coordinator is an impostor to it.
     let foreign = of(&store, &RootKey::from_spki(vec![1]));
     let error = foreign.get(VOLUME).await.expect_err("another root");
-    assert!(matches!(error, VolumeRecordError::Signature { .. }), "{error}");
+    assert!(
+        matches!(error, VolumeRecordError::Signature { .. }),
+        "{error}"
+    );
     let error = record.advance(VOLUME, 0).await.expect_err("no generation");
     assert!(!error.may_pass(), "{error}");
 }
