@@ -1,5 +1,6 @@
 //! What the command line looks like. Nothing here reads a file or acts.
 
+mod seal;
 mod verify;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ pub use crate::commands::{
     attestation::AttestationArgs, collateral::CollateralArgs, lint::LintArgs,
     manifest::ManifestArgs, measure::MeasureArgs, mesh::MeshArgs, policy::PolicyArgs,
 };
+pub use seal::{SealArgs, SealCommand, SealRegistryArgs, SealSecretArgs, SealTargetArgs};
 pub use verify::{SourceArgs, VerifyArgs};
 
 use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};
@@ -120,6 +122,8 @@ pub enum Command {
     Sign(SignArgs),
     /// Show what an update changes and which workload owners approved it
     Approvals(ApprovalsArgs),
+    /// Encrypt secrets to the deployment, so that the host never reads them
+    Seal(SealArgs),
     /// Attest the Coordinator and check that it enforces exactly this manifest
     Verify(VerifyArgs),
     /// Show what a Coordinator says about itself and its cluster

@@ -12,10 +12,11 @@ use contrast_attestation::{AppraisalReport, VerifiedEvidence, VerifyError};
 use contrast_clock::WallClock;
 use contrast_collateral::{Collateral, CompletingVerifier};
 use contrast_manifest::Manifest;
+use contrast_pki::SealingPublicKey;
 use contrast_proto::user::{
-    self as wire, GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest,
-    GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse, SeedShares,
-    SetManifestRequest, SetManifestResponse, user_api_client::UserApiClient,
+    self as wire, GetManifestsRequest, GetManifestsResponse, GetSealingKeyRequest,
+    GetSeedSharesRequest, GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse,
+    SeedShares, SetManifestRequest, SetManifestResponse, user_api_client::UserApiClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -319,6 +320,20 @@ impl Session {
     pub async fn status(&mut self) -> Result<wire::Status, CallError> {
         let answer = self.client.get_status(GetStatusRequest {}).await;
         answered("return its status", answer)
+    }
+
+    /// The key to which secrets are sealed for this deployment, PEM; `None` when the Coordinator is of a version that has none, or names no
+    /// key.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn sealing_key(&mut self) -> Result<Option<String>, CallError> {
+        let answer = match self.client.get_sealing_key(GetSealingKeyRequest {}).await {
+            Err(status) if status.code() == tonic::Code::Unimplemented => return Ok(None),
+            answer => answered("return the sealing key", answer)?,
+        };
+        let key = SealingPublicKey::from_spki(&answer.public_key);
+        Ok(key.and_then(|key| key.to_pem()).ok())
     }
 
     /// The encrypted seed shares.

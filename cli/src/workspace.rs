@@ -23,6 +23,8 @@ pub const SEED_SHARES: &str = "seed-shares.json";
 pub const ROOT_CA: &str = "coordinator-root-ca.pem";
 /// Mesh CA certificate of the active transition.
 pub const MESH_CA: &str = "mesh-ca.pem";
+/// Public key to which secrets are sealed for the deployment.
+pub const SEALING_KEY: &str = "sealing-key.pem";
 /// Hash of the latest transition, 64 hex digits and a newline.
 pub const LATEST_TRANSITION: &str = "latest-transition";
 /// Directory of what `verify` saw.

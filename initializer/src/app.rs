@@ -89,6 +89,7 @@ async fn enroll_and_stay(config: &Config, storage: &mut Option<Storage>) -> Resu
         target: Target {
             base: config.base_dir.clone(),
             owner: config.files_owner,
+            pull_credentials: config.pull_credentials_dir.clone(),
         },
         private_key: Arc::new(private_key_pem(&identity).map_err(AppError::Key)?),
         identity: Arc::clone(&identity),

@@ -51,6 +51,10 @@ pub struct Config {
     #[arg(long, env = "CONTRAST_FILES_OWNER", value_name = "UID")]
     pub files_owner: Option<u32>,
 
+    /// Directory in memory for the credentials with which the guest pulls images. Without it a pod that has any is refused.
+    #[arg(long, env = "CONTRAST_PULL_CREDENTIALS_DIR", value_name = "DIR")]
+    pub pull_credentials_dir: Option<PathBuf>,
+
     /// End after the first successful enrolment instead of staying to renew.
     #[arg(long, env = "CONTRAST_INITIALIZER_ONCE")]
     pub once: bool,

@@ -5,7 +5,7 @@ use std::{
 };
 
 use contrast_atls::{AtlsError, ClientConfig, Connector, Identity};
-use contrast_pki::{KeyError, MeshAnswer, RootKey};
+use contrast_pki::{KeyError, MeshAnswer, ReleasedSecret, RootKey};
 use contrast_proto::mesh::{
     NewMeshCertRequest, NewMeshCertResponse, mesh_api_client::MeshApiClient,
 };
@@ -13,6 +13,8 @@ use der::{Encode as _, pem::LineEnding};
 use tonic::transport::{Channel, Endpoint};
 use x509_cert::Certificate;
 use zeroize::Zeroizing;
+
+use crate::Sealed;
 
 /// Longest time that the Coordinator may take for a certificate once it is connected.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -70,6 +72,8 @@ pub struct Enrolled {
     pub previous_mesh_ca: Option<MeshCaCertificate>,
     /// How long the previous mesh CA stays trusted from now on.
     pub previous_mesh_ca_trusted: Duration,
+    /// Sealed secrets that the manifest gives this pod.
+    pub sealed: Sealed,
 }
 
 impl fmt::Debug for Enrolled {
@@ -230,6 +234,15 @@ fn origin(
             found,
         });
     }
+    let released: Vec<_> = answer
+        .sealed_secrets
+        .iter()
+        .map(|secret| ReleasedSecret {
+            kind: &secret.kind,
+            name: &secret.name,
+            content: &secret.content,
+        })
+        .collect();
     let signed = MeshAnswer {
         nonce,
         public_key_spki: config.identity.spki(),
@@ -240,6 +253,7 @@ fn origin(
         transition: &answer.transition,
         previous_mesh_ca: &answer.previous_mesh_ca,
         previous_mesh_ca_trusted_ms: answer.previous_mesh_ca_trusted_ms,
+        sealed_secrets: &released,
     };
     let signature = signed.verify(&found, &answer.signature);
     signature.map_err(EnrollError::Signature)?;
@@ -271,7 +285,10 @@ fn checked(
             return Err(unusable(what));
         }
     };
+    let sealed =
+        Sealed::read(&answer.sealed_secrets).map_err(|error| unusable(error.to_string()))?;
     Ok(Enrolled {
+        sealed,
         mesh_ca,
         root_ca: answer.root_ca,
         root_key,

@@ -9,7 +9,7 @@ use contrast_firewall::ENVOY_UID;
 use contrast_pki::RootKey;
 use zeroize::Zeroizing;
 
-use crate::Credentials;
+use crate::{Credentials, sealed};
 
 const TLS_DIRECTORY: &str = "tls-config";
 const CHAIN: &str = "certChain.pem";
@@ -17,7 +17,7 @@ const ROOT_CA: &str = "coordinator-root-ca.pem";
 const SECRETS_DIRECTORY: &str = "secrets";
 const SECRET: &str = "workload-secret-seed";
 const PUBLIC: u32 = 0o444;
-const PRIVATE: u32 = 0o400;
+pub(crate) const PRIVATE: u32 = 0o400;
 /// For the owner and for [`ENVOY_UID`] as group.
 const ENVOY: u32 = 0o440;
 
@@ -28,6 +28,8 @@ pub struct Target {
     pub base: PathBuf,
     /// User that private files are given to, which takes root; the own user without one.
     pub owner: Option<u32>,
+    /// Directory for the guest's credentials of registries.
+    pub pull_credentials: Option<PathBuf>,
 }
 
 /// A file could not be installed; files that were there before are unchanged.
@@ -55,7 +57,11 @@ pub struct DeploymentError {
 impl Target {
     /// Files for the own user.
     pub fn own(base: PathBuf) -> Self {
-        Self { base, owner: None }
+        Self {
+            base,
+            owner: None,
+            pull_credentials: None,
+        }
     }
 }
 
@@ -73,6 +79,7 @@ pub fn install(
     let tls = target.base.join(TLS_DIRECTORY);
     make_directory(&tls, 0o755)?;
     install_secret(target, credentials)?;
+    sealed::install(target, &credentials.sealed)?;
     let root_ca = credentials.root_ca.as_bytes();
     target.replace(&tls, ROOT_CA, root_ca, PUBLIC)?;
     let bundle = credentials.bundle();
@@ -119,7 +126,7 @@ pub fn is_installed(base: &Path) -> bool {
     base.join(TLS_DIRECTORY).join(CHAIN).is_file()
 }
 
-fn make_directory(path: &Path, mode: u32) -> Result<(), InstallError> {
+pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<(), InstallError> {
     fs::create_dir_all(path)
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
         .map_err(|source| InstallError {
@@ -130,7 +137,7 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), InstallError> {
 
 impl Target {
     /// Leaves a file alone that already has this content, so that watchers see only real changes.
-    fn replace(
+    pub(crate) fn replace(
         &self,
         directory: &Path,
         name: &str,
@@ -207,6 +214,7 @@ mod tests {
             root_ca: "root".into(),
             certificate_chain: chain.into(),
             workload_secret: Some(Zeroizing::new(vec![0xab; 64])),
+            sealed: Default::default(),
         }
     }
 

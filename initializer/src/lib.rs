@@ -10,10 +10,14 @@
 //! | `tls-config/coordinator-root-ca.pem` | 0444 | root CA certificate of the deployment |
 //! | `tls-config/key.pem` | 0440, group 15006 (Envoy); 0400 where the Initializer may not give it to a group | private key, PKCS#8, P-256 |
 //! | `secrets/workload-secret-seed` | 0400 | workload secret, 128 hex digits; only with a workload secret id |
+//! | `sealed/NAME/KEY` | 0400 | sealed secrets of kind `Files` that the manifest gives the pod |
 //! | `workload-secret.sock` | 0600 | socket of the workload secret: [`secret`] |
 //! | `workload.sock` | 0666 | socket of the SPIFFE Workload API and of secret discovery for Envoy: [`spiffe`] |
 //!
-//! The private ones, `key.pem`, the secret and its socket, belong to the user that `CONTRAST_FILES_OWNER` names, else to the Initializer's own.
+//! Credentials of registries (sealed secrets of kind `Registry`) go as one `config.json`, mode 0400, into the directory that
+//! `CONTRAST_PULL_CREDENTIALS_DIR` names, for the guest that pulls images.
+//!
+//! The private ones, `key.pem`, the secrets and the socket, belong to the user that `CONTRAST_FILES_OWNER` names, else to the Initializer's own.
 //!
 //! The base directory is memory-backed (an `emptyDir` with medium `Memory`), so nothing secret reaches a disk.
 //!
@@ -36,6 +40,7 @@ mod output;
 mod pauses;
 mod renew;
 mod rollover;
+mod sealed;
 pub mod secret;
 mod socket;
 pub mod spiffe;
@@ -49,6 +54,7 @@ pub use ingress::deny_ingress;
 pub use install::{DeploymentError, InstallError, Target, install, is_installed};
 pub use renew::renewal_delay;
 pub use rollover::{Credentials, Rollover};
+pub use sealed::Sealed;
 pub use socket::SocketError;
 pub use storage::{
     StandaloneError, StandaloneOptions, StorageError, VolumeOptions, image_store, standalone,

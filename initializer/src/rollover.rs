@@ -5,7 +5,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::{Enrolled, MeshCaCertificate};
+use crate::{Enrolled, MeshCaCertificate, Sealed};
 
 /// Longest time between trusting a new mesh CA and presenting a certificate of it. All pods hear of a manifest at the same
 /// time, so a few seconds are enough for their Envoys to read the new bundle.
@@ -24,6 +24,8 @@ pub struct Credentials {
     pub certificate_chain: String,
     /// Workload secret, 64 bytes, when the manifest gives this workload one.
     pub workload_secret: Option<Zeroizing<Vec<u8>>>,
+    /// Sealed secrets that the manifest gives this pod.
+    pub sealed: Sealed,
 }
 
 impl Credentials {
@@ -77,6 +79,7 @@ pub struct Rollover {
     mesh_ca: MeshCaCertificate,
     root_ca: String,
     workload_secret: Option<Zeroizing<Vec<u8>>>,
+    sealed: Sealed,
     presented: Issued,
     pending: Option<Pending>,
     /// Newest first.
@@ -101,6 +104,7 @@ impl Rollover {
             mesh_ca: first.mesh_ca.clone(),
             root_ca: first.root_ca.clone(),
             workload_secret: first.workload_secret.clone(),
+            sealed: first.sealed.clone(),
             presented: issued(first),
             pending: None,
             previous: Vec::new(),
@@ -122,6 +126,7 @@ impl Rollover {
         self.mesh_ca.clone_from(&answer.mesh_ca);
         self.root_ca.clone_from(&answer.root_ca);
         self.workload_secret.clone_from(&answer.workload_secret);
+        self.sealed.clone_from(&answer.sealed);
         let new = issued(answer);
         if self.presented.mesh_ca == new.mesh_ca {
             self.pending = None;
@@ -163,6 +168,7 @@ impl Rollover {
             root_ca: self.root_ca.clone(),
             certificate_chain: self.presented.chain.clone(),
             workload_secret: self.workload_secret.clone(),
+            sealed: self.sealed.clone(),
         }
     }
 

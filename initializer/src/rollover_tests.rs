@@ -24,6 +24,7 @@ pub(crate) fn answer(ca: u32, number: u32, previous: Option<(u32, u64)>) -> Enro
         root_key: RootKey::from_spki(vec![1]),
         certificate_chain: format!("ca-{ca}/{number}"),
         workload_secret: None,
+        sealed: Default::default(),
         not_after: SystemTime::UNIX_EPOCH,
         transition: vec![0; 32],
         previous_mesh_ca: previous.map(|(ca, _)| mesh_ca(ca)),

@@ -181,6 +181,7 @@ fn entry(sans: &[&str], role: &str) -> PolicyDocument {
         role: role.to_owned(),
         vcpus: None,
         spiffe_path: String::new(),
+        sealed_secrets: Vec::new(),
     }
 }
 

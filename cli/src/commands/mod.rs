@@ -14,6 +14,7 @@ pub mod measure;
 pub mod mesh;
 pub mod policy;
 mod recover;
+mod seal;
 mod set;
 mod sign;
 mod status;
@@ -46,6 +47,7 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Import(args) => block_on(import::run(args, &workspace()?, output)),
         Command::Sign(args) => sign::run(args, &workspace()?, output),
         Command::Approvals(args) => block_on(approvals::run(args, &workspace()?, output)),
+        Command::Seal(args) => seal::run(args, &workspace()?, output),
         Command::Verify(args) => block_on(verify::run(args, &workspace()?, output)),
         Command::Status(args) => block_on(status::run(args, &workspace()?, output)),
         Command::Recover(args) => block_on(recover::run(args, &workspace()?, output)),

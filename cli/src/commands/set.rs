@@ -28,7 +28,8 @@ use crate::{
     transition::{TransitionHash, TransitionHashError, transition_hash},
     verify::history::newest_manifest,
     workspace::{
-        LATEST_TRANSITION, MANIFEST, MESH_CA, ROOT_CA, SEED_SHARES, WORKLOAD_OWNER_KEY, Workspace,
+        LATEST_TRANSITION, MANIFEST, MESH_CA, ROOT_CA, SEALING_KEY, SEED_SHARES,
+        WORKLOAD_OWNER_KEY, Workspace,
     },
 };
 
@@ -143,7 +144,7 @@ pub(super) async fn set(
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     // What was asked must not change between attempts: the answer to an earlier one may just have been lost.
     let mut request = None;
-    let (address, request, response) = loop {
+    let (address, request, response, sealing_key) = loop {
         let address = attempts.address();
         let attempt = async {
             let mut session = Session::attest(address, &manifest, &collateral, &clock).await?;
@@ -196,10 +197,14 @@ pub(super) async fn set(
                 Some(seed) => session.import_seed(seed.request(request.clone())).await?,
                 None => session.set_manifest(request.clone()).await?,
             };
-            Ok((request, response))
+            // It is set, whatever becomes of this question: `verify` asks it, too.
+            let sealing_key = session.sealing_key().await.ok().flatten();
+            Ok((request, response, sealing_key))
         };
         match attempt.await {
-            Ok((request, response)) => break (address, request, response),
+            Ok((request, response, sealing_key)) => {
+                break (address, request, response, sealing_key);
+            }
             Err(error) => attempts.next(error, &spinner).await?,
         }
     };
@@ -215,7 +220,7 @@ pub(super) async fn set(
         insecure: manifest.accepts_insecure_evidence(),
         base_transition: base,
         transition,
-        files: write_files(workspace, &response, transition)?,
+        files: write_files(workspace, &response, sealing_key.as_deref(), transition)?,
     };
     output.result(args.format.format, &set)?;
     Ok(())
@@ -333,6 +338,7 @@ fn approve(
 fn write_files(
     workspace: &Workspace,
     response: &SetManifestResponse,
+    sealing_key: Option<&str>,
     transition: TransitionHash,
 ) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
@@ -341,6 +347,9 @@ fn write_files(
     }
     files.push(workspace.write(ROOT_CA, response.root_ca.as_bytes())?);
     files.push(workspace.write(MESH_CA, response.mesh_ca.as_bytes())?);
+    if let Some(key) = sealing_key {
+        files.push(workspace.write(SEALING_KEY, key.as_bytes())?);
+    }
     files.push(workspace.write_transition(LATEST_TRANSITION, transition)?);
     Ok(files)
 }

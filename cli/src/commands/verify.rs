@@ -110,6 +110,8 @@ struct Proof {
     evidence: VerifiedEvidence,
     response: GetManifestsResponse,
     initdata_omitted: bool,
+    /// PEM. Answers of the attest API have none.
+    sealing_key: Option<String>,
 }
 
 /// Has the Coordinator's evidence judged, checks its history, writes `verify/`, and compares the manifest.
@@ -147,6 +149,7 @@ pub(super) async fn run(
                     evidence,
                     initdata_omitted: statement.policies_omitted,
                     response: statement.into_history(),
+                    sealing_key: None,
                 },
                 Err(error) => {
                     let asked = (coordinator, &manifest);
@@ -185,15 +188,18 @@ async fn attested(
             let mut session = Session::attest(address, manifest, collateral, clock).await?;
             spinner.message("reading the history");
             let response = session.manifests().await?;
-            Ok((session, response))
+            // The verdict does not depend on it.
+            let sealing_key = session.sealing_key().await.ok().flatten();
+            Ok((session, response, sealing_key))
         };
         let failed = match attempt.await {
-            Ok((session, response)) => {
+            Ok((session, response, sealing_key)) => {
                 return Ok(Proof {
                     coordinator: address.to_string(),
                     evidence: session.evidence().clone(),
                     response,
                     initdata_omitted: false,
+                    sealing_key,
                 });
             }
             Err(error) => attempts.next(error, &spinner).await,
@@ -227,6 +233,7 @@ fn judge(
         evidence,
         response,
         initdata_omitted,
+        sealing_key,
     } = proof;
     let mut rows = Rows::default();
     rows.accepted(manifest, &evidence);
@@ -242,7 +249,13 @@ fn judge(
     let newest = newest_manifest(&response).unwrap_or_default();
     let enforced = newest == manifest.bytes();
     let files = match consistent && remembered {
-        true => files::write(workspace, &response, &history, enforced)?,
+        true => files::write(
+            workspace,
+            &response,
+            &history,
+            sealing_key.as_deref(),
+            enforced,
+        )?,
         false => Vec::new(),
     };
     rows.equal(

@@ -64,6 +64,8 @@ pub(crate) enum Form {
     Quantity,
     /// Names of volumes.
     Volumes,
+    /// Names of sealed secrets.
+    Secrets,
     /// `read`, `write`, or both.
     Streams,
 }
@@ -93,6 +95,14 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         meaning: "this workload is the Coordinator; exactly one has it",
         default: "a workload",
         coordinator: true,
+    },
+    Annotation {
+        name: "sealed-secrets",
+        place: Place::Workload,
+        value: Form::Secrets,
+        meaning: "sealed secrets of the manifest that the pods get; `contrast seal` writes it",
+        default: "none",
+        coordinator: false,
     },
     Annotation {
         name: "secure-pv",
@@ -199,6 +209,7 @@ impl Form {
             }
             Self::Quantity => "a Kubernetes quantity in bytes, for example `10Gi`; or `0`".into(),
             Self::Volumes => "names of volumes, separated by commas".into(),
+            Self::Secrets => "names of sealed secrets, separated by commas".into(),
             Self::Streams => "`read`, `write` or `read,write`".into(),
         }
     }
@@ -226,6 +237,7 @@ impl Form {
                 .parse::<Quantity>()
                 .is_ok_and(|size| size.whole().is_some()),
             Self::Volumes => words.all(|word| !word.is_empty()),
+            Self::Secrets => words.all(contrast_manifest::is_sealed_name),
             Self::Streams => words.all(|word| matches!(word, "read" | "write")),
         }
     }

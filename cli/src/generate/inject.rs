@@ -21,6 +21,9 @@ pub(super) const SERVICE_MESH_IMAGE: &str = concat!(
 pub(crate) const INITIALIZER: &str = "contrast-initializer";
 pub(crate) const SECRETS_VOLUME: &str = "contrast-secrets";
 pub(super) const SECRETS_PATH: &str = "/contrast";
+/// Here the guest looks for credentials, by the volume's name.
+pub(super) const PULL_CREDENTIALS_VOLUME: &str = "contrast-pull-credentials";
+const PULL_CREDENTIALS_PATH: &str = "/contrast-pull-credentials";
 
 /// Settings of the service mesh, from the pod's annotations.
 #[derive(Default)]
@@ -175,6 +178,23 @@ pub(super) fn initializer(
         "securityContext": security,
         "volumeMounts": [secrets_mount()],
     })
+}
+
+/// Gives the Initializer the directory for the guest's credentials of registries.
+pub(super) fn mount_pull_credentials(initializer: &mut Value) {
+    let put = |list: &mut Value, item: Value| {
+        if let Some(list) = list.as_array_mut() {
+            list.push(item);
+        }
+    };
+    put(
+        &mut initializer["env"],
+        json!({"name": "CONTRAST_PULL_CREDENTIALS_DIR", "value": PULL_CREDENTIALS_PATH}),
+    );
+    put(
+        &mut initializer["volumeMounts"],
+        json!({"name": PULL_CREDENTIALS_VOLUME, "mountPath": PULL_CREDENTIALS_PATH}),
+    );
 }
 
 /// What makes a container run as root, whatever the pod says.

@@ -4,15 +4,16 @@ use contrast_images::ImageCache;
 use contrast_policy::SERVICE_MESH;
 use contrast_resources::{Step, show};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    GenerateError, Options, image_store,
+    GenerateError, Options, host_secrets, image_store,
     inject::{self, Mesh, Opener, Place, SECRETS_VOLUME, containers, items},
     inputs::InputFile,
     overwritten,
     plan::{Found, place},
     policies::annotation,
+    sealing::{self, SEALED_SECRETS},
     secure_volume::{Claims, SecureVolume},
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) replacements: &'a BTreeMap<String, String>,
     pub(super) images: &'a ImageCache,
     pub(super) claims: &'a Claims,
+    /// Names of the sealed credentials of registries in the manifest.
+    pub(super) registries: &'a BTreeSet<String>,
 }
 
 /// What was done to a pod.
@@ -103,6 +106,11 @@ impl<'a> Injection<'a> {
     }
 
     fn nothing_for_the_coordinator(&self) -> Result<(), GenerateError> {
+        if self.value(SEALED_SECRETS).is_some() {
+            return Err(self.refuse(
+                "the annotation sealed-secrets needs the Initializer, and the Coordinator has none; remove it",
+            ));
+        }
         match self.value("secure-pv") {
             None => Ok(()),
             Some(_) => Err(self.refuse(
@@ -127,6 +135,18 @@ impl<'a> Injection<'a> {
                 "the annotation secure-pv needs the Initializer, and skip-initializer leaves it out; remove one of them",
             ));
         }
+        let sealed = sealing::listed(self.found);
+        if !sealed.is_empty() && skips {
+            return Err(self.refuse(
+                "the annotation sealed-secrets needs the Initializer, and skip-initializer leaves it out; remove one of them",
+            ));
+        }
+        let pulls = sealed
+            .iter()
+            .any(|name| self.surroundings.registries.contains(name));
+        for notice in host_secrets::notices(self.spec()) {
+            self.notice(&notice);
+        }
         let spec = self.spec();
         let wants_initializer = !skips && !options.skip_initializer;
         if wants_initializer {
@@ -148,6 +168,9 @@ impl<'a> Injection<'a> {
                 if let Some(volume) = secure.missing_volume(spec) {
                     self.change(|place| place.put_volume(&volume))?;
                 }
+            }
+            if pulls {
+                self.pull_credentials(&mut container)?;
             }
             self.put_init_container(0, &container)?;
         }
@@ -209,6 +232,38 @@ impl<'a> Injection<'a> {
         SecureVolume::of(annotation, self.spec(), templates, claims, namespace)
             .map(Some)
             .map_err(|reason| self.refuse(reason))
+    }
+
+    /// A memory volume that only the Initializer mounts, and the guest reads.
+    fn pull_credentials(&mut self, initializer: &mut Value) -> Result<(), GenerateError> {
+        let volumes = items(self.spec(), "volumes");
+        let at = volumes
+            .iter()
+            .position(|volume| volume["name"] == inject::PULL_CREDENTIALS_VOLUME);
+        let present = at.and_then(|at| volumes.get(at));
+        let name = inject::PULL_CREDENTIALS_VOLUME;
+        if present.is_some_and(|volume| volume.get("emptyDir").is_none()) {
+            return Err(self.refuse(format!(
+                "the volume `{name}` must be an emptyDir, because the Initializer writes the guest's credentials into it; rename yours"
+            )));
+        }
+        let mounted = containers(self.spec())
+            .filter(|(_, _, container)| container["name"] != inject::INITIALIZER)
+            .find(|(_, _, container)| {
+                let mut mounts = items(container, "volumeMounts").iter();
+                mounts.any(|mount| mount["name"] == name)
+            });
+        if let Some((_, _, container)) = mounted {
+            return Err(self.refuse(format!(
+                "container {} mounts `{name}`, whose credentials are for the guest alone; remove the mount",
+                container["name"]
+            )));
+        }
+        let volume = json!({"name": name, "emptyDir": {"medium": "Memory"}});
+        self.overwritten(&["spec", "volumes"], at, name, present, &volume);
+        self.change(|place| place.put_volume(&volume))?;
+        inject::mount_pull_credentials(initializer);
+        Ok(())
     }
 
     /// The memory volume of certificate and secret.

@@ -107,6 +107,7 @@ pub(super) fn build(
                 role: role.as_str().to_owned(),
                 vcpus: Some(planned.vcpus.get().into()),
                 spiffe_path,
+                sealed_secrets: planned.sealed_secrets.clone(),
             },
         );
         workloads.push(Workload {

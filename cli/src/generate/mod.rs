@@ -5,6 +5,7 @@
 
 pub(crate) mod annotations;
 mod destination;
+mod host_secrets;
 mod image_store;
 mod images;
 pub(crate) mod inject;
@@ -17,6 +18,7 @@ mod plan;
 pub(crate) mod platforms;
 pub(crate) mod policies;
 pub(crate) mod recognize;
+mod sealing;
 mod secure_volume;
 pub(crate) mod services;
 mod vcpus;
@@ -36,6 +38,7 @@ use serde::Serialize;
 pub use destination::{Destination, Mode};
 pub use images::ImageOptions;
 pub use platforms::Platform;
+pub use sealing::{SealError, SealOptions, SealedFor, seal};
 
 use crate::{
     diagnostic::Diagnose,

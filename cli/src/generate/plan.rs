@@ -8,7 +8,9 @@ use std::{
 use contrast_images::Progress;
 use contrast_measure::VcpuCount;
 use contrast_policy::{ConfigObjects, INITDATA_ANNOTATION, Initdata};
-use contrast_resources::{Document, ResourceError, Step, YamlFile, pod_template_path};
+use contrast_resources::{
+    CustomTemplate, Document, ResourceError, Step, YamlFile, pod_template_path,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -19,6 +21,7 @@ use super::{
     inputs::{InputFile, read_failed},
     platforms::{self, Platform},
     policies::{self, Identity, annotation, label},
+    sealing,
     secure_volume::Claims,
     services::Services,
     vcpus, versions,
@@ -42,6 +45,8 @@ pub(super) struct PlannedWorkload {
     /// How many vCPUs its VMs have.
     pub(super) vcpus: VcpuCount,
     pub(super) injected: Vec<String>,
+    /// Names of the sealed secrets that it gets.
+    pub(super) sealed_secrets: Vec<String>,
     /// `None` when nobody named one.
     pub(super) platform: Option<Platform>,
 }
@@ -56,7 +61,7 @@ impl PlannedWorkload {
 
 /// Where a workload stands.
 pub(super) struct Found {
-    file: usize,
+    pub(super) file: usize,
     pub(super) document: Document,
     template_path: Vec<Step>,
     /// The pod template as the user wrote it.
@@ -73,7 +78,7 @@ pub(super) fn make(
     let cache = images::read_cache(options)?;
     let replacements = replacements(options)?;
     let config = config_objects(&files)?;
-    let found = find(options, &files)?;
+    let found = find(&options.pod_template_paths, &files)?;
     if found.is_empty() {
         return Err(GenerateError::NoWorkloads);
     }
@@ -99,6 +104,7 @@ pub(super) fn make(
         replacements: &replacements,
         images: &cache,
         claims: &claims,
+        registries: &sealing::registries(&options.manifest),
     };
     let mut seen = BTreeSet::new();
     let mut complete = Vec::new();
@@ -173,6 +179,7 @@ pub(super) fn make(
         workloads.push(PlannedWorkload {
             secret_id: secret_id.map(str::to_owned),
             coordinator: found.coordinator,
+            sealed_secrets: sealing::listed(&found),
             service_names: services.names(&found.identity.namespace, &found.template),
             identity: found.identity,
             initdata,
@@ -189,8 +196,8 @@ pub(super) fn make(
 }
 
 /// Where a kind that Kubernetes or the user names has its pod template.
-fn template_path(options: &Options, object: &Value) -> Option<Vec<Step>> {
-    let mut custom = options.pod_template_paths.iter();
+fn template_path(custom: &[CustomTemplate], object: &Value) -> Option<Vec<Step>> {
+    let mut custom = custom.iter();
     pod_template_path(object).or_else(|| custom.find_map(|template| template.path(object)))
 }
 
@@ -209,7 +216,10 @@ fn config_objects(files: &[InputFile]) -> Result<ConfigObjects, GenerateError> {
     Ok(config)
 }
 
-fn find(options: &Options, files: &[InputFile]) -> Result<Vec<Found>, GenerateError> {
+pub(super) fn find(
+    templates: &[CustomTemplate],
+    files: &[InputFile],
+) -> Result<Vec<Found>, GenerateError> {
     let mut all = Vec::new();
     for (number, file) in files.iter().enumerate() {
         let documents = file.yaml.documents();
@@ -218,7 +228,7 @@ fn find(options: &Options, files: &[InputFile]) -> Result<Vec<Found>, GenerateEr
             source,
         })?;
         for document in documents {
-            let Some(below) = template_path(options, &document.object) else {
+            let Some(below) = template_path(templates, &document.object) else {
                 continue;
             };
             let template = at(&document.object, &below).cloned().unwrap_or_default();

@@ -6,7 +6,8 @@ use contrast_proto::user::GetManifestsResponse;
 
 use super::history::{History, KnownTransition, Memory};
 use crate::workspace::{
-    LATEST_TRANSITION, MESH_CA, ROOT_CA, VERIFY_DIR, Workspace, WorkspaceError, read_optional,
+    LATEST_TRANSITION, MESH_CA, ROOT_CA, SEALING_KEY, VERIFY_DIR, Workspace, WorkspaceError,
+    read_optional,
 };
 
 /// Writes `verify/`, and the mesh CA only if the manifest that was expected is `enforced`: clients that take the file for their CA must not come to
@@ -19,6 +20,7 @@ pub fn write(
     workspace: &Workspace,
     response: &GetManifestsResponse,
     history: &History,
+    sealing_key: Option<&str>,
     enforced: bool,
 ) -> Result<Vec<PathBuf>, WorkspaceError> {
     let mut files = Vec::new();
@@ -30,6 +32,9 @@ pub fn write(
     put(ROOT_CA.to_owned(), response.root_ca.as_bytes())?;
     if enforced {
         put(MESH_CA.to_owned(), response.mesh_ca.as_bytes())?;
+    }
+    if let Some(key) = sealing_key {
+        put(SEALING_KEY.to_owned(), key.as_bytes())?;
     }
     for (index, manifest) in response.manifests.iter().enumerate() {
         put(format!("manifest.{index}.json"), manifest)?;

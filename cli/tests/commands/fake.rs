@@ -10,9 +10,9 @@ use contrast_attestation::{PolicyHash, Tee, software::SoftwareTee};
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_manifest::{Manifest, ManifestDocument};
 use contrast_proto::user::{
-    self as wire, GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest,
-    GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse, SeedShares,
-    SetManifestRequest, SetManifestResponse,
+    self as wire, GetManifestsRequest, GetManifestsResponse, GetSealingKeyRequest,
+    GetSeedSharesRequest, GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse,
+    SealingKey, SeedShares, SetManifestRequest, SetManifestResponse,
     user_api_server::{UserApi, UserApiServer},
 };
 use tokio::{net::TcpListener, sync::oneshot};
@@ -173,6 +173,14 @@ impl UserApi for Service {
     ) -> Result<Response<SetManifestResponse>, Status> {
         self.asked("ImportSeed")?;
         Ok(Response::new(SetManifestResponse::default()))
+    }
+
+    /// As a Coordinator of a version without sealed secrets.
+    async fn get_sealing_key(
+        &self,
+        _: Request<GetSealingKeyRequest>,
+    ) -> Result<Response<SealingKey>, Status> {
+        Err(Status::unimplemented("unknown method"))
     }
 
     async fn get_manifests(

@@ -13,6 +13,7 @@ fn help_of_every_command() {
         "set",
         "verify",
         "recover",
+        "seal",
         "import",
         "sign",
         "approvals",

@@ -124,6 +124,7 @@ fn sealed(transitions: usize, policies: usize, count: usize) -> Sealed {
                     role: String::new(),
                     vcpus: None,
                     spiffe_path: String::new(),
+                    sealed_secrets: Vec::new(),
                 };
                 document
                     .policies

@@ -8,10 +8,10 @@ use contrast_atls::Peer;
 use contrast_attestation::VerifiedEvidence;
 use contrast_collateral::Collateral;
 use contrast_manifest::CertificateKeyDigest;
-use contrast_pki::MeshAnswer;
+use contrast_pki::{MeshAnswer, ReleasedSecret};
 use contrast_proto::mesh::{
-    AdvanceVolumeRequest, GetVolumeRequest, NewMeshCertRequest, NewMeshCertResponse, Volume,
-    WaitForTransitionRequest, WaitForTransitionResponse, mesh_api_server::MeshApi,
+    AdvanceVolumeRequest, GetVolumeRequest, NewMeshCertRequest, NewMeshCertResponse, SealedSecret,
+    Volume, WaitForTransitionRequest, WaitForTransitionResponse, mesh_api_server::MeshApi,
 };
 use contrast_telemetry::drain::Watcher;
 use futures::future::BoxFuture;
@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::{handler::answer, status::ApiError, volume::VolumeRates, wire};
 use crate::{
-    issue::{Authority, admit, issue, workload_secret},
+    issue::{Authority, admit, issue, release, workload_secret},
     ops::Metrics,
     replica::Hosted,
     state::{Active, KeysError, StateError},
@@ -158,6 +158,9 @@ impl MeshService {
         let leaf = issue(authority, admission, &peer.spki, peer_ip, entropy, now)?;
         let secret =
             workload_secret(active.keys().derivation(), admission).map_err(KeysError::Derive)?;
+        let key_of_sealed = active.keys().deployment().sealing_key();
+        let released = release(active.manifest(), admission.entry, key_of_sealed);
+        let released = released.map_err(|(name, source)| ApiError::Sealed { name, source })?;
         let policy = verified.policy_hash();
         let name = admission.entry.sans.first().map_or("", String::as_str);
         if verified.is_insecure() {
@@ -179,7 +182,23 @@ impl MeshService {
             previous_mesh_ca: previous_mesh_ca.to_owned(),
             previous_mesh_ca_trusted_ms: wire::millis(trusted_for),
             signature: Bytes::new(),
+            sealed_secrets: released
+                .iter()
+                .map(|secret| SealedSecret {
+                    kind: secret.kind.as_str().to_owned(),
+                    name: secret.name.to_owned(),
+                    content: Bytes::copy_from_slice(&secret.content),
+                })
+                .collect(),
         };
+        let sealed: Vec<_> = released
+            .iter()
+            .map(|secret| ReleasedSecret {
+                kind: secret.kind.as_str(),
+                name: secret.name,
+                content: &secret.content,
+            })
+            .collect();
         let answer = MeshAnswer {
             nonce,
             public_key_spki: &peer.spki,
@@ -190,6 +209,7 @@ impl MeshService {
             transition: &response.transition,
             previous_mesh_ca: &response.previous_mesh_ca,
             previous_mesh_ca_trusted_ms: response.previous_mesh_ca_trusted_ms,
+            sealed_secrets: &sealed,
         };
         let signature = answer.sign(active.keys().root());
         response.signature = signature.map_err(KeysError::from)?.into();

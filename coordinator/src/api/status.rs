@@ -2,6 +2,7 @@ use std::{collections::HashMap, error::Error, time::Duration};
 
 use bytes::Bytes;
 use contrast_attestation::PolicyHash;
+use contrast_pki::SealingError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -34,15 +35,21 @@ pub(crate) enum ApiError {
     Admit(#[from] AdmitError),
     #[error(transparent)]
     Issue(#[from] IssueError),
+    #[error("the sealing key cannot be encoded")]
+    SealingKey(#[source] SealingError),
+    #[error(
+        "the sealed secret `{name}`, which the active manifest gives this pod, cannot be opened"
+    )]
+    Sealed {
+        name: String,
+        #[source]
+        source: SealingError,
+    },
     #[error(
         "policy {policy} has no workload secret id in the active manifest, and volumes belong to one; run `contrast generate` and set \
          the manifest"
     )]
     NoSecretId { policy: PolicyHash },
-    #[error(
-        "the workload secret id has {found} bytes, expected at most {max}: a longer one has no volumes; give the workload a shorter one"
-    )]
-    LongSecretId { found: usize, max: usize },
     #[error("this workload secret id asks too often about volumes; try again in {} ms", wait.as_millis())]
     VolumeRate { wait: Duration },
     #[error("keys could not be made")]
@@ -110,8 +117,9 @@ fn classify(error: &ApiError) -> (Code, &'static str) {
         ApiError::Evidence(_) => (Code::PermissionDenied, "EVIDENCE_REFUSED"),
         ApiError::Admit(AdmitError::Policy { .. }) => (Code::PermissionDenied, "POLICY_UNKNOWN"),
         ApiError::Admit(AdmitError::Key { .. }) => (Code::PermissionDenied, "KEY_DENIED"),
+        ApiError::Sealed { .. } => (Code::FailedPrecondition, "SEALED_SECRET_UNREADABLE"),
+        ApiError::SealingKey(_) => (Code::Internal, "KEYS_FAILED"),
         ApiError::NoSecretId { .. } => (Code::PermissionDenied, "NO_SECRET_ID"),
-        ApiError::LongSecretId { .. } => (Code::PermissionDenied, "SECRET_ID_TOO_LONG"),
         ApiError::VolumeRate { .. } => (Code::ResourceExhausted, "VOLUME_RATE"),
         ApiError::Issue(_) => (Code::Internal, "ISSUE_FAILED"),
         ApiError::Keys(_) => (Code::Internal, "KEYS_FAILED"),
@@ -144,6 +152,7 @@ fn classify_state(error: &StateError) -> (Code, &'static str) {
         StateError::AlreadyRecovered => (Code::FailedPrecondition, "ALREADY_RECOVERED"),
         StateError::StaleBase { .. } => (Code::FailedPrecondition, "BASE_NOT_LATEST"),
         StateError::Manifest(_) => (Code::InvalidArgument, "MANIFEST_INVALID"),
+        StateError::Sealed { .. } => (Code::InvalidArgument, "SEALED_SECRET_UNREADABLE"),
         StateError::Policies(_) => (Code::InvalidArgument, "POLICIES_MISMATCH"),
         StateError::Shares(_) => (Code::InvalidArgument, "SEED_SHARES_UNUSABLE"),
         StateError::Approval(ApprovalError::UpdatesDisabled) => {

@@ -6,9 +6,9 @@ use std::{
 
 use bytes::Bytes;
 use contrast_proto::user::{
-    self as wire_user, GetManifestsRequest, GetManifestsResponse, GetSeedSharesRequest,
-    GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse, SeedShares,
-    SetManifestRequest, SetManifestResponse, user_api_server::UserApi,
+    self as wire_user, GetManifestsRequest, GetManifestsResponse, GetSealingKeyRequest,
+    GetSeedSharesRequest, GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse,
+    SealingKey, SeedShares, SetManifestRequest, SetManifestResponse, user_api_server::UserApi,
 };
 use contrast_telemetry::drain::Watcher;
 use tokio::time::{Instant, sleep};
@@ -155,6 +155,23 @@ impl UserApi for UserService {
             Ok(wire::seed_shares(history.seed_shares()))
         };
         answer(&self.metrics, "GetSeedShares", work).await
+    }
+
+    async fn get_sealing_key(
+        &self,
+        _request: Request<GetSealingKeyRequest>,
+    ) -> Result<Response<SealingKey>, Status> {
+        let work = async {
+            let snapshot = self.replica.guard().snapshot();
+            // No confirmation: the key is the same under every manifest.
+            let active = snapshot.active()?;
+            let public = active.keys().deployment().sealing_key().public();
+            let spki = public.to_spki().map_err(ApiError::SealingKey)?;
+            Ok(SealingKey {
+                public_key: spki.into(),
+            })
+        };
+        answer(&self.metrics, "GetSealingKey", work).await
     }
 
     async fn get_status(

@@ -16,9 +16,7 @@ use super::{mesh::MeshService, status::ApiError, wire::VolumeQuestion};
 use crate::{
     bucket::{Bucket, Pace},
     issue::admit,
-    state::{
-        Active, Advance, Advanced, Generation, KeysError, StateError, VOLUME_SECRET_ID_BYTES_MAX,
-    },
+    state::{Active, Advance, Advanced, Generation, KeysError, StateError},
 };
 
 /// Questions of one workload secret id: all replicas of a StatefulSet may start at the same time, and each asks twice. Each report costs a
@@ -149,14 +147,9 @@ impl MeshService {
         let verified = self.verify(active, peer, now)?;
         let key = CertificateKeyDigest::of(&peer.spki);
         let admission = admit(active.manifest(), &verified, key)?;
-        let max = VOLUME_SECRET_ID_BYTES_MAX;
         match admission.entry.workload_secret_id.as_str() {
             "" => Err(ApiError::NoSecretId {
                 policy: verified.policy_hash(),
-            }),
-            id if id.len() > max => Err(ApiError::LongSecretId {
-                found: id.len(),
-                max,
             }),
             id => Ok(id.into()),
         }

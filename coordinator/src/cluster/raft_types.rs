@@ -109,6 +109,10 @@ impl<C> ClusterTypes for C where
 
 /// What the members agree on.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few commands are in memory at a time, and each has far more behind its pointers"
+)]
 pub enum Command {
     /// The history goes on.
     Change(Change),

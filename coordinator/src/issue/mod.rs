@@ -3,8 +3,10 @@
 
 mod admit;
 mod certificate;
+mod sealed;
 mod secret;
 
 pub(crate) use admit::{Admission, AdmitError, admit};
 pub(crate) use certificate::{Authority, IssueError, issue};
+pub(crate) use sealed::release;
 pub(crate) use secret::workload_secret;

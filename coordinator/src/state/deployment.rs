@@ -1,7 +1,9 @@
 use std::{collections::VecDeque, fmt, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use contrast_pki::{Derivation, MeshCa, RootCa, Salt, Seed, SigningKey, VolumeRecordKey};
+use contrast_pki::{
+    Derivation, MeshCa, RootCa, Salt, SealingKey, Seed, SigningKey, VolumeRecordKey,
+};
 
 use super::{History, KeysError, StateError};
 use crate::replica::message::MeshCaKey;
@@ -16,6 +18,7 @@ pub struct Deployment {
     derivation: Derivation,
     transition_key: SigningKey,
     volume_key: VolumeRecordKey,
+    sealing_key: SealingKey,
 }
 
 impl Deployment {
@@ -28,6 +31,7 @@ impl Deployment {
         Ok(Self {
             transition_key: derivation.transition_signing_key()?,
             volume_key: derivation.volume_record_key()?,
+            sealing_key: derivation.sealing_key()?,
             derivation,
             seed,
             salt,
@@ -57,6 +61,11 @@ impl Deployment {
     /// Authenticates the generations of encrypted volumes in the history file.
     pub(crate) fn volume_key(&self) -> &VolumeRecordKey {
         &self.volume_key
+    }
+
+    /// Opens what owners sealed for this deployment.
+    pub(crate) fn sealing_key(&self) -> &SealingKey {
+        &self.sealing_key
     }
 
     /// Whether this is the very same seed; takes the same time whatever differs.

@@ -128,6 +128,16 @@ pub enum StateError {
     /// The manifest is not valid.
     #[error(transparent)]
     Manifest(ManifestError),
+    /// A sealed secret of another deployment.
+    #[error(
+        "the sealed secret `{name}` does not open in this deployment: it was sealed with another sealing key or under another name. Seal it \
+         again with the sealing key of this deployment, which `contrast set` and `contrast verify` write; a first manifest cannot have sealed \
+         secrets, because there is no sealing key before it"
+    )]
+    Sealed {
+        /// Its name.
+        name: String,
+    },
     /// Policy documents and manifest do not fit together.
     #[error(transparent)]
     Policies(#[from] PoliciesError),

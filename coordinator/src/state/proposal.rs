@@ -61,6 +61,7 @@ pub(crate) fn found(
     };
     let shares = share(&seed, &salt, &manifest, entropy)?;
     let deployment = Arc::new(Deployment::new(seed, salt).map_err(StateError::Keys)?);
+    check_sealed(&manifest, &deployment)?;
     let root = RootCa::new(deployment.derivation().root_ca_key()?, now)?;
     let founding = FoundingDocuments {
         seed_shares: Bytes::copy_from_slice(shares.as_bytes()),
@@ -76,6 +77,16 @@ pub(crate) fn found(
     let mut proposal = next.propose(&deployment, &root, entropy, now)?;
     proposal.receipt.seed_shares = Some(shares);
     Ok((deployment, manifest, proposal))
+}
+
+/// Refuses a manifest with a sealed secret that its pods could never get.
+fn check_sealed(manifest: &Manifest, deployment: &Deployment) -> Result<(), StateError> {
+    let key = deployment.sealing_key();
+    for (name, secret) in manifest.sealed_secrets() {
+        let opened = key.open(secret.kind.as_str(), name, &secret.ciphertext);
+        opened.map_err(|_| StateError::Sealed { name: name.clone() })?;
+    }
+    Ok(())
 }
 
 /// JSON of the seed's shares for the owners that `manifest` names.
@@ -119,6 +130,7 @@ pub(crate) fn replace(
     let manifest = Manifest::parse(&manifest).map_err(StateError::Manifest)?;
     let policies = update::check_policies(&manifest, policies)?;
     let keys = active.keys();
+    check_sealed(&manifest, keys.deployment())?;
     let shares = match update::same_seed_share_owners(active.manifest(), &manifest) {
         true => None,
         false => {

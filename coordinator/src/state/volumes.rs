@@ -17,7 +17,7 @@ pub const VOLUMES_PER_SECRET_ID_MAX: usize = 4096;
 /// As above.
 pub const VOLUMES_MAX: usize = 32_768;
 
-/// Longest workload secret id that has volumes, in bytes.
+/// Longest workload secret id, in bytes: manifests have no longer ones.
 pub const VOLUME_SECRET_ID_BYTES_MAX: usize = 1024;
 
 /// Begins what the MAC covers: separates it from other uses and from later formats.

@@ -101,6 +101,7 @@ impl Deployment {
             role: role.to_owned(),
             vcpus: None,
             spiffe_path: String::new(),
+            sealed_secrets: Vec::new(),
         };
         let seed_share_owner = SeedShareOwnerKey::from_pem(&SEED_SHARE_OWNER).expect("own key");
         let mut document = ManifestDocument {

@@ -23,7 +23,8 @@ use contrast_atls::{
 };
 use contrast_attestation::PolicyHash;
 use contrast_proto::mesh::{
-    NewMeshCertRequest, NewMeshCertResponse, WaitForTransitionRequest, WaitForTransitionResponse,
+    AdvanceVolumeRequest, GetVolumeRequest, NewMeshCertRequest, NewMeshCertResponse, Volume,
+    WaitForTransitionRequest, WaitForTransitionResponse,
     mesh_api_client::MeshApiClient,
     mesh_api_server::{MeshApi, MeshApiServer},
 };
@@ -72,6 +73,17 @@ impl MeshApi for WhoAmI {
         _: Request<WaitForTransitionRequest>,
     ) -> Result<Response<WaitForTransitionResponse>, Status> {
         Err(Status::unimplemented("no test waits for a transition"))
+    }
+
+    async fn get_volume(&self, _: Request<GetVolumeRequest>) -> Result<Response<Volume>, Status> {
+        Err(Status::unimplemented("no test has a volume"))
+    }
+
+    async fn advance_volume(
+        &self,
+        _: Request<AdvanceVolumeRequest>,
+    ) -> Result<Response<Volume>, Status> {
+        Err(Status::unimplemented("no test has a volume"))
     }
 }
 

@@ -28,7 +28,8 @@
 //!   "TrustDomain": "example.org",
 //!   "MeshCertLifetime": "168h",
 //!   "MeshCAOverlap": "10m",
-//!   "DeniedCertificateKeys": ["<SHA-256 of a certificate's SubjectPublicKeyInfo>"]
+//!   "DeniedCertificateKeys": ["<SHA-256 of a certificate's SubjectPublicKeyInfo>"],
+//!   "SealedSecrets": {"<name>": {"Kind": "Files", "Ciphertext": "<hex>"}}
 //! }
 //! ```
 //!
@@ -44,6 +45,8 @@
 //! `SPIFFEPath`, `TrustDomain`, `MeshCertLifetime` and `MeshCAOverlap` may be absent: pods then have no SPIFFE ID; the trust domain is the
 //! SHA-256 of the root CA's SubjectPublicKeyInfo; certificates are valid for 168 hours; and a change of the manifest ends trust in the mesh
 //! CA before at once. Durations are whole numbers with the units `d`, `h`, `m`, `s` (`7d`, `1h30m`).
+//!
+//! `SealedSecrets` are encrypted to the deployment; a policy lists the names of those that its pods get (`"SealedSecrets": ["<name>"]`).
 //!
 //! What this crate never does: fill in a security-relevant value that the author left out, or accept a field that it does not
 //! know (a typing error in a demand must not silently become no demand).
@@ -67,6 +70,7 @@ mod owners;
 mod problem;
 mod reference_values;
 mod roles;
+mod sealed;
 mod shape;
 mod validate;
 mod vcpus;
@@ -76,12 +80,13 @@ pub use json::JsonPath;
 pub use manifest::{Manifest, ManifestHash, PolicyEntry};
 pub use model::{
     InsecureReferenceValue, ManifestDocument, MinimumTcb, PolicyDocument, ReferenceValues,
-    SnpGuestPolicyDocument, SnpPlatformInfoDocument, SnpReferenceValue, TdxReferenceValue,
-    VtpmDocument,
+    SealedSecretDocument, SnpGuestPolicyDocument, SnpPlatformInfoDocument, SnpReferenceValue,
+    TdxReferenceValue, VtpmDocument,
 };
 pub use owners::{CertificateKeyDigest, OwnerKeyDigest, OwnerKeyError};
 pub use problem::{ManifestError, Problem, ProblemKind};
 pub use roles::Role;
+pub use sealed::{MAX_SEALED_BYTES, SealedKind, SealedSecret, is_sealed_name};
 
 /// Largest manifest that is read, in bytes (4 MiB).
 pub const MAX_MANIFEST_BYTES: usize = 4 << 20;

@@ -10,7 +10,8 @@ use contrast_attestation::{PolicyHash, ReferenceValue, Root, Verifier};
 use contrast_measure::VcpuCount;
 
 use crate::{
-    CertificateKeyDigest, JsonPath, MAX_MANIFEST_BYTES, ManifestError, OwnerKeyDigest, Role, shape,
+    CertificateKeyDigest, JsonPath, MAX_MANIFEST_BYTES, ManifestError, OwnerKeyDigest, Role,
+    SealedSecret, shape,
     validate::{self, Parts},
 };
 
@@ -50,6 +51,8 @@ pub struct PolicyEntry {
     pub vcpus: Option<VcpuCount>,
     /// Path of their SPIFFE ID, `ns/<namespace>/<kind in lower case>/<name>`; `None`: their certificates have none.
     pub spiffe_path: Option<String>,
+    /// Names of the sealed secrets that they get; each is in [`Manifest::sealed_secrets`].
+    pub sealed_secrets: Vec<String>,
 }
 
 /// A valid manifest. Cheap to clone.
@@ -162,6 +165,11 @@ impl Manifest {
     /// Keys that get no certificate, whatever their evidence.
     pub fn denied_certificate_keys(&self) -> &BTreeSet<CertificateKeyDigest> {
         &self.0.parts.denied_certificate_keys
+    }
+
+    /// Sealed secrets by name.
+    pub fn sealed_secrets(&self) -> &BTreeMap<String, SealedSecret> {
+        &self.0.parts.sealed_secrets
     }
 
     /// Trust domain of all SPIFFE IDs; `None`: the one that follows from the root CA.

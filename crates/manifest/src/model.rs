@@ -40,6 +40,9 @@ pub struct ManifestDocument {
     /// Whose keys get no certificate: SHA-256 of SubjectPublicKeyInfo DER, 64 hex digits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied_certificate_keys: Vec<String>,
+    /// Secrets that are encrypted to the deployment's sealing key. Key: their name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sealed_secrets: BTreeMap<String, SealedSecretDocument>,
 }
 
 impl ManifestDocument {
@@ -87,6 +90,19 @@ pub struct PolicyDocument {
     /// Path of their SPIFFE ID, `ns/<namespace>/<kind>/<name>`; empty: their certificates have none.
     #[serde(rename = "SPIFFEPath", skip_serializing_if = "String::is_empty")]
     pub spiffe_path: String,
+    /// Names of the sealed secrets that they get.
+    #[serde(rename = "SealedSecrets", skip_serializing_if = "Vec::is_empty")]
+    pub sealed_secrets: Vec<String>,
+}
+
+/// A secret that is encrypted to the deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct SealedSecretDocument {
+    /// `Files` for the application, or `Registry` for the guest that pulls images.
+    pub kind: String,
+    /// Encapsulated key, ciphertext and tag, hex.
+    pub ciphertext: String,
 }
 
 /// Reference values by TEE.

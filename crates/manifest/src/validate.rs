@@ -7,11 +7,11 @@ use contrast_measure::{VCPUS_MAX, VcpuCount};
 
 use crate::{
     CertificateKeyDigest, JsonPath, ManifestDocument, ManifestError, OwnerKeyDigest,
-    PolicyDocument, PolicyEntry, Role,
+    PolicyDocument, PolicyEntry, Role, SealedSecret,
     identity::{self, MeshTerms},
     owners,
     problem::Problems,
-    reference_values, vcpus,
+    reference_values, sealed, vcpus,
 };
 
 /// Longest subject alternative name, in bytes.
@@ -36,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) seedshare_threshold: u32,
     pub(crate) denied_certificate_keys: BTreeSet<CertificateKeyDigest>,
     pub(crate) mesh: MeshTerms,
+    pub(crate) sealed_secrets: BTreeMap<String, SealedSecret>,
 }
 
 pub(crate) fn check(
@@ -72,6 +73,7 @@ pub(crate) fn check(
     );
     let denied_certificate_keys = check_denied_keys(document, &root, &mut problems);
     let mesh = identity::check_terms(document, &root, &mut problems);
+    let sealed_secrets = sealed::check(document, &root, &mut problems);
     let found = problems.into_found();
     match found.is_empty() {
         true => Ok(Parts {
@@ -85,6 +87,7 @@ pub(crate) fn check(
             seedshare_threshold,
             denied_certificate_keys,
             mesh,
+            sealed_secrets,
         }),
         false => Err(ManifestError::new(found)),
     }
@@ -178,6 +181,7 @@ fn check_entry(
             .vcpus
             .and_then(|number| check_vcpus(number, &path.key("VCPUs"), problems)),
         spiffe_path,
+        sealed_secrets: policy.sealed_secrets.clone(),
     }
 }
 

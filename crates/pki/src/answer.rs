@@ -73,11 +73,25 @@ pub struct MeshAnswer<'a> {
     pub previous_mesh_ca: &'a str,
     /// How long that stays trusted, in milliseconds.
     pub previous_mesh_ca_trusted_ms: u64,
+    /// Sealed secrets that the manifest gives the pod, opened.
+    pub sealed_secrets: &'a [ReleasedSecret<'a>],
+}
+
+/// A sealed secret on its way to a pod.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "it holds a secret")]
+pub struct ReleasedSecret<'a> {
+    /// Kind, as in the manifest.
+    pub kind: &'a str,
+    /// Name.
+    pub name: &'a str,
+    /// What was sealed.
+    pub content: &'a [u8],
 }
 
 impl MeshAnswer<'_> {
     /// Signature of the root CA (ECDSA P-384 with SHA-384, ASN.1 DER) over the label, and the SHA-256 of each field in the order above. The
-    /// number is 8 bytes, big-endian.
+    /// number is 8 bytes, big-endian. Each sealed secret has three fields, so that an answer without any is signed as by earlier versions.
     ///
     /// # Errors
     /// When the library fails.
@@ -95,7 +109,7 @@ impl MeshAnswer<'_> {
 
     fn message(&self) -> Vec<u8> {
         let trusted_ms = self.previous_mesh_ca_trusted_ms.to_be_bytes();
-        let fields: [&[u8]; 9] = [
+        let mut fields: Vec<&[u8]> = vec![
             self.nonce,
             self.public_key_spki,
             self.mesh_ca.as_bytes(),
@@ -106,6 +120,14 @@ impl MeshAnswer<'_> {
             self.previous_mesh_ca.as_bytes(),
             &trusted_ms,
         ];
+        for ReleasedSecret {
+            kind,
+            name,
+            content,
+        } in self.sealed_secrets
+        {
+            fields.extend([kind.as_bytes(), name.as_bytes(), content]);
+        }
         message(LABEL, &fields)
     }
 }
@@ -146,6 +168,7 @@ mod tests {
             transition: &[4; 32],
             previous_mesh_ca: "",
             previous_mesh_ca_trusted_ms: 0,
+            sealed_secrets: &[],
         };
         let own = root(1);
         let signature = answer.sign(&own).expect("signs");
@@ -186,6 +209,14 @@ mod tests {
             },
             MeshAnswer {
                 previous_mesh_ca_trusted_ms: 1,
+                ..answer
+            },
+            MeshAnswer {
+                sealed_secrets: &[ReleasedSecret {
+                    kind: "Files",
+                    name: "a",
+                    content: b"b",
+                }],
                 ..answer
             },
         ];

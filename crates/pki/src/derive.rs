@@ -3,7 +3,7 @@ use std::fmt;
 use aws_lc_rs::hkdf::{self, HKDF_SHA256, KeyType};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{KeyError, Salt, Seed, SigningKey};
+use crate::{KeyError, Salt, SealingKey, Seed, SigningKey};
 
 /// Every derivation's output is as long as its input, 64 bytes.
 const OUTPUT_BYTES: usize = 64;
@@ -21,6 +21,7 @@ const TRANSIT_SIGNING: &str = "CONTRAST TRANSIT SIGNING V1";
 /// This implementation's own: no other has such records. A change of the records' format takes a label of its own, too.
 const STORE_RECORDS: &str = "CONTRAST RAFT STORE RECORD MAC V1";
 /// This implementation's own, likewise.
+const SEALING: &str = "CONTRAST SEALING KEY V1";
 const VOLUME_RECORDS: &str = "CONTRAST VOLUME RECORD MAC V1";
 
 /// A key could not be derived.
@@ -161,6 +162,15 @@ impl Derivation {
     /// Only when the cryptographic library fails.
     pub fn volume_record_key(&self) -> Result<VolumeRecordKey, DeriveError> {
         Ok(VolumeRecordKey(*self.expand_seed(VOLUME_RECORDS)?))
+    }
+
+    /// Key to which owners seal secrets for this deployment: HPKE's DeriveKeyPair for DHKEM(X25519, HKDF-SHA256) of 64 bytes that are derived
+    /// as [`store_record_key`](Self::store_record_key) is, with the info `CONTRAST SEALING KEY V1`.
+    ///
+    /// # Errors
+    /// Only when the cryptographic library fails.
+    pub fn sealing_key(&self) -> Result<SealingKey, DeriveError> {
+        Ok(SealingKey::derive(self.expand_seed(SEALING)?.as_slice()))
     }
 
     fn expand_seed(&self, info: &str) -> Result<Zeroizing<[u8; OUTPUT_BYTES]>, DeriveError> {

@@ -25,11 +25,12 @@ mod openssl;
 mod owner_keys;
 mod profile;
 mod read;
+mod sealing;
 mod seed;
 pub mod shares;
 mod volume_answer;
 
-pub use answer::{MeshAnswer, RootKey, RootKeyError};
+pub use answer::{MeshAnswer, ReleasedSecret, RootKey, RootKeyError};
 pub use ca::{CertificateError, IssuedLeaf, LeafExtension, LeafRequest, MeshCa, RootCa};
 pub use derive::{
     Derivation, DeriveError, StoreRecordKey, TransitHmacKey, TransitKey, VolumeRecordKey,
@@ -40,5 +41,9 @@ pub use owner_keys::{
     OwnerKeyError, WorkloadOwnerKey, owner_digest, update_approval_text, verify_update_approval,
 };
 pub use read::LeafFacts;
+pub use sealing::{
+    RegistryCredential, SEALING_OVERHEAD_BYTES, SealedFiles, SealingError, SealingKey,
+    SealingPublicKey, is_file_key,
+};
 pub use seed::{Salt, Seed, SeedError};
 pub use volume_answer::VolumeAnswer;

@@ -17,6 +17,7 @@ use super::{Process, TeeKind, agent::Agent, envoy, loopback, network, program, y
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const EGRESS_ANNOTATION: &str = "contrast.edgeless.systems/servicemesh-egress";
 pub(super) const INITIALIZER: &str = "contrast-initializer";
+const PULL_CREDENTIALS_DIR: &str = "CONTRAST_PULL_CREDENTIALS_DIR";
 const SERVICE_MESH: &str = "contrast-service-mesh";
 
 /// One workload of the generated YAML, as the kubelet sees it.
@@ -246,6 +247,11 @@ impl Pod {
         self.base.join(name)
     }
 
+    /// Directory in which the Initializer puts what the guest pulls images with.
+    pub fn pull_credentials(&self) -> PathBuf {
+        self.base.with_file_name("pull-credentials")
+    }
+
     /// The process of the container `name`.
     ///
     /// # Errors
@@ -336,7 +342,13 @@ impl Pod {
             loopback::adapt(&mut environment, address, ports, spec.egress());
             command.env("CONTRAST_DNS_RESOLVER", surroundings.dns.to_string());
         }
+        let pulls = environment
+            .iter()
+            .any(|(name, _)| name == PULL_CREDENTIALS_DIR);
         command.envs(environment);
+        if pulls {
+            command.env(PULL_CREDENTIALS_DIR, self.pull_credentials());
+        }
         // What a confidential VM has and a process on a laptop has not.
         command
             .env("CONTRAST_INSECURE_SOFTWARE_TEE", &surroundings.tee)

@@ -5,7 +5,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use axum::{Router, http::HeaderMap, routing::get};
 use contrast_e2e::{application::http, harness::mesh::MeshPod};
 use contrast_proto::mesh::{
-    NewMeshCertRequest, NewMeshCertResponse, WaitForTransitionRequest, WaitForTransitionResponse,
+    AdvanceVolumeRequest, GetVolumeRequest, NewMeshCertRequest, NewMeshCertResponse, Volume,
+    WaitForTransitionRequest, WaitForTransitionResponse,
     mesh_api_client::MeshApiClient,
     mesh_api_server::{MeshApi, MeshApiServer},
 };
@@ -42,6 +43,17 @@ impl MeshApi for Service {
     ) -> Result<Response<WaitForTransitionResponse>, Status> {
         let transition = request.into_inner().known;
         Ok(Response::new(WaitForTransitionResponse { transition }))
+    }
+
+    async fn get_volume(&self, _: Request<GetVolumeRequest>) -> Result<Response<Volume>, Status> {
+        Err(Status::unimplemented("nobody has a volume here"))
+    }
+
+    async fn advance_volume(
+        &self,
+        _: Request<AdvanceVolumeRequest>,
+    ) -> Result<Response<Volume>, Status> {
+        Err(Status::unimplemented("nobody has a volume here"))
     }
 }
 

@@ -95,6 +95,7 @@ impl Pod {
             root_ca: self.root.certificate_pem(),
             certificate_chain: leaf.expect("leaf").chain_pem,
             workload_secret: None,
+            sealed: Default::default(),
         };
         let (identity, key) = (Arc::clone(&self.identity), Arc::clone(&self.private_key));
         let svid = Svid::new(&credentials, identity, key).expect("SVID");

@@ -40,6 +40,7 @@ fn values_have_their_form() {
         ("image-store-size", vec!["10Gi", "0", "1.5G"]),
         ("mutable-volumes", vec!["a", "a,b", "a, b"]),
         ("pod-role", vec!["coordinator"]),
+        ("sealed-secrets", vec!["db", "db, ghcr.io:5000"]),
         ("secure-pv", vec!["data:state"]),
         ("servicemesh-admin-interface-port", vec!["1", "65535"]),
         ("servicemesh-egress", vec!["a#127.0.0.2:80#b:80"]),
@@ -57,6 +58,7 @@ fn values_have_their_form() {
         }
     }
     let bad = [
+        ("sealed-secrets", vec!["", "a,", "a/b", ".a"]),
         ("image-store-size", vec!["", "ten", "10GB", "-1"]),
         ("mutable-volumes", vec!["", "a,,b"]),
         (

@@ -86,7 +86,11 @@ async fn failing_sink_stops_nothing() {
     let log = LogStore::create(&Disk::default(), key()).expect("creates");
     let mut machine = machine(&log, &ear);
     let first = change(TransitionHash::NONE, "a");
-    apply(&mut machine, vec![entry(1, 1, EntryPayload::Normal(first))]).await;
+    apply(
+        &mut machine,
+        vec![entry(1, 1, EntryPayload::Normal(first.into()))],
+    )
+    .await;
     assert_eq!(index(&machine.view()), 1);
     assert_eq!(*ear.heard.lock().expect("no panic"), [(1, 0)]);
 }
@@ -109,7 +113,11 @@ async fn sink_hears_of_a_received_snapshot_and_not_of_the_own_one_at_a_restart()
     assert_eq!(*ear.heard.lock().expect("no panic"), []);
 
     let next = change(begun.head().hash, "c");
-    apply(&mut own, vec![entry(1, 1, EntryPayload::Normal(next))]).await;
+    apply(
+        &mut own,
+        vec![entry(1, 1, EntryPayload::Normal(next.into()))],
+    )
+    .await;
     let mut builder = RaftStateMachine::<C>::get_snapshot_builder(&mut own).await;
     let snapshot = RaftSnapshotBuilder::<C>::build_snapshot(&mut builder)
         .await

@@ -13,8 +13,8 @@ use super::fixture::{
 };
 use crate::{
     cluster::{
-        Answer, ChainError, Change, LogStore, Refusal, SignedChain, SnapshotInfo, StateMachine,
-        TypeConfig,
+        Answer, ChainError, Change, Command, LogStore, Refusal, SignedChain, SnapshotInfo,
+        StateMachine, TypeConfig,
     },
     state::{TransitionHash, tests::fixture::Disk},
 };
@@ -357,7 +357,7 @@ async fn late_snapshot_does_not_replace_a_newer_one() {
 async fn restart_finds_the_history_in_snapshot_and_log() {
     let (disk, mut log, mut before) = machine();
     let mut entries = three_entries();
-    let EntryPayload::Normal(first) = &entries[2].payload else {
+    let EntryPayload::Normal(Command::Change(first)) = &entries[2].payload else {
         panic!("a change")
     };
     let second = change(hash(first), "b");

@@ -47,6 +47,7 @@ pub(crate) fn document(name: &str, owners: &[&WorkloadOwnerKey]) -> ManifestDocu
         role: role.to_owned(),
         vcpus: None,
         spiffe_path: String::new(),
+        sealed_secrets: Vec::new(),
     };
     let mut document = ManifestDocument {
         policies: BTreeMap::from([

@@ -45,6 +45,18 @@ pub(super) fn of(difference: &Difference) -> Option<String> {
             overlap(expected.as_deref()),
             overlap(found.as_deref()),
         )),
+        ["SealedSecrets", name] => Some(match (expected, found) {
+            (None, _) => format!("the found manifest also has the sealed secret `{name}`"),
+            (_, None) => format!("the found manifest lacks the sealed secret `{name}`"),
+            _ => format!("the manifests have different ciphertexts or kinds for `{name}`"),
+        }),
+        ["Policies", _, "SealedSecrets"] => Some(match (expected, found) {
+            (None, _) => "the found manifest also gives these pods that sealed secret".to_owned(),
+            (_, None) => {
+                "the found manifest does not give these pods that sealed secret".to_owned()
+            }
+            _ => "the manifests give these pods different sealed secrets".to_owned(),
+        }),
         ["DeniedCertificateKeys"] => Some(match (expected, found) {
             (None, _) => "the found manifest also denies certificates to this key".to_owned(),
             (_, None) => "the found manifest does not deny certificates to this key".to_owned(),

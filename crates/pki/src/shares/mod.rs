@@ -18,11 +18,12 @@ mod owner;
 mod random;
 mod rsa;
 mod split;
-mod x25519;
+pub(crate) mod x25519;
 
 pub use collect::{Collector, Progress};
 use owner::OwnerPrivateKey;
 pub use owner::SeedShareOwnerKey;
+pub(crate) use owner::{x25519_of_spki, x25519_spki as spki_of_x25519};
 pub use rsa::generate_owner_key_pem;
 
 /// Seed shares could not be made or used.

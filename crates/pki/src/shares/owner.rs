@@ -130,12 +130,21 @@ impl SeedShareOwnerKey {
     ) -> Result<Vec<u8>, SharesError> {
         match &self.kind {
             Kind::Rsa => rsa::encrypt(&self.der, share),
-            Kind::X25519(key) => x25519::seal(key, share, salt.as_bytes(), entropy),
+            Kind::X25519(key) => x25519::seal(key, LABEL, share, salt.as_bytes(), entropy),
         }
     }
 }
 
-fn x25519_spki(key: &[u8; KEY_BYTES]) -> Result<Vec<u8>, SharesError> {
+/// The key in `SubjectPublicKeyInfo` DER of X25519.
+pub(crate) fn x25519_of_spki(spki: &[u8]) -> Result<[u8; KEY_BYTES], SharesError> {
+    let spki = SubjectPublicKeyInfo::from_der(spki).map_err(|_| SharesError::PublicKey)?;
+    match SeedShareOwnerKey::from_spki(&spki)?.kind {
+        Kind::X25519(key) => Ok(key),
+        Kind::Rsa => Err(SharesError::PublicKey),
+    }
+}
+
+pub(crate) fn x25519_spki(key: &[u8; KEY_BYTES]) -> Result<Vec<u8>, SharesError> {
     let spki = SubjectPublicKeyInfo {
         algorithm: AlgorithmIdentifier::X25519,
         subject_public_key: BitStringRef::from_bytes(key).map_err(|_| SharesError::PublicKey)?,
@@ -190,7 +199,7 @@ impl OwnerPrivateKey {
     pub(super) fn decrypt(&self, ciphertext: &[u8], salt: &[u8]) -> Result<Vec<u8>, SharesError> {
         match self {
             Self::Rsa(pkcs1) => rsa::decrypt(pkcs1, ciphertext),
-            Self::X25519(key) => key.open(ciphertext, salt),
+            Self::X25519(key) => key.open(ciphertext, LABEL, salt),
         }
     }
 }

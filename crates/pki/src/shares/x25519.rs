@@ -1,4 +1,4 @@
-//! Shares encrypted to X25519 keys with HPKE (RFC 9180).
+//! Encryption to X25519 keys with HPKE (RFC 9180).
 
 use contrast_clock::Entropy;
 use der::asn1::ObjectIdentifier;
@@ -8,15 +8,15 @@ use hpke::{
     single_shot_seal_with_rng,
 };
 
-use super::{SharesError, owner::LABEL, random::Random};
+use super::{SharesError, random::Random};
 
 /// Object identifier id-X25519 (RFC 8410, section 3).
 pub(super) const X25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.110");
 /// Bytes of a key, private or public, and of an encapsulated key.
-pub(super) const KEY_BYTES: usize = 32;
+pub(crate) const KEY_BYTES: usize = 32;
 
 /// Wiped when dropped.
-pub(super) struct PrivateKey(<X25519HkdfSha256 as hpke::Kem>::PrivateKey);
+pub(crate) struct PrivateKey(<X25519HkdfSha256 as hpke::Kem>::PrivateKey);
 
 impl PrivateKey {
     pub(super) fn read(scalar: &[u8]) -> Result<Self, SharesError> {
@@ -24,11 +24,22 @@ impl PrivateKey {
         key.map(Self).map_err(|_| SharesError::PrivateKey)
     }
 
-    pub(super) fn public(&self) -> [u8; KEY_BYTES] {
+    /// DeriveKeyPair (section 7.1.3).
+    pub(crate) fn derive(secret: &[u8]) -> Self {
+        let (private, _) = X25519HkdfSha256::derive_keypair(secret);
+        Self(private)
+    }
+
+    pub(crate) fn public(&self) -> [u8; KEY_BYTES] {
         X25519HkdfSha256::sk_to_pk(&self.0).to_bytes().into()
     }
 
-    pub(super) fn open(&self, sealed: &[u8], salt: &[u8]) -> Result<Vec<u8>, SharesError> {
+    pub(crate) fn open(
+        &self,
+        sealed: &[u8],
+        info: &[u8],
+        bound: &[u8],
+    ) -> Result<Vec<u8>, SharesError> {
         let (key, ciphertext) = sealed
             .split_at_checked(KEY_BYTES)
             .ok_or(SharesError::Decrypt)?;
@@ -38,19 +49,20 @@ impl PrivateKey {
             &OpModeR::Base,
             &self.0,
             &key,
-            LABEL,
+            info,
             ciphertext,
-            salt,
+            bound,
         )
         .map_err(|_| SharesError::Decrypt)
     }
 }
 
-/// Encapsulated key, ciphertext and tag.
-pub(super) fn seal(
+/// Encapsulated key, ciphertext and tag. `bound` is what the ciphertext is bound to besides.
+pub(crate) fn seal(
     recipient: &[u8; KEY_BYTES],
-    share: &[u8],
-    salt: &[u8],
+    info: &[u8],
+    content: &[u8],
+    bound: &[u8],
     entropy: &dyn Entropy,
 ) -> Result<Vec<u8>, SharesError> {
     let recipient = <X25519HkdfSha256 as hpke::Kem>::PublicKey::from_bytes(recipient)
@@ -59,9 +71,9 @@ pub(super) fn seal(
     let sealed = single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
         &OpModeS::Base,
         &recipient,
-        LABEL,
-        share,
-        salt,
+        info,
+        content,
+        bound,
         &mut &random,
     );
     // Before its result is looked at: without randomness it protects nothing.
