@@ -5,6 +5,8 @@ use contrast_attestation::{IssuerConfig, Tee};
 use contrast_mesh_annotation::MESH_API_PORT;
 use contrast_telemetry::logging;
 
+use crate::pull::PullImage;
+
 /// Configuration of the Initializer, from flags or environment.
 #[derive(Debug, Parser)]
 #[command(
@@ -101,10 +103,12 @@ pub struct Config {
 }
 
 /// What the Initializer can do besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Keep every new connection to this network namespace out, IPv4 and IPv6, until the service mesh is ready. For the guest's boot; may be repeated.
     DenyIngress,
+    /// Pull an image inside the guest: check all of it against its digest, unpack its layers, and mount them as a root file system.
+    PullImage(PullImage),
 }
 
 /// Formats that the software TEE can issue.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use contrast_initializer::{Command, Config, deny_ingress, is_installed, run};
+use contrast_initializer::{Command, Config, deny_ingress, is_installed, pull_image, run};
 use contrast_telemetry::{logging, memory::forbid_core_dumps};
 
 #[tokio::main]
@@ -27,6 +27,12 @@ async fn main() -> ExitCode {
     }
     if let Err(error) = forbid_core_dumps() {
         return fail(error.into());
+    }
+    if let Some(Command::PullImage(arguments)) = &config.command {
+        return match pull_image(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error.into()),
+        };
     }
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
