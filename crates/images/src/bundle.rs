@@ -1,9 +1,9 @@
 //! The root file system of a container: an overlay file system over the layers of its image.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, Permissions},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -86,7 +86,9 @@ impl Bundle {
     /// # Errors
     /// When there is one, or the file system refuses something.
     pub fn new(path: &Path) -> Result<Self, BundleError> {
-        make(path, 0o700, true)?;
+        if !path.is_dir() {
+            make(path, 0o700, true)?;
+        }
         let path = fs::canonicalize(path).map_err(at("find", path))?;
         for (name, mode) in DIRECTORIES {
             // Left by a process that died; what is in use is not empty, or busy.
@@ -213,9 +215,8 @@ fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BundleErro
 }
 
 fn make(path: &Path, mode: u32, recursive: bool) -> Result<(), BundleError> {
-    DirBuilder::new()
-        .recursive(recursive)
-        .mode(mode)
-        .create(path)
+    let made = DirBuilder::new().recursive(recursive).create(path);
+    // Not when it is made, because the process's mask would change it.
+    made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
         .map_err(at("make the directory", path))
 }
