@@ -5,7 +5,10 @@ use contrast_attestation::{IssuerConfig, Tee};
 use contrast_mesh_annotation::MESH_API_PORT;
 use contrast_telemetry::logging;
 
-use crate::storage::{StandaloneOptions, VolumeOptions};
+use crate::{
+    pull::PullImage,
+    storage::{StandaloneOptions, VolumeOptions},
+};
 
 /// Configuration of the Initializer, from flags or environment.
 #[derive(Debug, Parser)]
@@ -122,6 +125,8 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         mount_point: PathBuf,
     },
+    /// Pull an image inside the guest: check all of it against its digest, unpack its layers, and mount them as a root file system.
+    PullImage(PullImage),
 }
 
 /// Formats that the software TEE can issue.

@@ -16,31 +16,24 @@ fn initializer() -> Command {
 }
 
 #[test]
-fn encrypted_volume_is_refused_and_never_ready() {
+fn pod_with_an_encrypted_volume_is_not_ready_without_it() {
     let base = tempfile::tempdir().expect("directory");
     std::fs::create_dir(base.path().join("tls-config")).expect("directory");
     // Even if a certificate is there already.
     std::fs::write(base.path().join("tls-config/certChain.pem"), "chain").expect("writes");
-    let run = |arguments: &[&str], device: Option<&str>| {
+    let is_ready = |device: Option<&str>| {
         let mut command = initializer();
         command
-            .args(arguments)
+            .arg("--check-ready")
             .env("COORDINATOR_HOST", "coordinator")
             .env("CONTRAST_BASE_DIR", base.path());
         if let Some(device) = device {
             command.env("CRYPTSETUP_DEVICE", device);
         }
-        command.output().expect("runs")
+        command.status().expect("runs").success()
     };
-    assert!(run(&["--check-ready"], None).status.success());
-    assert!(!run(&["--check-ready"], Some("/dev/csi0")).status.success());
-    let output = run(&[], Some("/dev/csi0"));
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        text.contains("/dev/csi0") && text.contains("secure-pv") && text.contains("cannot open"),
-        "{text}"
-    );
+    assert!(is_ready(None));
+    assert!(!is_ready(Some("/dev/csi0")));
 }
 
 #[test]
@@ -83,10 +76,10 @@ fn unit_of_the_guest_starts_a_command_that_exists_before_the_agent() {
         .split(' ');
     contrast_initializer::Config::try_parse_from(["initializer"].into_iter().chain(arguments))
         .map(|config| {
-            assert_eq!(
+            assert!(matches!(
                 config.command,
                 Some(contrast_initializer::Command::DenyIngress)
-            )
+            ));
         })
         .expect("arguments");
     for directive in [

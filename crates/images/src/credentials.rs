@@ -1,10 +1,12 @@
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
+use serde::{Deserialize, de::IgnoredAny};
 use zeroize::Zeroizing;
 
 use crate::reference::DEFAULT_REGISTRY;
@@ -20,6 +22,23 @@ const HELPER_KNOWS_NONE: &str = "credentials not found";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialFile {
     path: PathBuf,
+    helpers: Helpers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Helpers {
+    Run,
+    Refuse,
+}
+
+/// What a file says of helpers.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NamedHelpers {
+    #[serde(default)]
+    cred_helpers: BTreeMap<String, IgnoredAny>,
+    #[serde(default)]
+    creds_store: Option<String>,
 }
 
 /// Credentials for a registry.
@@ -68,6 +87,15 @@ impl CredentialFile {
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
+            helpers: Helpers::Run,
+        }
+    }
+
+    /// The file at `path`, for a guest: it may have `auths` only, because no helper is run.
+    pub fn without_helpers(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            helpers: Helpers::Refuse,
         }
     }
 
@@ -80,7 +108,10 @@ impl CredentialFile {
             .map(PathBuf::from)
             .or_else(|| below("DOCKER_CONFIG", "config.json"))
             .or_else(|| below("HOME", ".docker/config.json"))?;
-        Some(Self { path })
+        Some(Self {
+            path,
+            helpers: Helpers::Run,
+        })
     }
 
     /// Credentials for a registry, `host[:port]`.
@@ -106,6 +137,19 @@ impl CredentialFile {
                 reason,
             })
         };
+        if self.helpers == Helpers::Refuse {
+            match serde_json::from_slice::<NamedHelpers>(&text) {
+                Ok(named) if named.cred_helpers.is_empty() && named.creds_store.is_none() => {}
+                Ok(_) => {
+                    return unusable(
+                        "it names a credential helper, and none is run here; expected `auths` only"
+                            .to_owned(),
+                    );
+                }
+                // What is there instead may be a secret.
+                Err(_) => return unusable("it is no `config.json` of Docker".to_owned()),
+            }
+        }
         match get_credential_from_reader(text.as_slice(), key) {
             Ok(DockerCredential::UsernamePassword(user, password)) => {
                 Ok(Some(Credential::Password {

@@ -48,6 +48,13 @@ impl Digest {
         hex::encode(self.0)
     }
 
+    /// Half of it, for tables in memory.
+    pub(crate) fn half(&self) -> [u8; BYTES / 2] {
+        let mut half = [0; BYTES / 2];
+        half.copy_from_slice(self.0.split_at(BYTES / 2).0);
+        half
+    }
+
     fn from_context(bytes: &[u8]) -> Self {
         let mut own = [0; BYTES];
         own.copy_from_slice(bytes);

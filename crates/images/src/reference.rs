@@ -86,6 +86,10 @@ impl ImageReference {
     pub fn repository(&self) -> &str {
         &self.name.repository
     }
+
+    pub(crate) fn name(&self) -> &ImageName {
+        &self.name
+    }
 }
 
 impl ImageName {

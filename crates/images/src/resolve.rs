@@ -2,38 +2,29 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
     fmt,
-    io::Read,
-    num::NonZero,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
+    sync::Arc,
 };
 
 use crate::{
     Digest, DocumentError, ImageCache, ImageName, LayerError, LayerFacts, LocalError, OriginError,
     RegistryError, RegistryOptions,
     accounts::Accounts,
-    document::{Configuration, Descriptor, Manifest},
-    layer, local,
-    origin::{Found, Origin, check},
+    chain::{Known, LayerProblem},
+    document::Descriptor,
+    local,
+    origin::Origin,
+    parallel::{layers_at_once, parallel},
     registry::Registries,
 };
 
-/// How often a transfer is tried that breaks off, or brings something else.
-const TRANSFERS_MAX: usize = 3;
 /// Images whose documents are read at the same time; that is waiting more than work.
 const DOCUMENTS_AT_ONCE: usize = 8;
-/// Layers that are read at the same time, for each processor: one waits while another is hashed.
-const LAYERS_PER_PROCESSOR: usize = 2;
-const LAYERS_AT_ONCE_MAX: usize = 8;
 
 /// Looks for images, first in files, then in registries.
 #[derive(Debug)]
 pub struct Resolver {
-    origins: Vec<Box<dyn Origin>>,
+    pub(crate) origins: Vec<Box<dyn Origin>>,
 }
 
 /// Is told what happens, from several threads.
@@ -141,16 +132,6 @@ impl fmt::Display for ResolveError {
 
 impl Error for ResolveError {}
 
-/// An image whose documents were read.
-struct Known<'a> {
-    name: &'a ImageName,
-    digest: Digest,
-    origin: &'a dyn Origin,
-    unproven: bool,
-    manifest: Manifest,
-    configuration: Configuration,
-}
-
 impl Resolver {
     /// Looks in `files` (OCI layouts, or archives of `docker save`, `podman save` and `skopeo copy`), then in registries unless they are
     /// `None`.
@@ -216,44 +197,6 @@ impl Resolver {
         }
     }
 
-    fn documents<'a>(
-        &'a self,
-        name: &'a ImageName,
-        with_digest: &ImageName,
-    ) -> Result<Known<'a>, ImageError> {
-        for origin in &self.origins {
-            let origin = origin.as_ref();
-            let failed = |source| origin_failed(origin, Arc::new(source));
-            let Some(Found { digest, manifest }) = origin.find(with_digest).map_err(failed)? else {
-                continue;
-            };
-            let unproven = digest.is_none();
-            let digest = digest.or_else(|| with_digest.digest());
-            let digest = digest.ok_or_else(|| ImageError::NoDigest {
-                archive: origin.shown(),
-                image: name.tagged(),
-            })?;
-            let text = configuration(origin, with_digest, &manifest.config).map_err(failed)?;
-            let configuration = Configuration::parse(&text)?;
-            configuration.check(manifest.layers.len())?;
-            return Ok(Known {
-                name,
-                digest,
-                origin,
-                unproven,
-                manifest,
-                configuration,
-            });
-        }
-        let places: Vec<String> = self.origins.iter().map(|origin| origin.shown()).collect();
-        Err(ImageError::NotFound {
-            places: match places.is_empty() {
-                true => "the image cache, and registries are not asked".to_owned(),
-                false => places.join(", "),
-            },
-        })
-    }
-
     /// Reads all layers that the cache does not know, each once, and adds what they say to it.
     fn layers(
         &self,
@@ -281,11 +224,9 @@ impl Resolver {
                 .iter()
                 .fold(0, |sum, layer| sum.saturating_add(size(layer))),
         );
-        let processors = thread::available_parallelism().map_or(1, NonZero::get);
-        let at_once = processors
-            .saturating_mul(LAYERS_PER_PROCESSOR)
-            .min(LAYERS_AT_ONCE_MAX);
-        let read = parallel(&wanted, at_once, |images| first_layer(images, progress));
+        let read = parallel(&wanted, layers_at_once(), |images| {
+            first_layer(images, progress)
+        });
         let mut problems = BTreeMap::new();
         for (digest, facts) in read.into_iter().flatten() {
             match facts {
@@ -310,7 +251,9 @@ fn first_layer(
         if !tried.insert((image.name.repository(), image.origin.shown(), layer.size)) {
             continue;
         }
-        let facts = image.layer(layer, progress);
+        let facts = image.layer(layer, progress, &|layer, source| {
+            LayerFacts::read(layer, source)
+        });
         let done = facts.is_ok();
         outcome = Some((layer.digest, facts));
         if done {
@@ -320,39 +263,7 @@ fn first_layer(
     outcome
 }
 
-/// Several images may have the layer.
-#[derive(Clone)]
-enum LayerProblem {
-    Origin(String, Arc<OriginError>),
-    Layer(Arc<LayerError>),
-}
-
 impl Known<'_> {
-    fn layer(
-        &self,
-        layer: &Descriptor,
-        progress: &dyn Progress,
-    ) -> Result<LayerFacts, LayerProblem> {
-        let mut transfer = 0;
-        loop {
-            let source = self.origin.blob(&self.name_with_digest(), layer, transfer);
-            let source = source
-                .map_err(|error| LayerProblem::Origin(self.origin.shown(), Arc::new(error)))?;
-            match layer::read(layer, Counting { source, progress }) {
-                Ok(facts) => return Ok(facts),
-                Err(error) if error.is_of_transfer() && transfer < TRANSFERS_MAX - 1 => {
-                    transfer += 1;
-                }
-                Err(error) => return Err(LayerProblem::Layer(Arc::new(error))),
-            }
-        }
-    }
-
-    /// Mirrors may differ in what they have by tag and by digest; layers come from where the manifest came from.
-    fn name_with_digest(&self) -> ImageName {
-        self.name.with_digest(self.digest)
-    }
-
     fn finish(
         self,
         problems: &BTreeMap<Digest, LayerProblem>,
@@ -363,14 +274,7 @@ impl Known<'_> {
         for (layer, expected) in self.manifest.layers.iter().zip(diff_ids) {
             let digest = layer.digest;
             match (problems.get(&digest), cache.layer(digest)) {
-                (Some(LayerProblem::Layer(source)), _) => {
-                    let source = Arc::clone(source);
-                    return Err(ImageError::Layer { digest, source });
-                }
-                (Some(LayerProblem::Origin(place, source)), _) => {
-                    let (place, source) = (place.clone(), Arc::clone(source));
-                    return Err(ImageError::Origin { place, source });
-                }
+                (Some(problem), _) => return Err(problem.clone().of_image(digest)),
                 (None, Some(facts)) if facts.diff_id == *expected => {
                     changes.push(&facts.accounts);
                 }
@@ -401,87 +305,4 @@ impl Known<'_> {
             unproven: self.unproven,
         })
     }
-}
-
-fn origin_failed(origin: &dyn Origin, source: Arc<OriginError>) -> ImageError {
-    ImageError::Origin {
-        place: origin.shown(),
-        source,
-    }
-}
-
-struct Counting<'a, R> {
-    source: R,
-    progress: &'a dyn Progress,
-}
-
-impl<R: Read> Read for Counting<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        self.progress.read(count as u64);
-        Ok(count)
-    }
-}
-
-/// Reads a configuration and checks it against its digest.
-fn configuration(
-    origin: &dyn Origin,
-    name: &ImageName,
-    descriptor: &Descriptor,
-) -> Result<Vec<u8>, OriginError> {
-    let mut transfer = 0;
-    loop {
-        match configuration_once(origin, name, descriptor, transfer) {
-            Err(OriginError::Read { .. } | OriginError::Digest { .. })
-                if transfer < TRANSFERS_MAX - 1 =>
-            {
-                transfer += 1;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-fn configuration_once(
-    origin: &dyn Origin,
-    name: &ImageName,
-    descriptor: &Descriptor,
-    transfer: usize,
-) -> Result<Vec<u8>, OriginError> {
-    let mut text = Vec::new();
-    // The manifest limits the size.
-    let source = origin.blob(name, descriptor, transfer)?;
-    source
-        .take(descriptor.size.saturating_add(1))
-        .read_to_end(&mut text)
-        .map_err(|source| OriginError::Read { source })?;
-    check("configuration", Digest::of(&text), descriptor.digest)?;
-    Ok(text)
-}
-
-/// Applies `work` to all items, some at the same time; results are in the order of the items.
-fn parallel<T: Sync, R: Send>(
-    items: &[T],
-    at_once: usize,
-    work: impl Fn(&T) -> R + Sync,
-) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let results: Mutex<BTreeMap<usize, R>> = Mutex::default();
-    thread::scope(|scope| {
-        for _ in 0..at_once.min(items.len()) {
-            scope.spawn(|| {
-                loop {
-                    let position = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(position) else {
-                        break;
-                    };
-                    let result = work(item);
-                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                    results.insert(position, result);
-                }
-            });
-        }
-    });
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.into_values().collect()
 }

@@ -1,7 +1,10 @@
-//! A layer, read once from beginning to end: checked against its digests, and searched for users and groups.
+//! A layer, read once from beginning to end and checked against its digests. What is done with its entries is a [`Visitor`]'s to say:
+//! they are searched for users and groups, or unpacked.
 
-mod entries;
+mod accounts;
+mod entry;
 mod records;
+mod tree;
 
 use std::{
     cell::Cell,
@@ -9,11 +12,14 @@ use std::{
     rc::Rc,
 };
 
-use entries::Scan;
+use accounts::Scan;
+use entry::Names;
+pub(crate) use entry::{Described, Metadata, What};
 use flate2::bufread::MultiGzDecoder;
 use records::{Description, Remembering};
 use serde::{Deserialize, Serialize};
 use tar::Archive;
+use tree::Tree;
 
 use crate::{
     Digest, accounts::AccountChanges, digest::HashingReader, document::Descriptor, shown::shown,
@@ -28,6 +34,8 @@ const EXPANSION_MAX: u64 = 100;
 const EXPANSION_FREE: u64 = 1024 * 1024 * 1024;
 pub(crate) const GZIP: [u8; 2] = [0x1f, 0x8b];
 pub(crate) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// 32 MiB, the largest window of the tools that build images. It is allocated as soon as a layer asks for it.
+const ZSTD_WINDOW_LOG_MAX: u32 = 25;
 
 /// What is known of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,13 +88,40 @@ pub enum LayerError {
         /// Compressed size.
         size: u64,
     },
-    /// An entry that would leave the image's root.
+    /// An entry that would leave the image's root, or that readers understand differently.
     #[error("its entry `{}` {problem}", shown(entry))]
     Entry {
         /// Name of the entry.
         entry: String,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// The file system refuses an entry.
+    #[error("its entry `{}` cannot be written", shown(entry))]
+    Write {
+        /// Name of the entry.
+        entry: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The store cannot take it.
+    #[error("the store cannot take it")]
+    Store {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The store is too small for it.
+    #[error(
+        "its entry `{}` does not fit: the image may unpack to {room} bytes, which is what was free less a reserve; give the store more space",
+        shown(entry)
+    )]
+    Room {
+        /// Name of the entry.
+        entry: String,
+        /// Bytes that there were for all layers.
+        room: u64,
     },
 }
 
@@ -97,7 +132,14 @@ impl LayerFacts {
     /// When it is no layer.
     pub fn of(layer: &[u8]) -> Result<Self, LayerError> {
         let descriptor = Descriptor::new("", Digest::of(layer), layer.len() as u64);
-        read(&descriptor, layer)
+        Self::read(&descriptor, layer)
+    }
+
+    pub(crate) fn read(descriptor: &Descriptor, source: impl Read) -> Result<Self, LayerError> {
+        let mut scan = Scan::default();
+        let diff_id = read(descriptor, source, &mut scan)?;
+        let accounts = scan.changes();
+        Ok(Self { diff_id, accounts })
     }
 }
 
@@ -111,11 +153,21 @@ impl LayerError {
     }
 }
 
-/// Reads a layer from beginning to end.
-pub(crate) fn read(descriptor: &Descriptor, source: impl Read) -> Result<LayerFacts, LayerError> {
+/// Is shown the entries of a layer, in their order.
+pub(crate) trait Visitor {
+    /// An entry that passed all checks, also those against the entries before it. Of its content any part may be read.
+    fn entry(&mut self, entry: &Described<'_>, content: &mut dyn Read) -> Result<(), LayerError>;
+}
+
+/// Reads a layer from beginning to end and returns its diff id. Only then is what the visitor saw known to be the layer.
+pub(crate) fn read(
+    descriptor: &Descriptor,
+    source: impl Read,
+    visitor: &mut dyn Visitor,
+) -> Result<Digest, LayerError> {
     let one_too_many = descriptor.size.saturating_add(1);
     let mut compressed = HashingReader::new(source.take(one_too_many));
-    let outcome = unpack(descriptor.size, &mut compressed);
+    let outcome = unpack(descriptor.size, &mut compressed, visitor);
     // A wrong size or digest explains whatever went wrong inside, so they are looked at first.
     let (digest, found) = compressed.finish().map_err(LayerError::Read)?;
     if found != descriptor.size {
@@ -130,7 +182,11 @@ pub(crate) fn read(descriptor: &Descriptor, source: impl Read) -> Result<LayerFa
     outcome
 }
 
-fn unpack(size: u64, mut source: impl Read) -> Result<LayerFacts, LayerError> {
+fn unpack(
+    size: u64,
+    mut source: impl Read,
+    visitor: &mut dyn Visitor,
+) -> Result<Digest, LayerError> {
     let mut magic = Vec::with_capacity(ZSTD.len());
     (&mut source)
         .take(ZSTD.len() as u64)
@@ -141,30 +197,37 @@ fn unpack(size: u64, mut source: impl Read) -> Result<LayerFacts, LayerError> {
     let whole = io::Cursor::new(magic).chain(source);
     let buffered = BufReader::with_capacity(BUFFER_BYTES, whole);
     if gzip {
-        scan(size, MultiGzDecoder::new(buffered))
+        entries_of(size, MultiGzDecoder::new(buffered), visitor)
     } else if zstd {
-        let decoder = zstd::Decoder::with_buffer(buffered).map_err(LayerError::Damaged)?;
-        scan(size, decoder)
+        let mut decoder = zstd::Decoder::with_buffer(buffered).map_err(LayerError::Damaged)?;
+        decoder
+            .window_log_max(ZSTD_WINDOW_LOG_MAX)
+            .map_err(LayerError::Damaged)?;
+        entries_of(size, decoder, visitor)
     } else {
-        scan(size, buffered)
+        entries_of(size, buffered, visitor)
     }
 }
 
-fn scan(size: u64, unpacked: impl Read) -> Result<LayerFacts, LayerError> {
+fn entries_of(
+    size: u64,
+    unpacked: impl Read,
+    visitor: &mut dyn Visitor,
+) -> Result<Digest, LayerError> {
     let limit = size
         .saturating_mul(EXPANSION_MAX)
         .saturating_add(EXPANSION_FREE);
     let mut unpacked = HashingReader::new(unpacked.take(limit.saturating_add(1)));
-    let outcome = scan_entries(&mut unpacked);
+    let outcome = visit_entries(&mut unpacked, visitor);
     let bomb = |read: u64| match read > limit {
         true => Err(LayerError::Bomb { limit, size }),
         false => Ok(()),
     };
     bomb(unpacked.count())?;
-    let accounts = outcome?;
+    outcome?;
     let (diff_id, read) = unpacked.finish().map_err(LayerError::Damaged)?;
     bomb(read)?;
-    Ok(LayerFacts { diff_id, accounts })
+    Ok(diff_id)
 }
 
 /// Lets the reader of an archive have a limited number of bytes for the description of one entry.
@@ -205,7 +268,7 @@ impl<R: Read> Read for Metered<R> {
     }
 }
 
-fn scan_entries(unpacked: impl Read) -> Result<AccountChanges, LayerError> {
+fn visit_entries(unpacked: impl Read, visitor: &mut dyn Visitor) -> Result<(), LayerError> {
     let left = Rc::new(Cell::new(METADATA_MAX));
     let description = Description::default();
     let remembering = Remembering {
@@ -213,7 +276,7 @@ fn scan_entries(unpacked: impl Read) -> Result<AccountChanges, LayerError> {
         description: &description,
     };
     let mut archive = Archive::new(Metered::new(remembering, &left));
-    let mut scan = Scan::default();
+    let mut tree = Tree::default();
     let mut rest = vec![0; BUFFER_BYTES];
     let mut entries = archive.entries().map_err(LayerError::Damaged)?;
     let mut padding = 0;
@@ -221,12 +284,18 @@ fn scan_entries(unpacked: impl Read) -> Result<AccountChanges, LayerError> {
         left.set(METADATA_MAX);
         description.begin();
         let Some(entry) = entries.next() else {
-            return Ok(scan.changes());
+            return Ok(());
         };
         let mut entry = entry.map_err(LayerError::Damaged)?;
-        left.set(u64::MAX);
         description.end();
-        description.extended(padding, |extended| scan.entry(extended, &mut entry))?;
+        let names = Names::of(&entry);
+        description.extended(padding, |extended| {
+            let described = Described::read(&names, extended, &mut entry)?;
+            tree.add(&described)
+                .map_err(|problem| described.refuse(problem))?;
+            left.set(u64::MAX);
+            visitor.entry(&described, &mut entry)
+        })?;
         padding = padding_after(entry.size());
         while entry.read(&mut rest).map_err(LayerError::Damaged)? > 0 {}
     }

@@ -5,12 +5,17 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     io::{self, Read},
 };
 
 use tar::{Header, PaxExtensions};
 
+use super::entry::xattr_of;
+
 const BLOCK: usize = 512;
+/// Key of a record that sets an extended attribute, before its name.
+pub(super) const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// Bytes that described an entry: what was read between the contents of two entries.
 #[derive(Default)]
@@ -76,6 +81,10 @@ pub(super) struct Records<'a> {
     path: Option<&'a [u8]>,
     target: Option<&'a [u8]>,
     size: Option<&'a [u8]>,
+    pub(super) uid: Option<&'a [u8]>,
+    pub(super) gid: Option<&'a [u8]>,
+    pub(super) modified: Option<&'a [u8]>,
+    pub(super) xattrs: BTreeMap<&'a [u8], &'a [u8]>,
 }
 
 impl<'a> Records<'a> {
@@ -90,16 +99,45 @@ impl<'a> Records<'a> {
                 b"path" => &mut records.path,
                 b"linkpath" => &mut records.target,
                 b"size" => &mut records.size,
+                b"uid" => &mut records.uid,
+                b"gid" => &mut records.gid,
+                b"mtime" => &mut records.modified,
                 _ if key.starts_with(b"GNU.sparse.") => {
                     return Err("is a sparse file, which layers must not have");
                 }
-                _ => continue,
+                _ => {
+                    if let Some(name) = xattr_of(key)
+                        && (name.contains(&0) || records.xattrs.insert(name, value).is_some())
+                    {
+                        return Err(
+                            "has an extended attribute twice, or one with an impossible name",
+                        );
+                    }
+                    continue;
+                }
             };
             if value.is_empty() || known.replace(value).is_some() {
-                return Err("has no name, target or size in its extended header, or more than one");
+                return Err(
+                    "has no name, target, size, owner or time in its extended header, or more than one",
+                );
             }
         }
         Ok(records)
+    }
+
+    /// Accepts what tools write for all entries that follow: a comment.
+    pub(super) fn only_comment(mut header: &[u8]) -> Result<(), &'static str> {
+        while !header.is_empty() {
+            match record(header) {
+                Some((b"comment", _, rest)) => header = rest,
+                _ => {
+                    return Err(
+                        "is an extended header for all entries after it, which readers understand in different ways",
+                    );
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether somebody else, who reads `header` up to line breaks and finds that the content has `size` bytes, understands the same.
@@ -114,6 +152,8 @@ impl<'a> Records<'a> {
             .map(|size| str::from_utf8(size).ok()?.parse().ok());
         found(b"path") == self.path
             && found(b"linkpath") == self.target
+            && found(b"uid") == self.uid
+            && found(b"gid") == self.gid
             && own_size.is_none_or(|own: Option<u64>| own == Some(size))
     }
 }
@@ -143,6 +183,8 @@ mod tests {
             b"10 path=a",
             b"10 path=a\n10 path=b\n",
             b"8 path=\n",
+            b"9 uid=1\n9 uid=2\n",
+            b"23 SCHILY.xattr.user=1\n23 SCHILY.xattr.user=2\n",
             b"7 xyzw\n",
             b"24 GNU.sparse.name=abcd\n",
         ] {

@@ -10,7 +10,10 @@ use serde::Deserialize;
 use ureq::{
     Agent, Body,
     config::RedirectAuthHeaders,
-    http::Response,
+    http::{
+        Response, StatusCode,
+        header::{ACCEPT, CONTENT_RANGE, RANGE},
+    },
     tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
@@ -31,6 +34,22 @@ pub(super) struct Client {
     insecure: Agent,
     authorizations: Authorizations,
     limits: RegistryLimits,
+}
+
+/// What a request is for.
+struct Wanted<'a> {
+    accept: &'a str,
+    /// Bytes that may come.
+    size: u64,
+    /// Bytes before them that are not wanted.
+    from: u64,
+}
+
+/// Bytes of a blob.
+pub(super) struct Stream {
+    pub(super) body: Box<dyn Read>,
+    /// How many are before them.
+    pub(super) from: u64,
 }
 
 /// Why one attempt failed, and whether another may help.
@@ -68,7 +87,12 @@ impl Client {
         limit: u64,
     ) -> Result<Option<Vec<u8>>, RegistryError> {
         self.retrying(|| {
-            let Some(answer) = self.answer(endpoint, path, accept, limit)? else {
+            let wanted = Wanted {
+                accept,
+                size: limit,
+                from: 0,
+            };
+            let Some(answer) = self.answer(endpoint, path, &wanted)? else {
                 return Ok(None);
             };
             let url = endpoint.url(path);
@@ -83,18 +107,49 @@ impl Client {
         })
     }
 
-    /// Begins to get a blob of `size` bytes; `None` if it is not there.
+    /// Begins to get a blob of `size` bytes after its first `from`; `None` if it is not there. A registry that cannot begin there begins
+    /// with the first one.
     pub(super) fn stream(
         &self,
         endpoint: &Endpoint,
         path: &str,
         size: u64,
-    ) -> Result<Option<Box<dyn Read>>, RegistryError> {
-        let answer = self.retrying(|| self.answer(endpoint, path, "*/*", size))?;
-        Ok(answer.map(|answer| {
-            let body = answer.into_body().into_with_config();
-            Box::new(body.limit(size.saturating_add(1)).reader()) as Box<dyn Read>
+        from: u64,
+    ) -> Result<Option<Stream>, RegistryError> {
+        let wanted = Wanted {
+            accept: "*/*",
+            size: size.saturating_sub(from),
+            from,
+        };
+        let answer = self.retrying(|| self.answer(endpoint, path, &wanted))?;
+        let Some(answer) = answer else {
+            return Ok(None);
+        };
+        let from = match answer.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                let found = answer.headers().get(CONTENT_RANGE);
+                let found = found.and_then(|value| value.to_str().ok());
+                if !found.is_some_and(|found| is_rest(found, from, size)) {
+                    return Err(RegistryError::Range {
+                        url: endpoint.url(path),
+                        expected: format!("bytes {from}-{}/{size}", size.saturating_sub(1)),
+                        found: shown(found.unwrap_or("no range")),
+                    });
+                }
+                from
+            }
+            _ => 0,
+        };
+        let body = answer.into_body().into_with_config();
+        let limit = size.saturating_sub(from).saturating_add(1);
+        Ok(Some(Stream {
+            body: Box::new(body.limit(limit).reader()),
+            from,
         }))
+    }
+
+    pub(super) fn limits(&self) -> &RegistryLimits {
+        &self.limits
     }
 
     fn retrying<T>(
@@ -119,22 +174,22 @@ impl Client {
         }
     }
 
-    /// An answer with status 200; `None` for 404.
+    /// An answer with status 200, or 206 where a part is wanted; `None` for 404.
     fn answer(
         &self,
         endpoint: &Endpoint,
         path: &str,
-        accept: &str,
-        size: u64,
+        wanted: &Wanted<'_>,
     ) -> Result<Option<Response<Body>>, Attempt> {
         let url = endpoint.url(path);
         let mut authorization = self.authorizations.known(endpoint);
         let mut asked = false;
         loop {
             let sent = authorization.as_ref().map(|value| value.as_str());
-            let answer = self.get(endpoint, &url, accept, sent, size)?;
+            let answer = self.get(endpoint, &url, wanted, sent)?;
             match answer.status().as_u16() {
                 200 => return Ok(Some(answer)),
+                206 if wanted.from > 0 => return Ok(Some(answer)),
                 404 => return Ok(None),
                 401 if !asked => {
                     asked = true;
@@ -172,18 +227,21 @@ impl Client {
         &self,
         endpoint: &Endpoint,
         url: &str,
-        accept: &str,
+        wanted: &Wanted<'_>,
         authorization: Option<&str>,
-        size: u64,
     ) -> Result<Response<Body>, Attempt> {
-        let body = Duration::from_secs(size / self.limits.slowest.max(1));
+        let body = Duration::from_secs(wanted.size / self.limits.slowest.max(1));
         let request = self
             .agent(endpoint)
             .get(url)
-            .header("Accept", accept)
+            .header(ACCEPT, wanted.accept)
             .config()
             .timeout_recv_body(Some(self.limits.silence.saturating_add(body)))
             .build();
+        let request = match wanted.from {
+            0 => request,
+            from => request.header(RANGE, format!("bytes={from}-")),
+        };
         let request = match authorization {
             Some(value) => request.header("Authorization", value),
             None => request,
@@ -209,6 +267,17 @@ impl Endpoint {
     fn url(&self, path: &str) -> String {
         format!("{}/v2/{}/{path}", self.base, self.repository)
     }
+}
+
+/// Whether a header `Content-Range` (RFC 9110) is of all bytes of a blob after the first `from`.
+fn is_rest(found: &str, from: u64, size: u64) -> bool {
+    let parts = found.strip_prefix("bytes ").and_then(|rest| {
+        let (range, total) = rest.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        Some((number(first)?, number(last)?, number(total)?))
+    });
+    parts == size.checked_sub(1).map(|last| (from, last, size))
 }
 
 /// Reads an answer with at most `limit` bytes.

@@ -3,11 +3,13 @@
 mod auth;
 mod client;
 mod conf;
+mod resume;
 
 use std::{io::Read, sync::Arc, time::Duration};
 
 use client::Client;
 pub use conf::{RegistriesConf, RegistriesConfError};
+use resume::Resuming;
 
 use crate::{
     CredentialError, CredentialFile, Digest, ImageName,
@@ -76,6 +78,18 @@ pub enum RegistryError {
         status: u16,
         /// What the registry says, after a colon; may be empty.
         message: String,
+    },
+    /// Not the part of a blob that was asked for.
+    #[error(
+        "{url} answered with another part than the one that was asked for: expected `{expected}`, found `{found}`"
+    )]
+    Range {
+        /// What was asked.
+        url: String,
+        /// What was asked for.
+        expected: String,
+        /// What the answer says of itself.
+        found: String,
     },
     /// It wants credentials and there are none, or it does not accept them.
     #[error(
@@ -197,10 +211,10 @@ impl Origin for Registries {
         let digest: Digest = blob.digest;
         let path = format!("blobs/{digest}");
         let body = self.first(name, attempt, |endpoint| {
-            Ok(self.client.stream(endpoint, &path, blob.size)?)
+            Ok(Resuming::open(&self.client, endpoint, &path, blob.size)?)
         })?;
         match body {
-            Some(body) => Ok(body),
+            Some(body) => Ok(Box::new(body)),
             None => Err(RegistryError::Status {
                 url: format!("{name}: {path}"),
                 status: 404,

@@ -57,6 +57,15 @@ impl Layer {
         self
     }
 
+    pub(crate) fn push(&mut self, kind: EntryType, name: &str, content: &[u8]) {
+        self.0.push(Entry {
+            kind,
+            name: name.into(),
+            content: content.into(),
+            target: Vec::new(),
+        });
+    }
+
     /// An entry after an extended header with these bytes.
     pub(crate) fn extended(self, header: &[u8], name: &str, content: &[u8]) -> Self {
         let mut layer = self;
@@ -99,6 +108,16 @@ impl Layer {
     }
 }
 
+/// A record of an extended header.
+pub(crate) fn record(key: &str, value: &[u8]) -> Vec<u8> {
+    let rest = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
+    let mut length = rest.len();
+    while length != rest.len() + length.to_string().len() {
+        length = rest.len() + length.to_string().len();
+    }
+    [length.to_string().as_bytes(), &rest].concat()
+}
+
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     compress(bytes, Compression::fast())
 }
@@ -131,7 +150,7 @@ impl Image {
             .file("usr/bin/tool", &[7; 5000]);
         let top = Layer::default()
             .file("docker-entrypoint.sh", b"#!/bin/sh\n")
-            .link(EntryType::Link, "usr/bin/same", "usr/bin/tool")
+            .link(EntryType::Link, "usr/bin/same", "docker-entrypoint.sh")
             .link(EntryType::Symlink, "usr/bin/any", "/usr/bin/tool");
         let tars = [base.tar(), top.tar()];
         Self::with_layers(tars.into_iter().map(|tar| (gzip(&tar), tar)).collect())

@@ -142,7 +142,7 @@ fn damaged_layers_are_refused() {
 }
 
 /// A registry that answers with something else for one digest.
-fn lying(image: &Image, about: &[u8], instead: Reply) -> (Registry, ImageName) {
+pub(crate) fn lying(image: &Image, about: &[u8], instead: Reply) -> (Registry, ImageName) {
     let (blobs, top) = (image.blobs(), image.manifest.clone());
     let about = Digest::of(about).to_string();
     let registry =
@@ -151,6 +151,10 @@ fn lying(image: &Image, about: &[u8], instead: Reply) -> (Registry, ImageName) {
                 (false, _) => content(&blobs, &top, &request.path),
                 (true, Reply::Whole(body)) => Reply::Whole(body.clone()),
                 (true, Reply::Half(body)) => Reply::Half(body.clone()),
+                (true, Reply::Drops(body)) => Reply::Drops(body.clone()),
+                (true, Reply::Cut(status, headers, body, sent)) => {
+                    Reply::Cut(*status, headers.clone(), body.clone(), *sent)
+                }
                 (true, Reply::Hang(body)) => Reply::Hang(body.clone()),
                 (true, Reply::Status(status, headers, body)) => {
                     Reply::Status(*status, headers.clone(), body.clone())

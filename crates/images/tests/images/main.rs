@@ -13,7 +13,9 @@ mod fixture;
 mod honest;
 mod hostile;
 mod poisoning;
+mod pulled;
 mod registry;
+mod transfers;
 
 use contrast_images::{ImageCache, ImageName, Progress, Resolved, Resolver};
 

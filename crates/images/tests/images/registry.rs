@@ -30,10 +30,25 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Where the part begins that is asked for.
+    pub(crate) fn from(&self) -> usize {
+        let range = self.headers.get("range").map_or("bytes=0-", String::as_str);
+        let from = range
+            .strip_prefix("bytes=")
+            .and_then(|range| range.strip_suffix('-'));
+        from.expect("a range").parse().expect("a number")
+    }
+}
+
 pub(crate) enum Reply {
     Whole(Vec<u8>),
     /// Says that all is coming, and closes in the middle.
     Half(Vec<u8>),
+    /// A status, what is said to come, and how much of it does.
+    Cut(u16, Vec<(String, String)>, Vec<u8>, usize),
+    /// A byte now and then.
+    Drops(Vec<u8>),
     /// Sends a little, and then nothing for a long time.
     Hang(Vec<u8>),
     Status(u16, Vec<(String, String)>, Vec<u8>),
@@ -139,6 +154,19 @@ pub(crate) fn content(blobs: &BTreeMap<String, Vec<u8>>, top: &[u8], path: &str)
     }
 }
 
+/// What a registry that knows parts answers, of which each answer breaks off after `sent` bytes.
+pub(crate) fn part(blob: &[u8], request: &Request, sent: usize) -> Reply {
+    match request.from() {
+        0 => Reply::Cut(200, vec![], blob.to_vec(), sent.min(blob.len())),
+        from => {
+            let rest = blob[from..].to_vec();
+            let range = format!("bytes {from}-{}/{}", blob.len() - 1, blob.len());
+            let sent = sent.min(rest.len());
+            Reply::Cut(206, vec![("Content-Range".into(), range)], rest, sent)
+        }
+    }
+}
+
 fn answer(
     mut connection: TcpStream,
     handler: &dyn Fn(&Request) -> Reply,
@@ -180,6 +208,19 @@ fn answer(
     let (status, headers, body, sent) = match handler(&request) {
         Reply::Whole(body) => (200, vec![], body.clone(), body.len()),
         Reply::Half(body) => (200, vec![], body.clone(), body.len() / 2),
+        Reply::Cut(status, headers, body, sent) => (status, headers, body, sent),
+        Reply::Drops(body) => {
+            write!(
+                connection,
+                "HTTP/1.1 200 X\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            )?;
+            for byte in body {
+                connection.write_all(&[byte])?;
+                thread::sleep(Duration::from_millis(50));
+            }
+            return Ok(());
+        }
         Reply::Hang(body) => (200, vec![], body, 10),
         Reply::Status(status, headers, body) => (status, headers, body.clone(), body.len()),
     };
