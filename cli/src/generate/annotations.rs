@@ -66,6 +66,10 @@ pub(crate) enum Form {
     Volumes,
     /// Names of sealed secrets.
     Secrets,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Some of these words.
+    SomeOf(&'static [&'static str]),
     /// `read`, `write`, or both.
     Streams,
 }
@@ -110,6 +114,47 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::DeviceAndMount,
         meaning: "the Initializer encrypts the block device and mounts it into the emptyDir",
         default: "no encrypted volume",
+        coordinator: false,
+    },
+    Annotation {
+        name: "secure-pv-filesystem",
+        place: Place::Workload,
+        value: Form::OneOf(&["ext4", "xfs"]),
+        meaning: "what a new encrypted volume is formatted with",
+        default: "`ext4`",
+        coordinator: false,
+    },
+    Annotation {
+        name: "secure-pv-format",
+        place: Place::Workload,
+        value: Form::OneOf(&["blank", "never", "discard"]),
+        meaning: "when the Initializer formats the device: if it is blank; never, so that a blank disk in the volume's place is refused; or also if it holds something else, which is lost",
+        default: "`blank`",
+        coordinator: false,
+    },
+    Annotation {
+        name: "secure-pv-mount-options",
+        place: Place::Workload,
+        value: Form::SomeOf(&[
+            "noatime",
+            "nodiratime",
+            "relatime",
+            "strictatime",
+            "lazytime",
+            "noexec",
+            "ro",
+            "sync",
+        ]),
+        meaning: "how the encrypted volume is mounted, besides `nodev` and `nosuid`",
+        default: "none",
+        coordinator: false,
+    },
+    Annotation {
+        name: "secure-pv-rollback",
+        place: Place::Workload,
+        value: Form::OneOf(&["strict", "warn", "off"]),
+        meaning: "what happens when the disk is older than the Coordinator remembers: it is refused, or opened with a warning, or nobody is asked",
+        default: "`strict`",
         coordinator: false,
     },
     Annotation {
@@ -210,6 +255,10 @@ impl Form {
             Self::Quantity => "a Kubernetes quantity in bytes, for example `10Gi`; or `0`".into(),
             Self::Volumes => "names of volumes, separated by commas".into(),
             Self::Secrets => "names of sealed secrets, separated by commas".into(),
+            Self::OneOf(words) => format!("one of `{}`", words.join("`, `")),
+            Self::SomeOf(words) => {
+                format!("some of `{}`, separated by commas", words.join("`, `"))
+            }
             Self::Streams => "`read`, `write` or `read,write`".into(),
         }
     }
@@ -238,6 +287,8 @@ impl Form {
                 .is_ok_and(|size| size.whole().is_some()),
             Self::Volumes => words.all(|word| !word.is_empty()),
             Self::Secrets => words.all(contrast_manifest::is_sealed_name),
+            Self::OneOf(known) => known.contains(&value),
+            Self::SomeOf(known) => words.all(|word| known.contains(&word)),
             Self::Streams => words.all(|word| matches!(word, "read" | "write")),
         }
     }

@@ -13,7 +13,14 @@ use super::{
 const DEVICE_PATH: &str = "/dev/csi0";
 /// Where it mounts the file system.
 const MOUNT_PATH: &str = "/state";
-/// With the memory that the key derivation of LUKS2 takes.
+/// Annotations that say more of the volume, and the variables by which the Initializer is told.
+pub(super) const SETTINGS: [(&str, &str); 4] = [
+    ("secure-pv-filesystem", "CRYPTSETUP_FILESYSTEM"),
+    ("secure-pv-format", "CRYPTSETUP_FORMAT"),
+    ("secure-pv-mount-options", "CRYPTSETUP_MOUNT_OPTIONS"),
+    ("secure-pv-rollback", "CRYPTSETUP_ROLLBACK"),
+];
+/// With the memory of the programs that open and format.
 const MEMORY: &str = "100Mi";
 
 /// What a pod asks for.
@@ -23,6 +30,8 @@ pub(super) struct SecureVolume<'a> {
     device: &'a str,
     /// The emptyDir.
     pub(super) mount: &'a str,
+    /// Variables and values of what the pod says more of it.
+    settings: Vec<(&'static str, &'a str)>,
 }
 
 /// PersistentVolumeClaims of the inputs.
@@ -54,7 +63,21 @@ impl<'a> SecureVolume<'a> {
     /// What the annotation names, whether the pod has it or not.
     pub(super) fn named(annotation: &'a str) -> Option<Self> {
         let (device, mount) = device_and_mount(annotation)?;
-        Some(Self { device, mount })
+        Some(Self {
+            device,
+            mount,
+            settings: Vec::new(),
+        })
+    }
+
+    /// With what the pod's annotations say more of it.
+    pub(super) fn with_settings(mut self, annotation: impl Fn(&str) -> Option<&'a str>) -> Self {
+        let said = SETTINGS.iter().filter_map(|(name, variable)| {
+            let value = annotation(name)?;
+            Some((*variable, value))
+        });
+        self.settings = said.collect();
+        self
     }
 
     /// Reads the annotation and looks for its volumes.
@@ -111,7 +134,11 @@ impl<'a> SecureVolume<'a> {
                 .any(|template| template["metadata"]["name"] == mount)
             || mount == SECRETS_VOLUME;
         match is_other {
-            false => Ok(Self { device, mount }),
+            false => Ok(Self {
+                device,
+                mount,
+                settings: Vec::new(),
+            }),
             true => Err(format!(
                 "{prefix}expected the name of an emptyDir behind `:`, which is made if there is none, found `{mount}`, which is another volume"
             )),
@@ -132,6 +159,12 @@ impl<'a> SecureVolume<'a> {
             &mut initializer["env"],
             json!({"name": "CRYPTSETUP_DEVICE", "value": DEVICE_PATH}),
         );
+        for (variable, value) in &self.settings {
+            push(
+                &mut initializer["env"],
+                json!({"name": variable, "value": value}),
+            );
+        }
         // Only root can set up a mapping and mount it, whatever user the pod's containers have.
         let mut security = root(pod_security);
         security["privileged"] = json!(true);
@@ -279,6 +312,7 @@ mod tests {
         let secure = SecureVolume {
             device: "a",
             mount: "b",
+            settings: vec![("CRYPTSETUP_ROLLBACK", "warn")],
         };
         let mut container = json!({});
         secure.extend(&mut container, &json!({"runAsNonRoot": true}));

@@ -55,7 +55,7 @@ const MODULES: [&str; 14] = [
     "aesni-intel",
     "crc32c_generic",
 ];
-const APPLETS: [&str; 40] = [
+const APPLETS: [&str; 42] = [
     "sh",
     "cat",
     "ls",
@@ -96,6 +96,8 @@ const APPLETS: [&str; 40] = [
     "env",
     "find",
     "blockdev",
+    "xxd",
+    "dirname",
 ];
 
 /// What is booted.

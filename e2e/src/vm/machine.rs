@@ -1,6 +1,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -14,6 +15,8 @@ use serde::Deserialize;
 use super::{Disk, image::image};
 
 const POLL: Duration = Duration::from_millis(10);
+/// What goes into a machine in one command; Linux takes arguments of at most 128 KiB.
+const PUT_BYTES: usize = 32 * 1024;
 const BOOT_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one command may take in the machine, unless it is said otherwise.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
@@ -31,9 +34,12 @@ pub struct Machine {
 /// What a machine has besides its disks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// A network card, over which 10.0.2.2 is this machine's loopback.
-    pub network: bool,
+    /// A network card, over which [`FORWARDED`] is this address and nothing else is reached.
+    pub forward: Option<SocketAddr>,
 }
+
+/// Where a machine reaches the address that is forwarded.
+pub const FORWARDED: &str = "10.0.2.100:7777";
 
 /// How a command in a machine ended.
 #[derive(Debug, Deserialize)]
@@ -85,13 +91,13 @@ impl Machine {
             let device = format!("virtio-blk-pci,drive=disk{position},id=card{position}");
             qemu.args(["-device", &device]);
         }
-        if options.network {
-            qemu.args([
-                "-netdev",
-                "user,id=net",
-                "-device",
-                "virtio-net-pci,netdev=net",
-            ]);
+        if let Some(address) = options.forward {
+            // A program for each connection; what QEMU itself forwards is one connection only.
+            let (host, port) = (address.ip(), address.port());
+            let network = format!(
+                "user,id=net,restrict=on,guestfwd=tcp:{FORWARDED}-cmd:busybox nc {host} {port}"
+            );
+            qemu.args(["-netdev", &network, "-device", "virtio-net-pci,netdev=net"]);
         }
         let output = File::create(&console)?;
         let qemu = qemu
@@ -119,8 +125,10 @@ impl Machine {
         machine
             .run("true")
             .with_context(|| format!("the machine did not come up: {}", machine.console()))?;
-        if options.network {
-            machine.succeed("ip link set lo up && ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0 && ip route add default via 10.0.2.2")?;
+        if options.forward.is_some() {
+            machine.succeed(
+                "ip link set lo up && ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0",
+            )?;
         }
         machine
             .answers
@@ -157,6 +165,19 @@ impl Machine {
             said.stderr
         );
         Ok(said.stdout)
+    }
+
+    /// Puts a file into the machine.
+    ///
+    /// # Errors
+    /// When it cannot be written there.
+    pub fn put(&mut self, path: &str, content: &[u8]) -> Result<()> {
+        self.succeed(&format!("mkdir -p $(dirname {path}) && : > {path}"))?;
+        for chunk in content.chunks(PUT_BYTES) {
+            let digits = hex::encode(chunk);
+            self.succeed(&format!("echo {digits} | xxd -r -p >> {path}"))?;
+        }
+        Ok(())
     }
 
     /// Waits until a script succeeds.

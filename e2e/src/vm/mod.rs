@@ -10,4 +10,4 @@ mod machine;
 
 pub use disk::Disk;
 pub use image::why_not;
-pub use machine::{Machine, Options, Said};
+pub use machine::{FORWARDED, Machine, Options, Said};

@@ -11,4 +11,5 @@
 mod attack;
 mod crash;
 mod life;
+mod rollback;
 mod support;
