@@ -24,7 +24,7 @@ const PROGRESS_PAUSE: Duration = Duration::from_secs(5);
 /// What to pull, from where, and where to.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct PullImage {
-    /// The image with its digest: [registry/]repository[:tag]@sha256:...
+    /// The image with its digest: REGISTRY/REPOSITORY:TAG@sha256:...; registry and tag may be left out.
     #[arg(value_name = "IMAGE")]
     pub image: String,
 

@@ -6,10 +6,10 @@ const JSON: &str = include_str!("../tests/header.json");
 /// A header as `cryptsetup` makes it, with this JSON in both copies.
 fn header(json: &str) -> Vec<u8> {
     let mut header = vec![0; HEADER_BYTES];
-    for position in 0..2 {
+    for (position, magic) in MAGICS.into_iter().enumerate() {
         let start = position * METADATA_BYTES;
         let copy = &mut header[start..start + METADATA_BYTES];
-        copy[..6].copy_from_slice(MAGICS[position]);
+        copy[..6].copy_from_slice(magic);
         copy[6..8].copy_from_slice(&2_u16.to_be_bytes());
         copy[8..16].copy_from_slice(&(METADATA_BYTES as u64).to_be_bytes());
         copy[16..24].copy_from_slice(&3_u64.to_be_bytes());

@@ -14,7 +14,7 @@ use crate::{
 /// What a device holds.
 pub(crate) enum Found {
     /// A volume of this workload; its header is not checked yet.
-    Volume(Sealed),
+    Volume(Box<Sealed>),
     /// Nothing.
     Blank,
     /// Something else.
@@ -46,7 +46,8 @@ pub(crate) fn look(disk: &Disk, workload_secret: &[u8]) -> Result<Found, VolumeE
         Refused::Keys(error) => error.into(),
     })?;
     if let Some((seal, keys)) = seal {
-        return Ok(Found::Volume(Sealed { seal, keys, header }));
+        let sealed = Sealed { seal, keys, header };
+        return Ok(Found::Volume(Box::new(sealed)));
     }
     Ok(match disk.first_content()? {
         None => Found::Blank,

@@ -77,7 +77,7 @@ impl Opener<'_> {
         let disk = Disk::open_alone(&request.device)?;
         let sealed = match look(&disk, self.workload_secret)? {
             Found::Volume(sealed) => {
-                let sealed = self.check_generation(&disk, request.rollback, sealed)?;
+                let sealed = self.check_generation(&disk, request.rollback, *sealed)?;
                 match sealed.seal.state {
                     State::Ready => {
                         sealed.check(&disk)?;
@@ -122,7 +122,7 @@ impl Opener<'_> {
             return Ok(None);
         }
         tracing::info!(volume = %sealed.seal.uuid, "the volume is mounted already");
-        Ok(Some(OpenVolume::new(request, sealed)))
+        Ok(Some(OpenVolume::new(request, *sealed)))
     }
 
     fn open_ready(

@@ -45,7 +45,7 @@ impl CoordinatorRecord {
                     "asking again"
                 );
             });
-        Ok(self.runtime.block_on(async { answer.await })?)
+        Ok(self.runtime.block_on(answer)?)
     }
 }
 
