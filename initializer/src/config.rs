@@ -6,6 +6,7 @@ use contrast_mesh_annotation::MESH_API_PORT;
 use contrast_telemetry::logging;
 
 use crate::{
+    initdata::CheckInitdata,
     pull::PullImage,
     storage::{StandaloneOptions, VolumeOptions},
 };
@@ -125,6 +126,8 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         mount_point: PathBuf,
     },
+    /// Compare the document that the host hands over with the one that this guest was started with, and write the agent's policy. For the guest's boot.
+    CheckInitdata(CheckInitdata),
     /// Pull an image inside the guest: check all of it against its digest, unpack its layers, and mount them as a root file system.
     PullImage(PullImage),
 }

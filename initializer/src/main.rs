@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use contrast_clock::SystemEntropy;
 use contrast_initializer::{
-    Command, Config, deny_ingress, image_store, is_installed, pull_image, run, standalone,
+    Command, Config, check_initdata, deny_ingress, image_store, is_installed, pull_image, run, standalone,
 };
 use contrast_telemetry::{logging, memory::forbid_core_dumps};
 use contrast_volume::is_mounted;
@@ -32,6 +33,9 @@ async fn main() -> ExitCode {
             device,
             mount_point,
         }) => image_store(device, mount_point).await.map_err(Into::into),
+        Some(Command::CheckInitdata(options)) => {
+            check_initdata(&options, &config.issuer(), &SystemEntropy).map_err(Into::into)
+        }
         Some(Command::PullImage(arguments)) => pull_image(&arguments).map_err(Into::into),
         None => run(config).await.map_err(Into::into),
     };

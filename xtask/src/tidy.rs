@@ -18,6 +18,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-mesh-annotation",
         "contrast-firewall",
         "contrast-quantity",
+        "contrast-initdata",
         "contrast-testbed",
     ],
     &[

@@ -7,7 +7,7 @@ use std::{
 use aws_lc_rs::digest;
 
 use crate::{
-    Issuer, PolicyHash, Tee,
+    Issuer, PolicyHash, ReportData, Tee,
     hardware::{CloudHost, Interfaces, NoCloudHost, Unusable, vtpm_issuer},
 };
 
@@ -108,6 +108,22 @@ impl IssuerConfig {
         };
         let initdata = self.initdata.as_deref().ok_or(PlatformError::NoInitdata)?;
         software_issuer(directory, self.software_kind, policy_hash_of(initdata)?)
+    }
+
+    /// Hash of the document that this guest was started with, as its TEE has it; `nonce` is random. Of the software TEE that is the hash of
+    /// the document that its variable names.
+    ///
+    /// # Errors
+    /// When there is no TEE to ask, or a file is missing or unusable; each message names the variable to set.
+    pub fn own_policy_hash(&self, nonce: &ReportData) -> Result<PolicyHash, PlatformError> {
+        if self.software_tee.is_none() {
+            let hash = Interfaces::default().own_policy_hash(nonce);
+            return hash.map_err(|tried| PlatformError::NoTee { tried });
+        }
+        // That there is such a TEE at all.
+        self.issuer()?;
+        let initdata = self.initdata.as_deref().ok_or(PlatformError::NoInitdata)?;
+        policy_hash_of(initdata)
     }
 }
 

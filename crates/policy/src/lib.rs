@@ -12,7 +12,6 @@ mod build;
 mod cases;
 mod difference;
 mod evaluate;
-mod initdata;
 mod mesh;
 mod model;
 mod rules;
@@ -21,7 +20,7 @@ pub use build::{BuildError, ConfigObjects, PodName, PodSource};
 pub use cases::{CaseVerdict, RecordedCase, judge_cases};
 pub use difference::{Change, Difference, differences};
 pub use evaluate::{Decision, Engine, EvaluateError};
-pub use initdata::{INITDATA_ANNOTATION, Initdata, InitdataError};
+pub use contrast_initdata::{INITDATA_ANNOTATION, Initdata, InitdataError};
 pub use mesh::{MESH_CHECK, SERVICE_MESH, SERVICE_MESH_PROGRAM};
 pub use model::{
     ContainerPolicy, Content, CopyPolicy, DataError, EnvFact, FilePolicy, ImagePolicy, MountKind,

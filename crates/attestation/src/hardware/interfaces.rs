@@ -101,7 +101,7 @@ impl Interfaces {
         Err(unusable)
     }
 
-    fn sev_guest(&self) -> Result<SnpDeviceIssuer<SevGuest>, OpenError> {
+    pub(super) fn sev_guest(&self) -> Result<SnpDeviceIssuer<SevGuest>, OpenError> {
         match SevGuest::open(&self.sev_guest) {
             Ok(device) => Ok(SnpDeviceIssuer::new(device, VMPL)),
             Err(source) => Err(OpenError::Device {

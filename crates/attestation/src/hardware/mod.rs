@@ -20,6 +20,7 @@
 mod answer;
 mod configfs;
 mod interfaces;
+mod own;
 mod qgs;
 mod sev_guest;
 mod snp_status;

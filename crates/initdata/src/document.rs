@@ -12,7 +12,7 @@ const VERSION: &str = "0.1.0";
 const ALGORITHM: &str = "sha256";
 const POLICY_KEY: &str = "policy.rego";
 /// Largest document in bytes; a larger one is refused while it is unpacked.
-const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub(crate) const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// A document that is no initdata.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,7 @@ pub enum InitdataError {
 pub struct Initdata {
     bytes: Vec<u8>,
     policy: String,
+    others: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,7 +109,11 @@ impl Initdata {
             .data
             .remove(POLICY_KEY)
             .ok_or(InitdataError::NoPolicy)?;
-        Ok(Self { bytes, policy })
+        Ok(Self {
+            bytes,
+            policy,
+            others: document.data,
+        })
     }
 
     /// Reads the pod's annotation.
@@ -134,12 +139,7 @@ impl Initdata {
     /// # Errors
     /// Never: packing goes to memory.
     pub fn to_annotation(&self) -> Result<String, InitdataError> {
-        let encode = || -> std::io::Result<Vec<u8>> {
-            let mut packer = GzEncoder::new(Vec::new(), Compression::best());
-            packer.write_all(&self.bytes)?;
-            packer.finish()
-        };
-        let packed = encode().map_err(|error| InitdataError::Encode(error.to_string()))?;
+        let packed = pack(&self.bytes)?;
         Ok(STANDARD.encode(packed))
     }
 
@@ -161,6 +161,21 @@ impl Initdata {
     pub fn policy(&self) -> &str {
         &self.policy
     }
+
+    /// What the document says besides, by name: configuration of the guest's programs, such as `aa.toml`.
+    pub fn others(&self) -> &BTreeMap<String, String> {
+        &self.others
+    }
+}
+
+/// Always the same for the same bytes.
+pub(crate) fn pack(bytes: &[u8]) -> Result<Vec<u8>, InitdataError> {
+    let encode = || -> std::io::Result<Vec<u8>> {
+        let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+        packer.write_all(bytes)?;
+        packer.finish()
+    };
+    encode().map_err(|error| InitdataError::Encode(error.to_string()))
 }
 
 #[cfg(test)]
