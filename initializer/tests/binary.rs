@@ -63,33 +63,59 @@ fn holder_waits_for_its_end_and_needs_no_coordinator() {
     panic!("it did not end");
 }
 
+/// The command that a unit of `deploy/guest` starts.
+fn command_of(unit: &str) -> contrast_initializer::Command {
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart="));
+    let start = start.expect("a command");
+    let arguments = start.strip_prefix("/usr/bin/initializer ");
+    let arguments = arguments.expect("the Initializer").split(' ');
+    let config =
+        contrast_initializer::Config::try_parse_from(["initializer"].into_iter().chain(arguments));
+    config.expect("arguments").command.expect("a command")
+}
+
+fn has_directives(unit: &str, directives: &[&str]) {
+    for directive in directives {
+        assert!(unit.lines().any(|line| line == *directive), "{directive}");
+    }
+}
+
+#[test]
+fn unit_that_checks_initdata_ends_the_guest_when_it_fails() {
+    let unit = include_str!("../../deploy/guest/contrast-check-initdata.service");
+    let command = command_of(unit);
+    assert!(matches!(
+        command,
+        contrast_initializer::Command::CheckInitdata(_)
+    ));
+    has_directives(
+        unit,
+        &[
+            "Type=oneshot",
+            "FailureAction=poweroff-force",
+            "RequiredBy=kata-agent.service",
+            "Before=kata-agent.service shutdown.target",
+            "StandardError=journal+console",
+        ],
+    );
+}
+
 #[test]
 fn unit_of_the_guest_starts_a_command_that_exists_before_the_agent() {
     let unit = include_str!("../../deploy/guest/contrast-deny-ingress.service");
-    let start = unit
-        .lines()
-        .find_map(|line| line.strip_prefix("ExecStart="))
-        .expect("a command");
-    let arguments = start
-        .strip_prefix("/usr/bin/initializer ")
-        .expect("the Initializer")
-        .split(' ');
-    contrast_initializer::Config::try_parse_from(["initializer"].into_iter().chain(arguments))
-        .map(|config| {
-            assert!(matches!(
-                config.command,
-                Some(contrast_initializer::Command::DenyIngress)
-            ));
-        })
-        .expect("arguments");
-    for directive in [
-        "Type=oneshot",
-        "RemainAfterExit=yes",
-        "RequiredBy=kata-agent.service",
-        "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW",
-    ] {
-        assert!(unit.lines().any(|line| line == directive), "{directive}");
-    }
+    assert!(matches!(
+        command_of(unit),
+        contrast_initializer::Command::DenyIngress
+    ));
+    has_directives(
+        unit,
+        &[
+            "Type=oneshot",
+            "RemainAfterExit=yes",
+            "RequiredBy=kata-agent.service",
+            "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW",
+        ],
+    );
     let words = |key: &str| -> Vec<&str> {
         let lines = unit.lines().filter_map(|line| line.strip_prefix(key));
         lines.flat_map(str::split_whitespace).collect()

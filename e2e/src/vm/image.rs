@@ -13,6 +13,7 @@ use crate::harness::{program, workspace_root};
 
 /// Where `cargo xtask vm-test` unpacks the kernel package.
 const KERNEL: &str = "target/tools/kernel";
+const ARCHIVE: &str = "target/tools/vm-root.cpio";
 /// Programs of this repository.
 const OWN: [&str; 2] = ["initializer", "vm-agent"];
 /// Programs of Debian, with the package that each is in.
@@ -141,11 +142,8 @@ pub(crate) fn image() -> Result<&'static Image> {
 fn make() -> Result<Image> {
     let unpacked = workspace_root().join(KERNEL);
     let boot = only_entry(&unpacked.join("boot"), "vmlinuz-")?;
-    let directory = tempfile::Builder::new()
-        .prefix("vm-image-")
-        .tempdir()?
-        .keep();
-    let root = directory.join("root");
+    let scratch = tempfile::tempdir()?;
+    let root = scratch.path().join("root");
     for directory in [
         "bin", "etc", "proc", "sys", "dev", "run", "tmp", "state", "contrast",
     ] {
@@ -168,7 +166,7 @@ fn make() -> Result<Image> {
     }
     std::os::unix::fs::symlink("bin/vm-agent", root.join("init"))?;
     add_modules(&root, &unpacked)?;
-    let archive = directory.join("root.cpio");
+    let archive = scratch.path().join("root.cpio");
     let mut cpio = Command::new("sh");
     cpio.args([
         "-c",
@@ -177,10 +175,14 @@ fn make() -> Result<Image> {
     ]);
     cpio.arg(&root).arg(&archive);
     succeed(cpio)?;
-    fs::remove_dir_all(&root)?;
+    // One for all runs, which replaces that of the run before.
+    let kept = workspace_root().join(ARCHIVE);
+    let fresh = kept.with_extension(std::process::id().to_string());
+    fs::copy(&archive, &fresh)?;
+    fs::rename(&fresh, &kept)?;
     Ok(Image {
         kernel: boot,
-        root: archive,
+        root: kept,
     })
 }
 
