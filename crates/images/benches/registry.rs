@@ -5,15 +5,14 @@
 #![expect(clippy::expect_used, reason = "a benchmark may panic")]
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
+mod support;
+
 use std::{
     fs,
     io::Write,
-    net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
     sync::atomic::{AtomicU64, Ordering},
-    thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use contrast_images::{
@@ -21,6 +20,7 @@ use contrast_images::{
 };
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
+use support::{is_installed, median, skopeo, start_registry};
 use tar::{Builder, Header};
 
 const LAYERS: usize = 4;
@@ -38,19 +38,8 @@ impl Progress for Transferred {
     }
 }
 
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn main() {
-    let found = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    if !found("docker-registry") || !found("skopeo") {
+    if !is_installed() {
         println!("skipped: install docker-registry and skopeo to compare with them");
         return;
     }
@@ -94,15 +83,7 @@ fn main() {
         ours.push(begun.elapsed());
         assert_eq!(transferred.0.into_inner(), bytes, "every byte was read");
     }
-    let median = |times: &mut Vec<Duration>| {
-        times.sort();
-        times
-            .get(ROUNDS / 2)
-            .copied()
-            .unwrap_or_default()
-            .as_secs_f64()
-    };
-    let (theirs, ours) = (median(&mut theirs), median(&mut ours));
+    let (theirs, ours) = (median(theirs), median(ours));
     let rate =
         |seconds: f64| f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) / 1024.0 / seconds;
     println!(
@@ -193,42 +174,4 @@ fn write_layout(layout: &Path) -> u64 {
     )
     .expect("writes");
     bytes
-}
-
-fn start_registry(directory: &Path) -> (Running, u16) {
-    let free = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let port = free.local_addr().expect("address").port();
-    drop(free);
-    let conf = directory.join("registry.yml");
-    let text = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
-        directory.join("registry").display()
-    );
-    fs::write(&conf, text).expect("writes");
-    let registry = Command::new("docker-registry")
-        .arg("serve")
-        .arg(&conf)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let registry = Running(registry);
-    for _ in 0..100 {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return (registry, port);
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    (registry, port)
-}
-
-fn skopeo(arguments: &[&str]) {
-    let status = Command::new("skopeo")
-        .args(arguments)
-        .stdout(Stdio::null())
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "skopeo {arguments:?}"
-    );
 }

@@ -1,10 +1,15 @@
 //! Container images: what their digests are, and what a runtime policy needs of them.
 //!
 //! An image is what its digest says. [`ImageReference`] refuses references without one. [`Resolver`] reads images from registries, OCI
-//! layouts and archives: manifests, configurations and layers are checked against their digests, layers are read once and never
-//! stored. [`ImageCache`] keeps the result, keyed by digest, so that what is known is not asked for again.
+//! layouts and archives: manifests, configurations and layers are checked against their digests, and layers are read once. There are two
+//! uses of what they hold:
 //!
-//! What this crate never does: run, unpack or store an image, or send credentials to another host than the one they are for.
+//! - For `generate`, [`Resolver::resolve`] looks for users and groups and stores nothing of a layer. [`ImageCache`] keeps the result, keyed by
+//!   digest, so that what is known is not asked for again.
+//! - In the guest, [`Resolver::pull`] unpacks layers into a [`Store`], and a [`Bundle`] mounts them as a root file system.
+//!
+//! What this crate never does: run an image, keep content that is not what its digest says, or send credentials to another host than the
+//! one they are for.
 
 mod accounts;
 mod bundle;
