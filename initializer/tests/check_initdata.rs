@@ -6,6 +6,7 @@ use std::{
     fs,
     path::Path,
     process::{Command, Output},
+    time::SystemTime,
 };
 
 use contrast_attestation::software::SoftwareTee;
@@ -19,7 +20,8 @@ impl Guest {
     /// A guest that was started with `document`.
     fn started_with(document: &Initdata) -> Self {
         let directory = tempfile::tempdir().expect("directory");
-        SoftwareTee::create(&directory.path().join("tee")).expect("TEE");
+        let tee = SoftwareTee::generate(SystemTime::now()).expect("TEE");
+        tee.save(&directory.path().join("tee")).expect("saves");
         fs::write(directory.path().join("started"), document.bytes()).expect("writes");
         Self { directory }
     }

@@ -58,7 +58,7 @@ impl fmt::Display for Unusable {
 
 /// A device could not be prepared.
 #[derive(Debug, thiserror::Error)]
-enum OpenError {
+pub(super) enum OpenError {
     #[error(
         "cannot open the device; expected {expected}, root, and the device inside the container"
     )]
