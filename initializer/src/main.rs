@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use contrast_clock::SystemEntropy;
 use contrast_initializer::{
-    Command, Config, check_initdata, deny_ingress, image_store, is_installed, pull_image, run, standalone,
+    Command, Config, check_initdata, deny_ingress, image_store, is_installed, pull_image, run,
+    standalone,
 };
 use contrast_telemetry::{logging, memory::forbid_core_dumps};
 use contrast_volume::is_mounted;

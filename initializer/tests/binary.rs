@@ -65,7 +65,9 @@ fn holder_waits_for_its_end_and_needs_no_coordinator() {
 
 /// The command that a unit of `deploy/guest` starts.
 fn command_of(unit: &str) -> contrast_initializer::Command {
-    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart="));
+    let start = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
     let start = start.expect("a command");
     let arguments = start.strip_prefix("/usr/bin/initializer ");
     let arguments = arguments.expect("the Initializer").split(' ');

@@ -6,10 +6,10 @@ use std::{
     fs,
     path::Path,
     process::{Command, Output},
-    time::SystemTime,
 };
 
 use contrast_attestation::software::SoftwareTee;
+use contrast_clock::{SystemWallClock, WallClock as _};
 use contrast_initdata::{Initdata, to_device};
 
 struct Guest {
@@ -20,7 +20,7 @@ impl Guest {
     /// A guest that was started with `document`.
     fn started_with(document: &Initdata) -> Self {
         let directory = tempfile::tempdir().expect("directory");
-        let tee = SoftwareTee::generate(SystemTime::now()).expect("TEE");
+        let tee = SoftwareTee::generate(SystemWallClock.now()).expect("TEE");
         tee.save(&directory.path().join("tee")).expect("saves");
         fs::write(directory.path().join("started"), document.bytes()).expect("writes");
         Self { directory }

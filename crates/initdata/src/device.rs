@@ -53,10 +53,12 @@ pub enum DeviceError {
 /// When it has another form, or is larger than a document may be.
 pub fn read_device(mut device: impl Read) -> Result<Initdata, DeviceError> {
     let mut magic = [0; 8];
-    device.read_exact(&mut magic).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => DeviceError::Magic,
-        _ => DeviceError::Read(error),
-    })?;
+    device
+        .read_exact(&mut magic)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => DeviceError::Magic,
+            _ => DeviceError::Read(error),
+        })?;
     if magic != *DEVICE_MAGIC {
         return Err(DeviceError::Magic);
     }
@@ -142,7 +144,10 @@ mod tests {
         }
         let packed = packer.finish().expect("packs");
         let device = device(packed.len() as u64, &packed);
-        assert!(matches!(read_device(device.as_slice()), Err(DeviceError::Bomb)));
+        assert!(matches!(
+            read_device(device.as_slice()),
+            Err(DeviceError::Bomb)
+        ));
     }
 
     proptest! {

@@ -18,9 +18,9 @@ mod rules;
 
 pub use build::{BuildError, ConfigObjects, PodName, PodSource};
 pub use cases::{CaseVerdict, RecordedCase, judge_cases};
+pub use contrast_initdata::{INITDATA_ANNOTATION, Initdata, InitdataError};
 pub use difference::{Change, Difference, differences};
 pub use evaluate::{Decision, Engine, EvaluateError};
-pub use contrast_initdata::{INITDATA_ANNOTATION, Initdata, InitdataError};
 pub use mesh::{MESH_CHECK, SERVICE_MESH, SERVICE_MESH_PROGRAM};
 pub use model::{
     ContainerPolicy, Content, CopyPolicy, DataError, EnvFact, FilePolicy, ImagePolicy, MountKind,

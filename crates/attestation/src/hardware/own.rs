@@ -61,7 +61,12 @@ impl Interfaces {
                 },
                 Err(error) => because(self.configfs.path(), &error),
             },
-            Ok(_) => because(self.configfs.path(), &OwnError::Kind { expected: "SEV-SNP" }),
+            Ok(_) => because(
+                self.configfs.path(),
+                &OwnError::Kind {
+                    expected: "SEV-SNP",
+                },
+            ),
             Err(error) => because(self.configfs.path(), &error),
         }
         match self.sev_guest() {
@@ -80,7 +85,9 @@ impl Interfaces {
 
 fn of_evidence(evidence: &Evidence, nonce: &ReportData) -> Result<PolicyHash, OwnError> {
     let Evidence::Snp(evidence) = evidence else {
-        return Err(OwnError::Kind { expected: "SEV-SNP" });
+        return Err(OwnError::Kind {
+            expected: "SEV-SNP",
+        });
     };
     let report = Report::parse(&evidence.report).map_err(OwnError::Report)?;
     match report.report_data == nonce.0 {
@@ -120,11 +127,16 @@ mod tests {
     #[test]
     fn register_of_a_td_is_the_hash_and_zeros() {
         let report = td_report();
-        assert_eq!(of_td_report(&report, &NONCE).expect("hash"), PolicyHash([9; 32]));
+        assert_eq!(
+            of_td_report(&report, &NONCE).expect("hash"),
+            PolicyHash([9; 32])
+        );
         let refused = |position: usize| {
             let mut report = td_report();
             report[position] ^= 1;
-            of_td_report(&report, &NONCE).expect_err("refused").to_string()
+            of_td_report(&report, &NONCE)
+                .expect_err("refused")
+                .to_string()
         };
         assert!(refused(0).contains("expected a report of TDX"));
         assert!(refused(128).contains("does not carry the data"));
