@@ -396,11 +396,10 @@ fn make_header(device: &Path, sealed: &mut Sealed) -> Result<(), VolumeError> {
     sealed.header = bytes;
     let disk = Disk::open_alone(device)?;
     let [first, second] = SEAL_OFFSETS;
+    // In the other place, so that no seal of what was here before stays.
     sealed.advance(&disk)?;
     let before_seals = sealed.header.get(..first).unwrap_or_default();
     disk.write(0, before_seals)?;
-    // A seal of what was here before must not stay beside the new one.
-    sealed.advance(&disk)?;
     let behind_seals = second.saturating_add(crate::layout::SEAL_BYTES);
     let reserved = sealed.header.get(behind_seals..).unwrap_or_default();
     disk.write(behind_seals as u64, reserved)?;
