@@ -4,6 +4,8 @@
 //! not pass the host. A report of SEV-SNP comes from the firmware over a channel that is encrypted and authenticated (SEV Secure
 //! Nested Paging Firmware ABI, "Guest Messages").
 
+use std::{error::Error, path::Path};
+
 use contrast_guest_device::TdxGuest;
 
 use super::{ConfigfsIssuer, Interfaces, Unusable, answer::chain};
@@ -21,6 +23,8 @@ const REPORT_TYPE_TDX: u8 = 0x81;
 /// What an interface answered is not what was asked for.
 #[derive(Debug, thiserror::Error)]
 enum OwnError {
+    #[error(transparent)]
+    Asked(Box<dyn Error + Send + Sync>),
     #[error("expected a report of {expected}, found another one")]
     Kind { expected: &'static str },
     #[error("the report does not carry the data that it was asked for with")]
@@ -31,6 +35,8 @@ enum OwnError {
     Padding,
 }
 
+type Attempt<'a> = &'a dyn Fn() -> Result<PolicyHash, OwnError>;
+
 impl Interfaces {
     /// Hash of the document that this guest was started with: HOSTDATA of a fresh report of SEV-SNP, MRCONFIGID of a fresh one of TDX.
     /// `nonce` is random.
@@ -39,48 +45,40 @@ impl Interfaces {
     /// When no interface can be used: each with its reason, in the order they were tried.
     pub fn own_policy_hash(&self, nonce: &ReportData) -> Result<PolicyHash, Vec<Unusable>> {
         let mut unusable = Vec::new();
-        let mut because = |interface: &std::path::Path, error: &dyn std::error::Error| {
-            unusable.push(Unusable {
-                interface: interface.display().to_string(),
-                reason: chain(error),
-            });
-        };
-        match TdxGuest::open(&self.tdx_guest).and_then(|guest| guest.report(&nonce.0)) {
-            Ok(report) => match of_td_report(report.as_slice(), nonce) {
+        let attempts: [(&Path, Attempt<'_>); 3] = [
+            (&self.tdx_guest, &|| {
+                let report = TdxGuest::open(&self.tdx_guest).and_then(|td| td.report(&nonce.0));
+                of_td_report(report.map_err(asked)?.as_slice(), nonce)
+            }),
+            (self.configfs.path(), &|| {
+                let issuer = ConfigfsIssuer::probe(self.configfs.clone()).map_err(asked)?;
+                // Behind this interface TDX has quotes only.
+                if issuer.tee() != Tee::Snp {
+                    let expected = "SEV-SNP";
+                    return Err(OwnError::Kind { expected });
+                }
+                of_evidence(&issuer.evidence(nonce).map_err(asked)?, nonce)
+            }),
+            (&self.sev_guest, &|| {
+                let issuer = self.sev_guest().map_err(asked)?;
+                of_evidence(&issuer.evidence(nonce).map_err(asked)?, nonce)
+            }),
+        ];
+        for (interface, attempt) in attempts {
+            match attempt() {
                 Ok(hash) => return Ok(hash),
-                Err(error) => because(&self.tdx_guest, &error),
-            },
-            Err(error) => because(&self.tdx_guest, &error),
-        }
-        match ConfigfsIssuer::probe(self.configfs.clone()) {
-            // Behind this interface TDX has quotes only.
-            Ok(issuer) if issuer.tee() == Tee::Snp => match issuer.evidence(nonce) {
-                Ok(evidence) => match of_evidence(&evidence, nonce) {
-                    Ok(hash) => return Ok(hash),
-                    Err(error) => because(self.configfs.path(), &error),
-                },
-                Err(error) => because(self.configfs.path(), &error),
-            },
-            Ok(_) => because(
-                self.configfs.path(),
-                &OwnError::Kind {
-                    expected: "SEV-SNP",
-                },
-            ),
-            Err(error) => because(self.configfs.path(), &error),
-        }
-        match self.sev_guest() {
-            Ok(issuer) => match issuer.evidence(nonce) {
-                Ok(evidence) => match of_evidence(&evidence, nonce) {
-                    Ok(hash) => return Ok(hash),
-                    Err(error) => because(&self.sev_guest, &error),
-                },
-                Err(error) => because(&self.sev_guest, &error),
-            },
-            Err(error) => because(&self.sev_guest, &error),
+                Err(error) => unusable.push(Unusable {
+                    interface: interface.display().to_string(),
+                    reason: chain(&error),
+                }),
+            }
         }
         Err(unusable)
     }
+}
+
+fn asked(error: impl Error + Send + Sync + 'static) -> OwnError {
+    OwnError::Asked(Box::new(error))
 }
 
 fn of_evidence(evidence: &Evidence, nonce: &ReportData) -> Result<PolicyHash, OwnError> {
