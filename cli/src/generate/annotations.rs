@@ -62,6 +62,8 @@ pub(crate) enum Form {
     DeviceAndMount,
     /// A Kubernetes quantity of bytes.
     Quantity,
+    /// A Kubernetes quantity of bytes that an encrypted volume can have.
+    VolumeSize,
     /// Names of volumes.
     Volumes,
     /// Names of sealed secrets.
@@ -73,6 +75,9 @@ pub(crate) enum Form {
     /// `read`, `write`, or both.
     Streams,
 }
+
+/// Smallest encrypted volume in a file, as the Initializer has it.
+const VOLUME_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// All annotations, by name.
 pub(crate) const ANNOTATIONS: &[Annotation] = &[
@@ -112,7 +117,7 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         name: "secure-pv",
         place: Place::Workload,
         value: Form::DeviceAndMount,
-        meaning: "the Initializer encrypts the block device and mounts it into the emptyDir",
+        meaning: "the Initializer encrypts the block device, or with `secure-pv-size` a file, and mounts it into the emptyDir",
         default: "no encrypted volume",
         coordinator: false,
     },
@@ -155,6 +160,14 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         value: Form::OneOf(&["strict", "warn", "off"]),
         meaning: "what happens when the disk is older than the Coordinator remembers: it is refused, or opened with a warning, or nobody is asked",
         default: "`strict`",
+        coordinator: false,
+    },
+    Annotation {
+        name: "secure-pv-size",
+        place: Place::Workload,
+        value: Form::VolumeSize,
+        meaning: "the encrypted volume is a file of this size on a claim with `volumeMode: Filesystem`",
+        default: "it is a block device",
         coordinator: false,
     },
     Annotation {
@@ -250,9 +263,12 @@ impl Form {
             Self::Egress => "`name#127.x.y.z:port#host:port` or `name#transparent#host:port`, options behind a further `#` (`identity=`, `protocol=`), several separated by `##`".into(),
             Self::Port => "a TCP port, from 1 to 65535".into(),
             Self::DeviceAndMount => {
-                "`device:mount`, the names of a block volume and of an emptyDir".into()
+                "`device:mount`, the names of a persistent volume and of an emptyDir".into()
             }
             Self::Quantity => "a Kubernetes quantity in bytes, for example `10Gi`; or `0`".into(),
+            Self::VolumeSize => {
+                "a Kubernetes quantity in bytes, of at least `64Mi`, for example `10Gi`".into()
+            }
             Self::Volumes => "names of volumes, separated by commas".into(),
             Self::Secrets => "names of sealed secrets, separated by commas".into(),
             Self::OneOf(words) => format!("one of `{}`", words.join("`, `")),
@@ -285,6 +301,7 @@ impl Form {
             Self::Quantity => value
                 .parse::<Quantity>()
                 .is_ok_and(|size| size.whole().is_some()),
+            Self::VolumeSize => volume_bytes(value).is_some(),
             Self::Volumes => words.all(|word| !word.is_empty()),
             Self::Secrets => words.all(contrast_manifest::is_sealed_name),
             Self::OneOf(known) => known.contains(&value),
@@ -323,6 +340,12 @@ pub(super) fn device_and_mount(value: &str) -> Option<(&str, &str)> {
             })
     };
     (is_name(device) && is_name(mount)).then_some((device, mount))
+}
+
+/// The bytes of a `secure-pv-size`.
+pub(super) fn volume_bytes(value: &str) -> Option<u64> {
+    let bytes = value.parse::<Quantity>().ok()?.whole()?;
+    (bytes >= VOLUME_BYTES_MIN).then_some(bytes)
 }
 
 /// Something that is wrong with an annotation, or with a label that looks like one.

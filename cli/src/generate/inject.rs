@@ -1,5 +1,6 @@
 //! What is added to a pod: the Initializer, the service mesh, and the volume that they share with the application.
 
+pub(crate) use contrast_policy::INITIALIZER;
 use contrast_policy::{SERVICE_MESH, SERVICE_MESH_PROGRAM};
 use contrast_resources::{ResourceError, Step, YamlFile};
 use serde_json::{Value, json};
@@ -18,7 +19,6 @@ pub(super) const SERVICE_MESH_IMAGE: &str = concat!(
     "@sha256:8a0b6e9f3b2d4c1e597a9fb0c1d2e3f4051627384a5b6c7d8e9fa0b1c2d3e4f5"
 );
 
-pub(crate) const INITIALIZER: &str = "contrast-initializer";
 pub(crate) const SECRETS_VOLUME: &str = "contrast-secrets";
 pub(super) const SECRETS_PATH: &str = "/contrast";
 /// Here the guest looks for credentials, by the volume's name.

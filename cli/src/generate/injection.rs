@@ -14,7 +14,7 @@ use super::{
     plan::{Found, place},
     policies::annotation,
     sealing::{self, SEALED_SECRETS},
-    secure_volume::{Claims, SETTINGS, SecureVolume},
+    secure_volume::{Claims, SecureVolume},
 };
 
 /// What holds for all pods.
@@ -223,20 +223,11 @@ impl<'a> Injection<'a> {
     }
 
     fn secure_volume(&self) -> Result<Option<SecureVolume<'a>>, GenerateError> {
-        let Some(annotation) = self.value("secure-pv") else {
-            let mut lone = SETTINGS.iter().map(|(name, _)| *name);
-            return match lone.find(|name| self.value(name).is_some()) {
-                None => Ok(None),
-                Some(name) => Err(self.refuse(format!(
-                    "the annotation {name} says something of the encrypted volume, and the pod has none; add secure-pv, or remove it"
-                ))),
-            };
-        };
         let templates = items(&self.found.document.object["spec"], "volumeClaimTemplates");
         let namespace = self.found.identity.written_namespace.as_deref();
         let claims = self.surroundings.claims;
-        SecureVolume::of(annotation, self.spec(), templates, claims, namespace)
-            .map(|secure| Some(secure.with_settings(|name| self.value(name))))
+        let value = |name: &str| self.value(name);
+        SecureVolume::of(value, self.spec(), templates, claims, namespace)
             .map_err(|reason| self.refuse(reason))
     }
 

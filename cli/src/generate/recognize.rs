@@ -15,14 +15,16 @@ pub(crate) use super::inject::{INITIALIZER, SECRETS_VOLUME};
 const DECISIVE: [&str; 4] = ["command", "args", "securityContext", "volumeDevices"];
 
 /// Whether an init container is the one that `generate` writes under its name. `pod_security` is the `securityContext` of its pod.
-pub(crate) fn is_generated(
+/// `annotation` reads those of the pod that the Initializer is injected for.
+pub(crate) fn is_generated<'a>(
     container: &Value,
     pod_security: &Value,
-    secure_pv: Option<&str>,
+    annotation: impl Fn(&str) -> Option<&'a str>,
 ) -> bool {
+    let secure = SecureVolume::named(annotation);
     let initializer = |opener| {
         let mut expected = inject::initializer("", "", opener, None, pod_security);
-        if let Some(secure) = secure_pv.and_then(SecureVolume::named) {
+        if let Some(secure) = &secure {
             secure.extend(&mut expected, pod_security);
         }
         expected
@@ -45,8 +47,8 @@ pub(crate) fn is_generated(
 }
 
 /// The emptyDir of a `secure-pv`, which is made if the pod has none.
-pub(crate) fn secure_mount(secure_pv: &str) -> Option<&str> {
-    SecureVolume::named(secure_pv).map(|secure| secure.mount)
+pub(crate) fn secure_mount<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
+    SecureVolume::named(annotation).map(|secure| secure.mount)
 }
 
 #[cfg(test)]
@@ -60,28 +62,41 @@ mod tests {
         let none = Value::Null;
         let made =
             |opener| inject::initializer("registry.example/own", "shop", opener, None, &none);
-        assert!(is_generated(&made(Opener::ServiceMesh), &none, None));
+        assert!(is_generated(&made(Opener::ServiceMesh), &none, |_| None));
         let mut initializer = made(Opener::Initializer);
-        assert!(is_generated(&initializer, &none, None));
+        assert!(is_generated(&initializer, &none, |_| None));
         let mesh = inject::service_mesh("a", &Mesh::default(), "shop", &none);
-        assert!(is_generated(&mesh, &none, None));
-        assert!(is_generated(&image_store::holder("a"), &none, None));
+        assert!(is_generated(&mesh, &none, |_| None));
+        assert!(is_generated(&image_store::holder("a"), &none, |_| None));
 
         let security = json!({"runAsNonRoot": true});
-        let secure = SecureVolume::named("data:state").expect("two names");
+        let secure_pv = |value| move |name: &str| (name == "secure-pv").then_some(value);
+        let secure = SecureVolume::named(secure_pv("data:state")).expect("two names");
         secure.extend(&mut initializer, &security);
-        assert!(is_generated(&initializer, &security, Some("data:state")));
+        assert!(is_generated(
+            &initializer,
+            &security,
+            secure_pv("data:state")
+        ));
         // Nothing asks for the device; or for another; or the container is another one.
-        assert!(!is_generated(&initializer, &security, None));
-        assert!(!is_generated(&initializer, &security, Some("other:state")));
+        assert!(!is_generated(&initializer, &security, |_| None));
+        assert!(!is_generated(
+            &initializer,
+            &security,
+            secure_pv("other:state")
+        ));
         initializer["command"] = json!(["/bin/sh"]);
-        assert!(!is_generated(&initializer, &security, Some("data:state")));
+        assert!(!is_generated(
+            &initializer,
+            &security,
+            secure_pv("data:state")
+        ));
 
         let mut holder = image_store::holder("a");
         holder["args"] = json!(["-c", "x"]);
-        assert!(!is_generated(&holder, &none, None));
+        assert!(!is_generated(&holder, &none, |_| None));
         let privileged = json!({"name": SERVICE_MESH, "command": ["/bin/service-mesh"], "securityContext": {"privileged": true}});
-        assert!(!is_generated(&privileged, &none, None));
-        assert!(!is_generated(&json!({"name": "web"}), &none, None));
+        assert!(!is_generated(&privileged, &none, |_| None));
+        assert!(!is_generated(&json!({"name": "web"}), &none, |_| None));
     }
 }

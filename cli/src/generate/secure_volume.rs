@@ -1,16 +1,22 @@
-//! Encrypted volumes (`secure-pv`): the Initializer opens a block device with a key from the workload secret and mounts it into an emptyDir, from where
-//! the application's containers see it.
+//! Encrypted volumes (`secure-pv`): the Initializer opens a block device, or a file on a file system of the host, with a key from the workload secret
+//! and mounts it into an emptyDir, from where the application's containers see it.
 
+use contrast_policy::CIPHERTEXT_PATH;
+use contrast_quantity::Quantity;
 use serde_json::{Value, json};
 
 use super::{
-    annotations::{PREFIX, device_and_mount},
+    annotations::{PREFIX, device_and_mount, volume_bytes},
     inject::{SECRETS_VOLUME, items, root},
     inputs::InputFile,
 };
 
+const ANNOTATION: &str = "secure-pv";
+const SIZE: &str = "secure-pv-size";
 /// Where the Initializer finds the device.
 const DEVICE_PATH: &str = "/dev/csi0";
+/// The file in a claim that is a file system.
+const FILE_NAME: &str = "contrast-volume";
 /// Where it mounts the file system.
 const MOUNT_PATH: &str = "/state";
 /// Annotations that say more of the volume, and the variables by which the Initializer is told.
@@ -26,10 +32,12 @@ const MEMORY: &str = "100Mi";
 /// What a pod asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SecureVolume<'a> {
-    /// The block volume.
+    /// The volume of the host.
     device: &'a str,
     /// The emptyDir.
     pub(super) mount: &'a str,
+    /// Size of the file, if the volume of the host is a file system and no block device.
+    file_bytes: Option<u64>,
     /// Variables and values of what the pod says more of it.
     settings: Vec<(&'static str, &'a str)>,
 }
@@ -60,43 +68,46 @@ impl Claims {
 }
 
 impl<'a> SecureVolume<'a> {
-    /// What the annotation names, whether the pod has it or not.
-    pub(super) fn named(annotation: &'a str) -> Option<Self> {
-        let (device, mount) = device_and_mount(annotation)?;
-        Some(Self {
-            device,
-            mount,
-            settings: Vec::new(),
-        })
-    }
-
-    /// With what the pod's annotations say more of it.
-    pub(super) fn with_settings(mut self, annotation: impl Fn(&str) -> Option<&'a str>) -> Self {
+    /// What a pod's annotations name, whether it has the volumes or not. `None` if it has no `secure-pv` of the right form.
+    pub(super) fn named(annotation: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
+        let (device, mount) = device_and_mount(annotation(ANNOTATION)?)?;
         let said = SETTINGS.iter().filter_map(|(name, variable)| {
             let value = annotation(name)?;
             Some((*variable, value))
         });
-        self.settings = said.collect();
-        self
+        Some(Self {
+            device,
+            mount,
+            file_bytes: annotation(SIZE).and_then(volume_bytes),
+            settings: said.collect(),
+        })
     }
 
-    /// Reads the annotation and looks for its volumes.
+    /// Reads the pod's annotations and looks for the volumes that they name.
     ///
     /// # Errors
-    /// What cannot be used and what to write, when they are no block device and no emptyDir.
+    /// What cannot be used and what to write, when they are no volume that stays and no emptyDir.
     pub(super) fn of(
-        annotation: &'a str,
+        annotation: impl Fn(&str) -> Option<&'a str>,
         spec: &Value,
         templates: &[Value],
         claims: &Claims,
         namespace: Option<&str>,
-    ) -> Result<Self, String> {
-        let prefix = format!("annotation {PREFIX}secure-pv: ");
-        let Some((device, mount)) = device_and_mount(annotation) else {
-            return Err(format!(
-                "{prefix}expected `device:mount`, found `{annotation}`"
-            ));
+    ) -> Result<Option<Self>, String> {
+        let Some(value) = annotation(ANNOTATION) else {
+            let mut others = SETTINGS.iter().map(|(name, _)| *name).chain([SIZE]);
+            return match others.find(|name| annotation(name).is_some()) {
+                None => Ok(None),
+                Some(name) => Err(format!(
+                    "the annotation {name} says something of the encrypted volume, and the pod has none; add secure-pv, or remove it"
+                )),
+            };
         };
+        let prefix = format!("annotation {PREFIX}{ANNOTATION}: ");
+        let Some(secure) = Self::named(&annotation) else {
+            return Err(format!("{prefix}expected `device:mount`, found `{value}`"));
+        };
+        let (device, mount) = (secure.device, secure.mount);
         let template = templates
             .iter()
             .find(|template| template["metadata"]["name"] == device);
@@ -111,21 +122,20 @@ impl<'a> SecureVolume<'a> {
             (None, Some(_)) => {
                 return Err(format!(
                     "{prefix}expected the volume `{device}` to be a persistentVolumeClaim or iscsi, or a volumeClaimTemplate of the StatefulSet; \
-                     another kind is no block device that stays"
+                     another kind does not stay"
                 ));
             }
             (None, None) => {
                 let known = known(spec, templates);
                 return Err(format!(
-                    "{prefix}expected the name of a block volume in front of `:`, found `{device}`, and the pod has {known}"
+                    "{prefix}expected the name of a persistent volume in front of `:`, found `{device}`, and the pod has {known}"
                 ));
             }
         };
-        if claim.is_some_and(|claim| claim["spec"]["volumeMode"] != "Block") {
-            return Err(format!(
-                "{prefix}expected a claim with `volumeMode: Block` behind `{device}`, found a file system, which the host can read; write \
-                 `volumeMode: Block` into its spec"
-            ));
+        if let Some(claim) = claim {
+            secure
+                .fits(claim)
+                .map_err(|reason| prefix.clone() + &reason)?;
         }
         let is_other = self::volume(spec, mount)
             .is_some_and(|volume| volume.get("emptyDir").is_none())
@@ -134,14 +144,38 @@ impl<'a> SecureVolume<'a> {
                 .any(|template| template["metadata"]["name"] == mount)
             || mount == SECRETS_VOLUME;
         match is_other {
-            false => Ok(Self {
-                device,
-                mount,
-                settings: Vec::new(),
-            }),
+            false => Ok(Some(secure)),
             true => Err(format!(
                 "{prefix}expected the name of an emptyDir behind `:`, which is made if there is none, found `{mount}`, which is another volume"
             )),
+        }
+    }
+
+    /// Whether the volume can be on this claim.
+    fn fits(&self, claim: &Value) -> Result<(), String> {
+        let device = self.device;
+        let is_block = claim["spec"]["volumeMode"] == "Block";
+        match (self.file_bytes, is_block) {
+            (None, true) => Ok(()),
+            (None, false) => Err(format!(
+                "expected a claim with `volumeMode: Block` behind `{device}`, found a file system, which the host can read; write \
+                 `volumeMode: Block` into its spec, or have a file on it encrypted with the annotation {PREFIX}{SIZE}"
+            )),
+            (Some(_), true) => Err(format!(
+                "expected a claim with a file system behind `{device}`, because {SIZE} asks for a file, found `volumeMode: Block`; remove {SIZE}, \
+                 since a block device is encrypted whole"
+            )),
+            (Some(bytes), false) => {
+                let storage = claim["spec"]["resources"]["requests"]["storage"].as_str();
+                let storage = storage.and_then(|text| text.parse::<Quantity>().ok()?.value());
+                match storage.filter(|storage| *storage <= bytes) {
+                    None => Ok(()),
+                    Some(storage) => Err(format!(
+                        "expected a claim of more than {bytes} bytes behind `{device}`, because the file of {SIZE} has them and its file system needs \
+                         some, found {storage}; make the claim larger or the file smaller"
+                    )),
+                }
+            }
         }
     }
 
@@ -155,15 +189,24 @@ impl<'a> SecureVolume<'a> {
 
     /// Gives the Initializer what it needs.
     pub(super) fn extend(&self, initializer: &mut Value, pod_security: &Value) {
-        push(
-            &mut initializer["env"],
-            json!({"name": "CRYPTSETUP_DEVICE", "value": DEVICE_PATH}),
-        );
-        for (variable, value) in &self.settings {
+        let mut variable = |name: &str, value: &str| {
             push(
                 &mut initializer["env"],
-                json!({"name": variable, "value": value}),
+                json!({"name": name, "value": value}),
             );
+        };
+        match self.file_bytes {
+            None => variable("CRYPTSETUP_DEVICE", DEVICE_PATH),
+            Some(bytes) => {
+                variable(
+                    "CRYPTSETUP_DEVICE",
+                    &format!("{CIPHERTEXT_PATH}/{FILE_NAME}"),
+                );
+                variable("CRYPTSETUP_FILE_BYTES", &bytes.to_string());
+            }
+        }
+        for (name, value) in &self.settings {
+            variable(name, value);
         }
         // Only root can set up a mapping and mount it, whatever user the pod's containers have.
         let mut security = root(pod_security);
@@ -172,7 +215,16 @@ impl<'a> SecureVolume<'a> {
         for kind in ["requests", "limits"] {
             initializer["resources"][kind]["memory"] = json!(MEMORY);
         }
-        initializer["volumeDevices"] = json!([{"name": self.device, "devicePath": DEVICE_PATH}]);
+        match self.file_bytes {
+            None => {
+                initializer["volumeDevices"] =
+                    json!([{"name": self.device, "devicePath": DEVICE_PATH}]);
+            }
+            Some(_) => push(
+                &mut initializer["volumeMounts"],
+                json!({"name": self.device, "mountPath": CIPHERTEXT_PATH}),
+            ),
+        }
         push(
             &mut initializer["volumeMounts"],
             json!({"name": self.mount, "mountPath": MOUNT_PATH, "mountPropagation": "Bidirectional"}),
@@ -241,13 +293,44 @@ mod tests {
     use super::*;
 
     fn judge(annotation: &str, volumes: Value, claims: &[Value]) -> Result<(), String> {
+        judge_sized(annotation, None, volumes, claims)
+    }
+
+    fn judge_sized(
+        annotation: &str,
+        size: Option<&str>,
+        volumes: Value,
+        claims: &[Value],
+    ) -> Result<(), String> {
         let templates = [
             json!({"metadata": {"name": "block"}, "spec": {"volumeMode": "Block"}}),
-            json!({"metadata": {"name": "files"}, "spec": {}}),
+            json!({"metadata": {"name": "files"}, "spec": {"resources": {"requests": {"storage": "2Gi"}}}}),
         ];
         let spec = json!({"volumes": volumes});
         let claims = Claims(claims.to_vec());
-        SecureVolume::of(annotation, &spec, &templates, &claims, Some("shop")).map(drop)
+        let annotations = |name: &str| match name {
+            ANNOTATION => Some(annotation),
+            SIZE => size,
+            _ => None,
+        };
+        SecureVolume::of(annotations, &spec, &templates, &claims, Some("shop")).map(drop)
+    }
+
+    #[test]
+    fn file_is_on_a_file_system_that_has_room_for_it() {
+        let sized = |annotation, size| judge_sized(annotation, Some(size), json!([]), &[]);
+        assert_eq!(sized("files:state", "1Gi"), Ok(()));
+        for (annotation, size, part) in [
+            (
+                "files:state",
+                "2Gi",
+                "found 2147483648; make the claim larger",
+            ),
+            ("block:state", "1Gi", "found `volumeMode: Block`; remove"),
+        ] {
+            let text = sized(annotation, size).expect_err("refused");
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 
     #[test]
@@ -312,6 +395,7 @@ mod tests {
         let secure = SecureVolume {
             device: "a",
             mount: "b",
+            file_bytes: None,
             settings: vec![("CRYPTSETUP_ROLLBACK", "warn")],
         };
         let mut container = json!({});

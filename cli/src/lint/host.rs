@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contrast_policy::CIPHERTEXT_PATH;
 use serde_json::Value;
 
 use super::{
@@ -145,6 +146,8 @@ fn mounts<'a>(container: &Container<'_, 'a>, volumes: &Volumes<'_>, notes: &mut 
                 );
                 notes.container(&rules::UNKNOWN_VOLUME, container, &path, text);
             }
+            Some(Volume::Shared(_))
+                if container.is_generated() && mount["mountPath"] == CIPHERTEXT_PATH => {}
             Some(Volume::Shared(what)) => {
                 let text = (
                     format!("it mounts `{name}`, {what}"),

@@ -120,10 +120,7 @@ impl<'a> Pod<'a> {
     pub(super) fn generated_volumes(&self) -> Vec<&'a str> {
         let mut volumes = Vec::new();
         if self.has_initializer() {
-            volumes.extend(
-                self.annotation("secure-pv")
-                    .and_then(recognize::secure_mount),
-            );
+            volumes.extend(recognize::secure_mount(|name| self.annotation(name)));
         }
         if self.has_initializer() || self.has_mesh() {
             volumes.push(recognize::SECRETS_VOLUME);
@@ -168,11 +165,11 @@ impl<'a> Container<'_, 'a> {
     /// Whether it is as `generate` injects it.
     pub(super) fn is_generated(&self) -> bool {
         let security = &self.pod.spec()["securityContext"];
-        let secure_pv = self
-            .pod
-            .annotation("secure-pv")
-            .filter(|_| self.pod.has_initializer());
-        self.list == "initContainers" && recognize::is_generated(self.value, security, secure_pv)
+        let annotation = |name: &str| {
+            let value = self.pod.annotation(name)?;
+            self.pod.has_initializer().then_some(value)
+        };
+        self.list == "initContainers" && recognize::is_generated(self.value, security, annotation)
     }
 
     pub(super) fn path(&self, below: &[Step]) -> Vec<Step> {

@@ -203,6 +203,28 @@ fn encrypted_volume_needs_a_block_device_and_an_initializer() {
 }
 
 #[test]
+fn encrypted_volume_is_a_file_where_the_claim_is_a_file_system() {
+    let yaml = DATABASE.replace("        volumeMode: Block\n", "").replace(
+        "secure-pv: data:state\n",
+        "secure-pv: data:state\n        contrast.edgeless.systems/secure-pv-size: 9Gi\n",
+    );
+    let sized = generated(&with_coordinator(&yaml), &[], true);
+    assert_eq!(sized.said, "");
+    insta::assert_snapshot!(sized.diff);
+    let linted = sized.context.output(&["lint", "application.yml"]);
+    assert_eq!(linted.status.code(), Some(0), "{linted:?}");
+    let mounted_by_the_application = yaml.replace(
+        "{name: state, mountPath",
+        "{name: data, mountPath: /raw}\n            - {name: state, mountPath",
+    );
+    let said = refused(&with_coordinator(&mounted_by_the_application));
+    assert!(
+        said.contains("the host can read and change its files"),
+        "{said}"
+    );
+}
+
+#[test]
 fn encrypted_volume_that_nobody_sees_is_named() {
     let unseen = with_coordinator(&DATABASE.replace(", mountPropagation: HostToContainer", ""));
     let said = generated(&unseen, &[], false).said;

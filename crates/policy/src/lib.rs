@@ -12,7 +12,7 @@ mod build;
 mod cases;
 mod difference;
 mod evaluate;
-mod mesh;
+mod injected;
 mod model;
 mod rules;
 
@@ -21,7 +21,7 @@ pub use cases::{CaseVerdict, RecordedCase, judge_cases};
 pub use contrast_initdata::{INITDATA_ANNOTATION, Initdata, InitdataError};
 pub use difference::{Change, Difference, differences};
 pub use evaluate::{Decision, Engine, EvaluateError};
-pub use mesh::{MESH_CHECK, SERVICE_MESH, SERVICE_MESH_PROGRAM};
+pub use injected::{CIPHERTEXT_PATH, INITIALIZER, MESH_CHECK, SERVICE_MESH, SERVICE_MESH_PROGRAM};
 pub use model::{
     ContainerPolicy, Content, CopyPolicy, DataError, EnvFact, FilePolicy, ImagePolicy, MountKind,
     MountPolicy, Part, PodPolicy, ProcessPolicy, SandboxPolicy, Stage, Stream, Template,

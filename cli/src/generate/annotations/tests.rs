@@ -46,6 +46,7 @@ fn values_have_their_form() {
         ("secure-pv-format", vec!["blank", "never", "discard"]),
         ("secure-pv-mount-options", vec!["noatime", "noatime,noexec"]),
         ("secure-pv-rollback", vec!["strict", "warn", "off"]),
+        ("secure-pv-size", vec!["64Mi", "10Gi", "1e9"]),
         ("servicemesh-admin-interface-port", vec!["1", "65535"]),
         ("servicemesh-egress", vec!["a#127.0.0.2:80#b:80"]),
         ("servicemesh-ingress", vec!["", "DISABLED", "a#80#true"]),
@@ -69,6 +70,7 @@ fn values_have_their_form() {
         ("secure-pv-format", vec!["", "always"]),
         ("secure-pv-mount-options", vec!["", "suid", "noatime,"]),
         ("secure-pv-rollback", vec!["", "Strict"]),
+        ("secure-pv-size", vec!["", "0", "63Mi", "100M1", "16Ei"]),
         (
             "pod-role",
             vec!["", "Coordinator", "contrast-node-installer"],

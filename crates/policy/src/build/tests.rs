@@ -2,7 +2,9 @@ use contrast_images::{Accounts, GroupAccount, UserAccount};
 use serde_json::json;
 
 use super::*;
-use crate::{Content, CopyPolicy, EnvFact, MountKind, Part, Template};
+use crate::{
+    CIPHERTEXT_PATH, Content, CopyPolicy, EnvFact, INITIALIZER, MountKind, Part, Template,
+};
 
 fn digest() -> String {
     format!("sha256:{}", "0a".repeat(32))
@@ -270,6 +272,26 @@ fn volume_of_the_host_must_be_called_untrusted() {
     let named = json!({"contrast.edgeless.systems/untrusted-volumes": "v"});
     let policy = spec_with(&mounting(&volume, &named), &settings()).expect("policy");
     assert_eq!(policy.containers[0].mounts[0].kind, MountKind::Untrusted);
+}
+
+#[test]
+fn only_the_initializer_has_the_file_of_the_encrypted_volume() {
+    let built = |container: &str, path: &str| {
+        let spec = json!({
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}],
+            "containers": [{
+                "name": container, "image": format!("web@{}", digest()), "command": ["/x"],
+                "volumeMounts": [{"name": "v", "mountPath": path}],
+            }],
+        });
+        spec_with(&spec, &settings()).map(|policy| policy.containers[0].mounts[0].kind)
+    };
+    assert_eq!(
+        built(INITIALIZER, CIPHERTEXT_PATH).ok(),
+        Some(MountKind::Untrusted)
+    );
+    assert!(built(INITIALIZER, "/state").is_err());
+    assert!(built("app", CIPHERTEXT_PATH).is_err());
 }
 
 #[test]

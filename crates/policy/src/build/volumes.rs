@@ -10,7 +10,9 @@ use contrast_images::ImageConfig;
 use serde_json::Value;
 
 use super::{BuildError, PodSource, fields::list, unsupported};
-use crate::{Content, CopyPolicy, FilePolicy, MountKind, MountPolicy};
+use crate::{
+    CIPHERTEXT_PATH, Content, CopyPolicy, FilePolicy, INITIALIZER, MountKind, MountPolicy,
+};
 
 /// Copies by name.
 pub(super) type Copies = BTreeMap<String, Vec<CopyPolicy>>;
@@ -291,7 +293,9 @@ impl Volumes {
             ));
         }
         let sub_path = mount["subPath"].as_str().filter(|path| !path.is_empty());
-        let source = self.0.get(volume).ok_or_else(|| {
+        let ciphertext = (container == INITIALIZER && destination == CIPHERTEXT_PATH)
+            .then_some(&Volume::Untrusted);
+        let source = self.0.get(volume).or(ciphertext).ok_or_else(|| {
             unsupported(
                 container,
                 &format!("volumeMounts[] of `{volume}`"),
