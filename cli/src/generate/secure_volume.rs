@@ -363,7 +363,7 @@ mod tests {
             (judge("files:state", json!([]), &[]), "volumeMode: Block"),
             (
                 judge("data:state", json!([{"name": "data", "emptyDir": {}}]), &[]),
-                "no block device",
+                "does not stay",
             ),
             (
                 judge("dota:state", json!([{"name": "data", "emptyDir": {}}]), &[]),

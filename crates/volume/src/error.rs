@@ -107,6 +107,11 @@ pub enum VolumeError {
         /// Where it was to be mounted.
         mount_point: PathBuf,
     },
+    /// Loop devices.
+    #[error(
+        "cannot make the nodes of loop devices in /dev; a volume in a file needs a kernel with loop devices, and a privileged container"
+    )]
+    LoopNodes(#[source] io::Error),
     /// The file of a file volume.
     #[error("cannot {what} the volume's file {}", path.display())]
     File {

@@ -329,6 +329,33 @@ pub(crate) fn attach_loop(file: &Path) -> Result<PathBuf, ToolError> {
     }
 }
 
+/// Has the kernel make a loop device if none is free.
+pub(crate) fn free_loop() -> Result<(), ToolError> {
+    let mut command = Command::new("losetup");
+    command.arg("--find");
+    let output = run(command, None)?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(failed("losetup", &output)),
+    }
+}
+
+/// Inode and device number of the file behind a loop device.
+pub(crate) fn file_of_loop(device: &Path) -> Result<(u64, u64), ToolError> {
+    let mut command = Command::new("losetup");
+    command.args(["--noheadings", "--output", "BACK-INO,BACK-MAJ:MIN"]);
+    command.arg(device);
+    let output = run(command, None)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers = || {
+        let (inode, device) = text.trim().split_once(char::is_whitespace)?;
+        let (major, minor) = device.trim().split_once(':')?;
+        let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
+        Some((inode.parse().ok()?, device))
+    };
+    numbers().ok_or_else(|| failed("losetup", &output))
+}
+
 pub(crate) fn detach_loop(device: &Path) -> Result<(), ToolError> {
     succeed("losetup", ["--detach"], device)
 }

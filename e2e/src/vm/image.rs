@@ -56,7 +56,7 @@ const MODULES: [&str; 14] = [
     "aesni-intel",
     "crc32c_generic",
 ];
-const APPLETS: [&str; 42] = [
+const APPLETS: [&str; 45] = [
     "sh",
     "cat",
     "ls",
@@ -99,6 +99,9 @@ const APPLETS: [&str; 42] = [
     "blockdev",
     "xxd",
     "dirname",
+    "mknod",
+    "unshare",
+    "nsenter",
 ];
 
 /// What is booted.

@@ -9,6 +9,7 @@
 )]
 
 mod attack;
+mod container;
 mod crash;
 mod life;
 mod rollback;
