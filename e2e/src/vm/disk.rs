@@ -6,10 +6,13 @@ use std::{
 
 use anyhow::Result;
 
+use super::write_log::{SECTOR, WriteLog};
+
 /// A disk of a machine: a sparse file, which the test changes as a host would.
 #[derive(Debug)]
 pub struct Disk {
     path: PathBuf,
+    log: Option<PathBuf>,
 }
 
 impl Disk {
@@ -21,7 +24,7 @@ impl Disk {
         let path = directory.join(name);
         let file = File::create(&path)?;
         file.set_len(mebibytes * 1024 * 1024)?;
-        Ok(Self { path })
+        Ok(Self { path, log: None })
     }
 
     /// The file.
@@ -36,7 +39,35 @@ impl Disk {
     pub fn copy(&self, name: &str) -> Result<Self> {
         let path = self.path.with_file_name(name);
         copy_sparse(&self.path, &path)?;
-        Ok(Self { path })
+        Ok(Self { path, log: None })
+    }
+
+    /// Has everything logged that machines which boot from now on write to it; one machine for one log.
+    ///
+    /// # Errors
+    /// When the log cannot be made.
+    pub fn log_writes(&mut self) -> Result<WriteLog> {
+        let path = self.path.with_extension("log");
+        File::create(&path)?;
+        self.log = Some(path.clone());
+        Ok(WriteLog { path })
+    }
+
+    /// Block devices of QEMU, of which the last one is `name`.
+    pub(super) fn block_devices(&self, name: &str) -> Vec<String> {
+        let file = |name: &str, path: &Path| {
+            format!("driver=file,node-name={name},filename={}", path.display())
+        };
+        match &self.log {
+            None => vec![file(name, &self.path)],
+            Some(log) => vec![
+                file("logged", &self.path),
+                file("log", log),
+                format!(
+                    "driver=blklogwrites,node-name={name},file=logged,log=log,log-sector-size={SECTOR}"
+                ),
+            ],
+        }
     }
 
     /// Puts back what `other` holds.

@@ -84,10 +84,9 @@ impl Machine {
                 "virtserialport,chardev=agent,name=org.contrast.agent",
             ]);
         for (position, disk) in disks.iter().enumerate() {
-            qemu.arg("-drive").arg(format!(
-                "if=none,id=disk{position},format=raw,cache=writeback,file={}",
-                disk.path().display()
-            ));
+            for device in disk.block_devices(&format!("disk{position}")) {
+                qemu.args(["-blockdev", &device]);
+            }
             let device = format!("virtio-blk-pci,drive=disk{position},id=card{position}");
             qemu.args(["-device", &device]);
         }

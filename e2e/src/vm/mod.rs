@@ -7,7 +7,9 @@
 mod disk;
 mod image;
 mod machine;
+mod write_log;
 
 pub use disk::Disk;
 pub use image::why_not;
 pub use machine::{FORWARDED, Machine, Options, Said};
+pub use write_log::WriteLog;

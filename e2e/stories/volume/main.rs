@@ -12,5 +12,6 @@ mod attack;
 mod container;
 mod crash;
 mod life;
+mod lost_writes;
 mod rollback;
 mod support;
