@@ -12,7 +12,10 @@ pub use crate::commands::{
     attestation::AttestationArgs, collateral::CollateralArgs, lint::LintArgs,
     manifest::ManifestArgs, measure::MeasureArgs, mesh::MeshArgs, policy::PolicyArgs,
 };
-pub use seal::{SealArgs, SealCommand, SealRegistryArgs, SealSecretArgs, SealTargetArgs};
+pub use seal::{
+    SealArgs, SealCommand, SealDeploymentArgs, SealPullSecretsArgs, SealRegistryArgs,
+    SealSecretArgs, SealTargetArgs,
+};
 pub use verify::{SourceArgs, VerifyArgs};
 
 use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};

@@ -23,6 +23,7 @@ pub mod commands;
 pub mod deployment;
 pub mod diagnostic;
 pub mod dial;
+mod docker_config;
 pub mod exit;
 pub mod generate;
 mod import;

@@ -20,6 +20,8 @@ pub enum SealCommand {
     Secret(SealSecretArgs),
     /// Encrypt the credentials of a registry for the guest that pulls images, in place of imagePullSecrets
     Registry(SealRegistryArgs),
+    /// Turn imagePullSecrets of the YAML into sealed credentials, and take the field away
+    PullSecrets(SealPullSecretsArgs),
 }
 
 /// `contrast seal secret`.
@@ -71,6 +73,22 @@ pub struct SealRegistryArgs {
     pub target: SealTargetArgs,
 }
 
+/// `contrast seal pull-secrets`.
+#[derive(Debug, Args)]
+pub struct SealPullSecretsArgs {
+    /// YAML files with the workloads and their Secrets, or directories that are searched for them
+    #[arg(required = true, value_name = "PATHS")]
+    pub paths: Vec<PathBuf>,
+
+    /// Workload that is converted, NAME or KIND/NAME; may be repeated [default: all with imagePullSecrets]
+    #[arg(long, value_name = "WORKLOAD")]
+    pub pod: Vec<String>,
+
+    /// Manifest, key and shape of the result.
+    #[command(flatten)]
+    pub deployment: SealDeploymentArgs,
+}
+
 /// Who gets a sealed secret, and where it is written.
 #[derive(Debug, Args)]
 pub struct SealTargetArgs {
@@ -82,6 +100,14 @@ pub struct SealTargetArgs {
     #[arg(long, value_name = "WORKLOAD", required = true)]
     pub pod: Vec<String>,
 
+    /// Manifest, key and shape of the result.
+    #[command(flatten)]
+    pub deployment: SealDeploymentArgs,
+}
+
+/// The deployment that can read it.
+#[derive(Debug, Args)]
+pub struct SealDeploymentArgs {
     /// Manifest to put it in [default: manifest.json]
     #[arg(short, long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! `contrast seal`: secrets that only the deployment can read.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read as _, Write},
     path::{Path, PathBuf},
 };
@@ -9,22 +9,25 @@ use std::{
 use contrast_clock::SystemEntropy;
 use contrast_manifest::SealedKind;
 use contrast_pki::{RegistryCredential, SealedFiles, SealingError, SealingPublicKey, is_file_key};
-use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::{
-    args::{SealArgs, SealCommand, SealRegistryArgs, SealSecretArgs, SealTargetArgs},
+    args::{
+        SealArgs, SealCommand, SealDeploymentArgs, SealPullSecretsArgs, SealRegistryArgs,
+        SealSecretArgs, SealTargetArgs,
+    },
     diagnostic::{Diagnose, Failure},
+    docker_config::{self, DockerConfigError},
     exit::Exit,
-    generate::{self, SealOptions, SealedFor},
+    generate::{self, Converted, SealOptions, SealPlace, SealedFor},
     output::{Output, Paint, Render},
     workspace::{self, MANIFEST, SEALING_KEY, VERIFY_DIR, Workspace},
 };
 
+const NEXT: &str = "run `contrast generate`, then `contrast set`, and apply the YAML";
 /// No secret that a manifest takes is longer, nor any input of one.
 const INPUT_BYTES_MAX: u64 = 1 << 20;
-/// Under this name Docker keeps the credentials of `docker.io`.
-const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 /// The input cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +50,12 @@ enum InputError {
     TooLarge { what: String },
     #[error("the password is no UTF-8")]
     Password,
-    #[error("`{}` is no Docker configuration", path.display())]
-    DockerConfig { path: PathBuf },
+    #[error("`{}` cannot be used", path.display())]
+    DockerConfig {
+        path: PathBuf,
+        #[source]
+        source: DockerConfigError,
+    },
     #[error("`{}` has no credentials of `{host}`", path.display())]
     NoCredentials { path: PathBuf, host: String },
     #[error("the sealing key `{}` is unusable", path.display())]
@@ -102,6 +109,27 @@ impl Render for Sealed {
     }
 }
 
+#[derive(Debug, Serialize)]
+struct SealedPullSecrets {
+    workloads: BTreeMap<String, BTreeSet<String>>,
+    written: Vec<PathBuf>,
+}
+
+impl Render for SealedPullSecrets {
+    fn text(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
+        for (workload, registries) in &self.workloads {
+            let registries: Vec<String> =
+                registries.iter().map(|name| format!("`{name}`")).collect();
+            let registries = registries.join(", ");
+            writeln!(out, "{} {registries} for {workload}", paint.good("sealed"))?;
+        }
+        for path in &self.written {
+            writeln!(out, "wrote {}", path.display())?;
+        }
+        Ok(())
+    }
+}
+
 /// Seals.
 ///
 /// # Errors
@@ -118,6 +146,7 @@ pub(super) fn run(args: &SealArgs, workspace: &Workspace, output: &Output) -> Re
             let what = (SealedKind::Registry, args.host.as_str());
             put(&args.target, what, &content, workspace, output)
         }
+        SealCommand::PullSecrets(args) => pull_secrets(args, workspace, output),
     }
 }
 
@@ -128,14 +157,10 @@ fn put(
     workspace: &Workspace,
     output: &Output,
 ) -> Result<(), Failure> {
-    let key = sealing_key(args.sealing_key.as_deref(), workspace)?;
-    let manifest = workspace.choose(args.manifest.as_deref(), MANIFEST);
+    let deployment = Deployment::of(&args.deployment, workspace)?;
     let options = SealOptions {
-        paths: &args.paths,
+        place: deployment.place(&args.paths, &args.deployment),
         pods: &args.pod,
-        manifest: &manifest,
-        pod_template_paths: &args.pod_template_path,
-        key: &key,
         kind,
         name,
         content,
@@ -152,9 +177,57 @@ fn put(
         workloads,
         written,
     };
-    output.result(args.format.format, &sealed)?;
-    output.note("run `contrast generate`, then `contrast set`, and apply the YAML");
+    output.result(args.deployment.format.format, &sealed)?;
+    output.note(NEXT);
     Ok(())
+}
+
+fn pull_secrets(
+    args: &SealPullSecretsArgs,
+    workspace: &Workspace,
+    output: &Output,
+) -> Result<(), Failure> {
+    let deployment = Deployment::of(&args.deployment, workspace)?;
+    let place = deployment.place(&args.paths, &args.deployment);
+    let Converted {
+        workloads,
+        secrets,
+        written,
+    } = generate::seal_pull_secrets(&place, &args.pod, &SystemEntropy)?;
+    let secrets: Vec<String> = secrets.iter().map(|name| format!("`{name}`")).collect();
+    let sealed = SealedPullSecrets { workloads, written };
+    output.result(args.deployment.format.format, &sealed)?;
+    output.warning(&format!(
+        "the host has read the credentials in {}: remove these Secrets from YAML and cluster once no other pod needs them, and have the registries issue new ones, \
+         which `contrast seal registry` takes",
+        secrets.join(", ")
+    ));
+    output.note(NEXT);
+    Ok(())
+}
+
+/// What is sealed to a deployment needs its key and its manifest.
+struct Deployment {
+    key: SealingPublicKey,
+    manifest: PathBuf,
+}
+
+impl Deployment {
+    fn of(args: &SealDeploymentArgs, workspace: &Workspace) -> Result<Self, Failure> {
+        Ok(Self {
+            key: sealing_key(args.sealing_key.as_deref(), workspace)?,
+            manifest: workspace.choose(args.manifest.as_deref(), MANIFEST),
+        })
+    }
+
+    fn place<'a>(&'a self, paths: &'a [PathBuf], args: &'a SealDeploymentArgs) -> SealPlace<'a> {
+        SealPlace {
+            paths,
+            manifest: &self.manifest,
+            pod_template_paths: &args.pod_template_path,
+            key: &self.key,
+        }
+    }
 }
 
 fn sealing_key(given: Option<&Path>, workspace: &Workspace) -> Result<SealingPublicKey, Failure> {
@@ -210,46 +283,19 @@ fn credential(args: &SealRegistryArgs) -> Result<RegistryCredential, InputError>
     }
 }
 
-#[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
-struct DockerEntry {
-    #[serde(default)]
-    auth: String,
-}
-
-#[derive(Deserialize)]
-struct DockerConfig {
-    #[serde(default)]
-    auths: BTreeMap<String, DockerEntry>,
-}
-
 fn of_docker_config(path: &Path, host: &str) -> Result<RegistryCredential, InputError> {
     let bytes = read_file(path)?;
-    // Not the library's error: it may quote what it read.
-    let config: DockerConfig =
-        serde_json::from_slice(&bytes).map_err(|_| InputError::DockerConfig {
+    let credentials =
+        docker_config::credentials(&bytes).map_err(|source| InputError::DockerConfig {
             path: path.to_owned(),
+            source,
         })?;
-    let hub = (host == "docker.io").then_some(DOCKER_HUB);
-    let plain = |key: &str| {
-        let key = key.strip_prefix("https://").unwrap_or(key);
-        key.trim_end_matches('/') == host
-    };
-    let entry = config
-        .auths
-        .iter()
-        .find(|(key, _)| Some(key.as_str()) == hub || plain(key))
-        .map(|(_, entry)| entry)
-        .filter(|entry| !entry.auth.is_empty());
-    let entry = entry.ok_or_else(|| InputError::NoCredentials {
+    let found = credentials.into_iter().find(|(name, _)| name == host);
+    let found = found.map(|(_, credential)| credential);
+    found.ok_or_else(|| InputError::NoCredentials {
         path: path.to_owned(),
         host: host.to_owned(),
-    })?;
-    let credential = RegistryCredential {
-        auth: entry.auth.clone(),
-    };
-    // What no guest could read must not be sealed.
-    let bytes = credential.to_bytes().map_err(InputError::Content)?;
-    RegistryCredential::from_bytes(&bytes).map_err(InputError::Content)
+    })
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, InputError> {

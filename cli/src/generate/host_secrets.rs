@@ -15,8 +15,8 @@ pub(super) fn notices(spec: &Value) -> Vec<String> {
         .collect();
     if !pull.is_empty() {
         notices.push(format!(
-            "the host reads the credentials in imagePullSecrets ({}), and the guest, which pulls the images, gets none of them; seal them with \
-             `contrast seal registry HOST PATHS --pod NAME --docker-config FILE` and remove the field (docs/how-to/private-registries.md)",
+            "the host reads the credentials in imagePullSecrets ({}), and the guest, which pulls the images, gets none of them; convert them with \
+             `contrast seal pull-secrets PATHS` (docs/how-to/private-registries.md)",
             quoted(&pull)
         ));
     }

@@ -25,6 +25,16 @@ pub(super) const SECRETS_PATH: &str = "/contrast";
 pub(super) const PULL_CREDENTIALS_VOLUME: &str = "contrast-pull-credentials";
 const PULL_CREDENTIALS_PATH: &str = "/contrast-pull-credentials";
 
+/// The volume for credentials, if the pod has it.
+pub(super) fn pull_credentials_volume(spec: &Value) -> Option<&str> {
+    let mut volumes = items(spec, "volumes").iter();
+    volumes.find_map(|volume| {
+        volume["name"]
+            .as_str()
+            .filter(|name| *name == PULL_CREDENTIALS_VOLUME)
+    })
+}
+
 /// Settings of the service mesh, from the pod's annotations.
 #[derive(Default)]
 pub(super) struct Mesh<'a> {
@@ -76,6 +86,11 @@ impl Place<'_> {
     pub(super) fn set(&mut self, keys: &[&str], value: &Value) -> Result<(), ResourceError> {
         let path = self.path(keys);
         self.file.set(self.document, &path, value)
+    }
+
+    pub(super) fn remove(&mut self, keys: &[&str]) -> Result<(), ResourceError> {
+        let path = self.path(keys);
+        self.file.remove(self.document, &path)
     }
 
     /// Puts an init container at `at`, or in the place of the one that has its name already.

@@ -171,6 +171,10 @@ impl<'a> Injection<'a> {
             }
             if pulls {
                 self.pull_credentials(&mut container)?;
+            } else if let Some(volume) = inject::pull_credentials_volume(spec) {
+                self.notice(&format!(
+                    "the pod lists no credentials of a registry, and the volume `{volume}` is still there; remove it"
+                ));
             }
             self.put_init_container(0, &container)?;
         }

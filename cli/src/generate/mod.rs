@@ -17,6 +17,7 @@ mod owner_keys;
 mod plan;
 pub(crate) mod platforms;
 pub(crate) mod policies;
+mod pull_secrets;
 pub(crate) mod recognize;
 mod sealing;
 mod secure_volume;
@@ -38,7 +39,8 @@ use serde::Serialize;
 pub use destination::{Destination, Mode};
 pub use images::ImageOptions;
 pub use platforms::Platform;
-pub use sealing::{SealError, SealOptions, SealedFor, seal};
+pub use pull_secrets::{Converted, seal_pull_secrets};
+pub use sealing::{SealError, SealOptions, SealPlace, SealedFor, seal};
 
 use crate::{
     diagnostic::Diagnose,

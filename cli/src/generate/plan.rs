@@ -202,7 +202,7 @@ fn template_path(custom: &[CustomTemplate], object: &Value) -> Option<Vec<Step>>
 }
 
 /// ConfigMaps and Secrets of all files: pods may refer to them.
-fn config_objects(files: &[InputFile]) -> Result<ConfigObjects, GenerateError> {
+pub(super) fn config_objects(files: &[InputFile]) -> Result<ConfigObjects, GenerateError> {
     let mut config = ConfigObjects::default();
     for file in files {
         let documents = file.yaml.documents();

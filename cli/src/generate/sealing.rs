@@ -12,14 +12,15 @@ use contrast_manifest::{
     is_sealed_name,
 };
 use contrast_pki::{SEALING_OVERHEAD_BYTES, SealingError, SealingPublicKey};
-use contrast_resources::CustomTemplate;
+use contrast_resources::{CustomTemplate, ResourceError};
 use serde_json::json;
 
 use super::{
     GenerateError,
     annotations::PREFIX,
     destination::Destination,
-    inputs,
+    inject::Place,
+    inputs::{self, InputFile},
     plan::{self, Found, place},
     policies::annotation,
     write,
@@ -29,19 +30,26 @@ use crate::{diagnostic::Diagnose, exit::Exit};
 /// Annotation with the names of a workload's sealed secrets.
 pub(super) const SEALED_SECRETS: &str = "sealed-secrets";
 
-/// What to seal for whom.
-#[derive(Debug)]
-pub struct SealOptions<'a> {
+/// Where what is sealed is written.
+#[derive(Debug, Clone, Copy)]
+pub struct SealPlace<'a> {
     /// YAML files, or directories that are searched for them.
     pub paths: &'a [PathBuf],
-    /// Workloads: names, or kinds and names.
-    pub pods: &'a [String],
     /// The manifest, which exists.
     pub manifest: &'a Path,
     /// Where custom resources have their pod templates.
     pub pod_template_paths: &'a [CustomTemplate],
     /// The deployment's key.
     pub key: &'a SealingPublicKey,
+}
+
+/// What to seal for whom.
+#[derive(Debug)]
+pub struct SealOptions<'a> {
+    /// Where it is written.
+    pub place: SealPlace<'a>,
+    /// Workloads: names, or kinds and names.
+    pub pods: &'a [String],
     /// What it is for.
     pub kind: SealedKind,
     /// Its name.
@@ -133,6 +141,19 @@ pub enum SealError {
         /// The kind that has it.
         found: String,
     },
+    /// Nothing to convert.
+    #[error("no confidential workload of these has imagePullSecrets, so there is nothing to seal")]
+    NoPullSecrets,
+    /// A Secret of `imagePullSecrets`.
+    #[error("{workload}: the imagePullSecret `{secret}` cannot be sealed: {reason}")]
+    PullSecret {
+        /// Kind, namespace and name.
+        workload: String,
+        /// The Secret.
+        secret: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// Encryption.
     #[error("the secret cannot be sealed")]
     Seal(#[source] SealingError),
@@ -171,49 +192,179 @@ pub fn seal(options: &SealOptions<'_>, entropy: &dyn Entropy) -> Result<SealedFo
         let name = name.to_owned();
         return Err(SealError::Name { name });
     }
-    let max = MAX_SEALED_BYTES.saturating_sub(SEALING_OVERHEAD_BYTES);
-    if options.content.len() > max {
-        let found = options.content.len();
-        return Err(SealError::Size { found, max });
-    }
-    let mut document = read_manifest(options.manifest)?;
-    let replaced = put(&mut document, options, entropy)?;
-
-    let mut files = inputs::read(options.paths, &Destination::InPlace)?.files;
-    let all = plan::find(options.pod_template_paths, &files)?;
+    let mut sealing = Sealing::begin(&options.place)?;
+    let replaced = sealing.put((options.kind, name), options.content, entropy)?;
     let mut workloads = Vec::new();
-    let mut touched = BTreeSet::new();
     for pod in options.pods {
-        let found = choose(&all, pod)?;
-        let names = names(found, name);
-        if let Some(file) = files.get_mut(found.file) {
-            let key = format!("{PREFIX}{SEALED_SECRETS}");
-            let set =
-                place(&mut file.yaml, found).set(&["metadata", "annotations", &key], &json!(names));
-            set.map_err(|source| GenerateError::Resource {
-                path: file.path.clone(),
-                source,
-            })?;
-            touched.insert(found.file);
-        }
-        workloads.push(found.identity.shown());
-    }
-    let mut changes = vec![write::Change::public(
-        options.manifest.to_owned(),
-        document.to_json().into_bytes(),
-    )];
-    for file in touched.iter().filter_map(|index| files.get(*index)) {
-        let text = file.yaml.text().map_err(|source| GenerateError::Resource {
-            path: file.path.clone(),
-            source,
-        })?;
-        changes.push(write::Change::public(file.path.clone(), text.into_bytes()));
+        let position = sealing.choose(pod)?;
+        sealing.list(position, [name])?;
+        let found = sealing.workloads.get(position);
+        workloads.extend(found.map(|found| found.identity.shown()));
     }
     Ok(SealedFor {
         workloads,
         replaced,
-        written: write::all(changes)?,
+        written: sealing.write()?,
     })
+}
+
+/// Manifest and workloads in memory, until all is sealed.
+pub(super) struct Sealing<'a> {
+    place: &'a SealPlace<'a>,
+    document: ManifestDocument,
+    pub(super) files: Vec<InputFile>,
+    pub(super) workloads: Vec<Found>,
+    /// Files that change.
+    touched: BTreeSet<usize>,
+}
+
+impl<'a> Sealing<'a> {
+    pub(super) fn begin(place: &'a SealPlace<'a>) -> Result<Self, SealError> {
+        let document = read_manifest(place.manifest)?;
+        let files = inputs::read(place.paths, &Destination::InPlace)?.files;
+        let workloads = plan::find(place.pod_template_paths, &files)?;
+        Ok(Self {
+            place,
+            document,
+            files,
+            workloads,
+            touched: BTreeSet::new(),
+        })
+    }
+
+    /// Puts a secret into the manifest; says whether it took the place of another one.
+    pub(super) fn put(
+        &mut self,
+        (kind, name): (SealedKind, &str),
+        content: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Result<bool, SealError> {
+        let max = MAX_SEALED_BYTES.saturating_sub(SEALING_OVERHEAD_BYTES);
+        if content.len() > max {
+            let found = content.len();
+            return Err(SealError::Size { found, max });
+        }
+        let kind = kind.as_str();
+        let present = self.document.sealed_secrets.get(name);
+        if let Some(other) = present.filter(|present| present.kind != kind) {
+            return Err(SealError::OtherKind {
+                name: name.to_owned(),
+                found: other.kind.clone(),
+            });
+        }
+        let sealed = self.place.key.seal(kind, name, content, entropy);
+        let secret = SealedSecretDocument {
+            kind: kind.to_owned(),
+            ciphertext: hex::encode(sealed.map_err(SealError::Seal)?),
+        };
+        let secrets = &mut self.document.sealed_secrets;
+        Ok(secrets.insert(name.to_owned(), secret).is_some())
+    }
+
+    /// The position of the one workload that has this name, or kind and name.
+    pub(super) fn choose(&self, pod: &str) -> Result<usize, SealError> {
+        let (kind, name) = match pod.split_once('/') {
+            Some((kind, name)) => (Some(kind), name),
+            None => (None, pod),
+        };
+        let shown = |found: &mut dyn Iterator<Item = &Found>| {
+            let names: Vec<String> = found.map(|found| found.identity.shown()).collect();
+            match names.is_empty() {
+                true => "none".to_owned(),
+                false => names.join(", "),
+            }
+        };
+        let matching: Vec<(usize, &Found)> = self
+            .workloads
+            .iter()
+            .enumerate()
+            .filter(|(_, found)| {
+                let identity = &found.identity;
+                identity.name == name
+                    && kind.is_none_or(|kind| identity.kind.eq_ignore_ascii_case(kind))
+            })
+            .collect();
+        match matching.as_slice() {
+            [(_, found)] if found.coordinator => Err(SealError::Coordinator {
+                workload: found.identity.shown(),
+            }),
+            [(position, _)] => Ok(*position),
+            [] => Err(SealError::NoWorkload {
+                pod: pod.to_owned(),
+                known: shown(&mut self.workloads.iter()),
+            }),
+            several => Err(SealError::Ambiguous {
+                pod: pod.to_owned(),
+                found: shown(&mut several.iter().map(|(_, found)| *found)),
+            }),
+        }
+    }
+
+    /// Adds names to those of the sealed secrets that a workload gets.
+    pub(super) fn list<'n>(
+        &mut self,
+        position: usize,
+        added: impl IntoIterator<Item = &'n str>,
+    ) -> Result<(), SealError> {
+        let Some(found) = self.workloads.get(position) else {
+            return Ok(());
+        };
+        let mut names = listed(found);
+        for name in added {
+            if !names.iter().any(|present| present == name) {
+                names.push(name.to_owned());
+            }
+        }
+        let key = format!("{PREFIX}{SEALED_SECRETS}");
+        self.change(position, |place| {
+            place.set(&["metadata", "annotations", &key], &json!(names.join(",")))
+        })
+    }
+
+    /// Takes a field away from the spec of a workload's pods.
+    pub(super) fn remove(&mut self, position: usize, field: &str) -> Result<(), SealError> {
+        self.change(position, |place| place.remove(&["spec", field]))
+    }
+
+    fn change(
+        &mut self,
+        position: usize,
+        change: impl FnOnce(&mut Place<'_>) -> Result<(), ResourceError>,
+    ) -> Result<(), SealError> {
+        let Some(found) = self.workloads.get(position) else {
+            return Ok(());
+        };
+        if let Some(file) = self.files.get_mut(found.file) {
+            let changed = change(&mut place(&mut file.yaml, found));
+            changed.map_err(|source| unusable(file, source))?;
+            self.touched.insert(found.file);
+        }
+        Ok(())
+    }
+
+    /// Writes what changed, all files or none, and names it.
+    pub(super) fn write(self) -> Result<Vec<PathBuf>, SealError> {
+        let mut changes = vec![write::Change::public(
+            self.place.manifest.to_owned(),
+            self.document.to_json().into_bytes(),
+        )];
+        for file in self
+            .touched
+            .iter()
+            .filter_map(|index| self.files.get(*index))
+        {
+            let text = file.yaml.text().map_err(|source| unusable(file, source))?;
+            changes.push(write::Change::public(file.path.clone(), text.into_bytes()));
+        }
+        Ok(write::all(changes)?)
+    }
+}
+
+fn unusable(file: &InputFile, source: ResourceError) -> GenerateError {
+    GenerateError::Resource {
+        path: file.path.clone(),
+        source,
+    }
 }
 
 fn read_manifest(path: &Path) -> Result<ManifestDocument, SealError> {
@@ -235,76 +386,6 @@ pub(super) fn registries(manifest: &Path) -> BTreeSet<String> {
         .filter(|(_, secret)| secret.kind == SealedKind::Registry.as_str())
         .map(|(name, _)| name)
         .collect()
-}
-
-/// Whether it took the place of another one.
-fn put(
-    document: &mut ManifestDocument,
-    options: &SealOptions<'_>,
-    entropy: &dyn Entropy,
-) -> Result<bool, SealError> {
-    let (kind, name) = (options.kind.as_str(), options.name);
-    let present = document.sealed_secrets.get(name);
-    if let Some(other) = present.filter(|present| present.kind != kind) {
-        return Err(SealError::OtherKind {
-            name: name.to_owned(),
-            found: other.kind.clone(),
-        });
-    }
-    let sealed = options.key.seal(kind, name, options.content, entropy);
-    let secret = SealedSecretDocument {
-        kind: kind.to_owned(),
-        ciphertext: hex::encode(sealed.map_err(SealError::Seal)?),
-    };
-    Ok(document
-        .sealed_secrets
-        .insert(name.to_owned(), secret)
-        .is_some())
-}
-
-fn choose<'a>(all: &'a [Found], pod: &str) -> Result<&'a Found, SealError> {
-    let (kind, name) = match pod.split_once('/') {
-        Some((kind, name)) => (Some(kind), name),
-        None => (None, pod),
-    };
-    let shown = |found: &[&Found]| {
-        let names: Vec<String> = found.iter().map(|found| found.identity.shown()).collect();
-        match names.is_empty() {
-            true => "none".to_owned(),
-            false => names.join(", "),
-        }
-    };
-    let matching: Vec<&Found> = all
-        .iter()
-        .filter(|found| {
-            let identity = &found.identity;
-            identity.name == name
-                && kind.is_none_or(|kind| identity.kind.eq_ignore_ascii_case(kind))
-        })
-        .collect();
-    match matching.as_slice() {
-        [found] if found.coordinator => Err(SealError::Coordinator {
-            workload: found.identity.shown(),
-        }),
-        [found] => Ok(found),
-        [] => Err(SealError::NoWorkload {
-            pod: pod.to_owned(),
-            known: shown(&all.iter().collect::<Vec<_>>()),
-        }),
-        several => Err(SealError::Ambiguous {
-            pod: pod.to_owned(),
-            found: shown(several),
-        }),
-    }
-}
-
-/// The names that the workload has then, as the annotation has them.
-fn names(found: &Found, added: &str) -> String {
-    let mut names = listed(found);
-    if !names.iter().any(|name| name == added) {
-        names.push(added.to_owned());
-    }
-    names.join(",")
 }
 
 /// The sealed secrets that a workload's annotation lists.

@@ -27,6 +27,7 @@ mod policy;
 mod registry;
 #[cfg(feature = "software-tee")]
 mod replicas;
+mod seal;
 mod set;
 #[cfg(feature = "software-tee")]
 mod status;

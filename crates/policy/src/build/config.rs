@@ -44,7 +44,7 @@ impl ConfigObjects {
     }
 
     /// Values by key. An object without a namespace is in that of whoever asks.
-    pub(super) fn get(
+    pub fn get(
         &self,
         kind: &str,
         namespace: Option<&str>,
