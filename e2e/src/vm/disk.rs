@@ -4,9 +4,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::write_log::{SECTOR, WriteLog};
+use super::{
+    image::{find, libraries},
+    write_log::{SECTOR, WriteLog},
+};
+
+/// Size of a disk with programs.
+const PROGRAMS_MIB: u64 = 256;
 
 /// A disk of a machine: a sparse file, which the test changes as a host would.
 #[derive(Debug)]
@@ -25,6 +31,32 @@ impl Disk {
         let file = File::create(&path)?;
         file.set_len(mebibytes * 1024 * 1024)?;
         Ok(Self { path, log: None })
+    }
+
+    /// A file system, ext4, with programs of this machine in `bin` and their libraries in `lib`, for what is not in the image.
+    ///
+    /// # Errors
+    /// When there is no such program, or no `mkfs.ext4`.
+    pub fn of_programs(directory: &Path, name: &str, programs: &[&str]) -> Result<Self> {
+        let tree = directory.join(format!("{name}.tree"));
+        for part in ["bin", "lib"] {
+            fs::create_dir_all(tree.join(part))?;
+        }
+        for program in programs {
+            let source = find(program).with_context(|| format!("there is no `{program}`"))?;
+            fs::copy(&source, tree.join("bin").join(program))?;
+            for library in libraries(&source)? {
+                let name = library.file_name().context("name of a library")?;
+                fs::copy(&library, tree.join("lib").join(name))?;
+            }
+        }
+        let disk = Self::blank(directory, name, PROGRAMS_MIB)?;
+        let status = std::process::Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-d"])
+            .args([&tree, &disk.path])
+            .status()?;
+        anyhow::ensure!(status.success(), "cannot make {}", disk.path.display());
+        Ok(disk)
     }
 
     /// The file.

@@ -189,18 +189,21 @@ fn make() -> Result<Image> {
     })
 }
 
-/// Copies what the dynamic linker would load.
-fn add_libraries(root: &Path, program: &Path) -> Result<()> {
+/// What the dynamic linker would load.
+pub(super) fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let listed = Command::new("ldd").arg(program).output()?;
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    for word in listed
-        .split_ascii_whitespace()
-        .filter(|word| word.starts_with('/'))
-    {
-        let target = root.join(word.trim_start_matches('/'));
+    let words = listed.split_ascii_whitespace();
+    let paths = words.filter(|word| word.starts_with('/'));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
+fn add_libraries(root: &Path, program: &Path) -> Result<()> {
+    for library in libraries(program)? {
+        let target = root.join(library.strip_prefix("/")?);
         if !target.exists() {
             fs::create_dir_all(target.parent().context("library")?)?;
-            fs::copy(word, target)?;
+            fs::copy(library, target)?;
         }
     }
     Ok(())
@@ -245,7 +248,7 @@ fn only_entry(directory: &Path, prefix: &str) -> Result<PathBuf> {
         .with_context(|| format!("nothing begins with `{prefix}` in {}", directory.display()))
 }
 
-fn find(name: &str) -> Option<PathBuf> {
+pub(super) fn find(name: &str) -> Option<PathBuf> {
     ["/bin", "/sbin", "/usr/bin", "/usr/sbin"]
         .iter()
         .map(|directory| Path::new(directory).join(name))

@@ -12,6 +12,7 @@ mod attack;
 mod container;
 mod crash;
 mod life;
+mod load;
 mod lost_writes;
 mod rollback;
 mod support;
