@@ -6,7 +6,7 @@ use clap::Parser as _;
 use contrast_clock::SystemEntropy;
 use contrast_initializer::{
     Command, Config, check_initdata, deny_ingress, image_store, is_installed, pull_image, run,
-    standalone,
+    serve_images, standalone,
 };
 use contrast_telemetry::{logging, memory::forbid_core_dumps};
 use contrast_volume::is_mounted;
@@ -38,6 +38,7 @@ async fn main() -> ExitCode {
             check_initdata(&options, &config.issuer(), &SystemEntropy).map_err(Into::into)
         }
         Some(Command::PullImage(arguments)) => pull_image(&arguments).map_err(Into::into),
+        Some(Command::ServeImages(options)) => serve_images(&options).await.map_err(Into::into),
         None => run(config).await.map_err(Into::into),
     };
     match outcome {

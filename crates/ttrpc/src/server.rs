@@ -1,4 +1,6 @@
-use std::{collections::HashMap, convert::Infallible, future::Future, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, convert::Infallible, future::Future, io, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use contrast_proto::ttrpc as wire;
@@ -84,7 +86,9 @@ impl Call {
         let request = wire::Request::decode(body).map_err(|error| {
             Status::new(
                 Code::InvalidArgument,
-                format!("expected a ttrpc request, found something that cannot be decoded: {error}"),
+                format!(
+                    "expected a ttrpc request, found something that cannot be decoded: {error}"
+                ),
             )
         })?;
         let wait = u64::try_from(request.timeout_nano).unwrap_or(0);
@@ -219,7 +223,10 @@ impl Connection {
                 return handler.call(call).await;
             };
             timeout(wait, handler.call(call)).await.unwrap_or_else(|_| {
-                let message = format!("not done within the {} s that the caller waits", wait.as_secs_f32());
+                let message = format!(
+                    "not done within the {} s that the caller waits",
+                    wait.as_secs_f32()
+                );
                 Err(Status::new(Code::DeadlineExceeded, message))
             })
         });
@@ -299,7 +306,10 @@ fn finished(done: Result<(Id, Answer), JoinError>) -> (Id, Answer) {
         Ok(done) => done,
         Err(error) => {
             tracing::error!(%error, "a call ended abnormally");
-            let status = Status::new(Code::Internal, "the call ended abnormally; this is a bug, its log says more");
+            let status = Status::new(
+                Code::Internal,
+                "the call ended abnormally; this is a bug, its log says more",
+            );
             (error.id(), Err(status))
         }
     }
