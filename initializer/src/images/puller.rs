@@ -104,8 +104,10 @@ impl Puller {
         spawn_blocking(move || {
             let done = work.pull(&image, &request.bundle_path, &|| sender.is_closed());
             drop((alone, permit));
-            if let Err(Ok(bundle)) = sender.send(done) {
-                remove(bundle);
+            match sender.send(done) {
+                Ok(()) => {}
+                Err(Ok(bundle)) => remove(bundle),
+                Err(Err(status)) => tracing::warn!(%image, %status, "image not mounted"),
             }
         });
         // The root file system stays when the bundle goes.
