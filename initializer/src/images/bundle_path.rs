@@ -1,8 +1,9 @@
 //! Where the agent may have a root file system mounted.
 
 use std::{
-    fs, io,
-    os::fd::OwnedFd,
+    fs::{self, Permissions},
+    io,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -79,18 +80,22 @@ pub(super) struct BundleRoot {
 }
 
 impl BundleRoot {
-    /// Opens the directory, and makes it and `store` if they are not there.
+    /// Opens the directory, and makes it if it is not there. `store` has to be there.
     pub(super) fn open(named: &Path, store: &Path) -> Result<Self, BundlePathError> {
         let failed = |source| BundlePathError::Root {
             root: named.to_owned(),
             source,
         };
-        let made = |path: &Path| {
-            fs::create_dir_all(path)?;
-            fs::canonicalize(path)
+        let made = || {
+            if !named.is_dir() {
+                fs::create_dir_all(named)?;
+                // As the agent makes it, whatever the process's mask is.
+                fs::set_permissions(named, Permissions::from_mode(0o755))?;
+            }
+            fs::canonicalize(named)
         };
-        let path = made(named).map_err(failed)?;
-        let store = made(store).map_err(failed)?;
+        let path = made().map_err(failed)?;
+        let store = fs::canonicalize(store).map_err(failed)?;
         if path.starts_with(&store) || store.starts_with(&path) {
             return Err(BundlePathError::Overlap { store, root: path });
         }
@@ -184,6 +189,7 @@ mod tests {
         fn new() -> Self {
             let directory = tempfile::tempdir().expect("directory");
             let at = |name: &str| directory.path().join(name);
+            fs::create_dir(at("store")).expect("directory");
             let root = BundleRoot::open(&at("root"), &at("store")).expect("opens");
             Self { directory, root }
         }
@@ -275,6 +281,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let at = |name: &str| directory.path().join(name);
         for (root, store) in [("a", "a/store"), ("b/root", "b"), ("c", "c")] {
+            fs::create_dir_all(at(store)).expect("directory");
             let error = BundleRoot::open(&at(root), &at(store)).expect_err(root);
             assert!(matches!(error, BundlePathError::Overlap { .. }), "{error}");
         }

@@ -108,10 +108,10 @@ pub async fn serve_images(options: &ServeImages) -> Result<(), ServeImagesError>
         ..options.registries.options()?
     };
     let boot = boot_id()?;
-    let bundles = BundleRoot::open(&options.bundle_root, &options.store)?;
     // Each pull makes its own; these are here so that the guest ends at its boot instead of at its first container.
     drop(Resolver::new(&[], Some(&registries))?);
     drop(Store::open(&options.store, &boot)?);
+    let bundles = BundleRoot::open(&options.bundle_root, &options.store)?;
     let work = Work {
         registries,
         credentials,

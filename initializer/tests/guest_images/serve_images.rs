@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contrast_images::Digest;
+use contrast_images::{Bundle, Digest, PulledImage};
 
 use crate::{
     agent::{Puller, Refusal, message},
@@ -82,6 +82,9 @@ fn agent_gets_root_file_systems() {
     let socket = guest.puller.socket();
     let mode = fs::metadata(&socket).expect("socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+    let store = fs::metadata(guest.directory.path().join("store"));
+    let mode = store.expect("store").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "it has set-user-id programs");
     // As the agent leaves it.
     fs::create_dir_all(guest.puller.bundle("first")).expect("directory");
     for bundle in ["first", "second", "third/images"] {
@@ -302,6 +305,34 @@ fn nothing_is_mounted_for_a_caller_that_left() {
     assert_eq!(left.count(), 0);
     agent.pull(&guest.image, &path).expect("pulls");
     assert!(guest.puller.is_mounted("late"));
+}
+
+#[test]
+fn mounted_bundle_is_removed_without_a_trace() {
+    if !is_possible() {
+        return;
+    }
+    let directory = directory();
+    let path = directory.path().join("bundle");
+    let image = PulledImage {
+        diff_ids: Vec::new(),
+        layers: Vec::new(),
+        configuration: b"{}".to_vec(),
+    };
+    let is_mounted = || {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        mounts.contains(&*path.join("rootfs").to_string_lossy())
+    };
+    for is_to_be_mounted in [true, false] {
+        let mut bundle = Bundle::new(&path).expect("a bundle");
+        if is_to_be_mounted {
+            bundle.mount(&image).expect("mounts");
+        }
+        assert_eq!(is_mounted(), is_to_be_mounted);
+        bundle.remove().expect("removes");
+        assert!(!is_mounted());
+        assert_eq!(fs::read_dir(&path).expect("bundle").count(), 0);
+    }
 }
 
 #[test]
