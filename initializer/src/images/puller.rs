@@ -85,7 +85,7 @@ impl Puller {
         }
     }
 
-    /// Breaks off what is being pulled, within the time that a registry may be silent.
+    /// Breaks off what is being pulled, at the next byte.
     pub(super) fn end(&self) {
         self.work.over.store(true, Ordering::Relaxed);
     }

@@ -3,9 +3,11 @@
 use std::{
     fs,
     io::Write as _,
+    net::TcpListener,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
     process::Stdio,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -305,6 +307,32 @@ fn nothing_is_mounted_for_a_caller_that_left() {
     assert_eq!(left.count(), 0);
     agent.pull(&guest.image, &path).expect("pulls");
     assert!(guest.puller.is_mounted("late"));
+}
+
+#[test]
+fn end_does_not_wait_for_a_registry() {
+    let directory = directory();
+    // Nobody accepts, so the connection is there and silent.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = silent.local_addr().expect("address").to_string();
+    let mut puller = Puller::start(directory.path(), &address);
+    let image = format!("{address}/app@{}", Digest::of(b""));
+    let bundle = puller.bundle("bundle");
+    let mut agent = puller.connect();
+    agent.ask(&image, &bundle.to_string_lossy(), Duration::ZERO);
+    let begun = Instant::now();
+    while !bundle.join("rootfs").exists() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "{}",
+            puller.log()
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+    let asked = Instant::now();
+    assert_eq!(puller.end(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(10));
+    agent.end();
 }
 
 #[test]
