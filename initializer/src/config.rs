@@ -6,8 +6,8 @@ use contrast_mesh_annotation::MESH_API_PORT;
 use contrast_telemetry::logging;
 
 use crate::{
+    images::{PullImage, ServeImages},
     initdata::CheckInitdata,
-    pull::PullImage,
     storage::{StandaloneOptions, VolumeOptions},
 };
 
@@ -130,6 +130,8 @@ pub enum Command {
     CheckInitdata(CheckInitdata),
     /// Pull an image inside the guest: check all of it against its digest, unpack its layers, and mount them as a root file system.
     PullImage(PullImage),
+    /// Pull images for the agent of the guest, which asks at a socket, until SIGTERM. For the guest's boot.
+    ServeImages(ServeImages),
 }
 
 /// Formats that the software TEE can issue.

@@ -34,12 +34,13 @@ mod app;
 mod config;
 mod enroll;
 mod follow;
+mod images;
 mod ingress;
 mod initdata;
 mod install;
+mod notify;
 mod output;
 mod pauses;
-mod pull;
 mod renew;
 mod rollover;
 mod sealed;
@@ -52,10 +53,14 @@ mod volume_record;
 pub use app::{AppError, run};
 pub use config::{Command, Config};
 pub use enroll::{EnrollError, Enrolled, MeshCaCertificate, enroll};
+pub use images::{
+    BootError, BundlePathError, PullImage, PullImageError, Registries, ServeImages,
+    ServeImagesError, pull_image, serve_images,
+};
 pub use ingress::deny_ingress;
 pub use initdata::{CheckInitdata, CheckInitdataError, check_initdata};
 pub use install::{DeploymentError, InstallError, Target, install, is_installed};
-pub use pull::{PullImage, PullImageError, pull_image};
+pub use notify::NotifyError;
 pub use renew::renewal_delay;
 pub use rollover::{Credentials, Rollover};
 pub use sealed::Sealed;

@@ -1,18 +1,31 @@
 //! Parses the configuration and runs the Initializer.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use contrast_clock::SystemEntropy;
 use contrast_initializer::{
     Command, Config, check_initdata, deny_ingress, image_store, is_installed, pull_image, run,
-    standalone,
+    serve_images, standalone,
 };
 use contrast_telemetry::{logging, memory::forbid_core_dumps};
 use contrast_volume::is_mounted;
+use tokio::runtime::Runtime;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// For work that cannot be cancelled, such as a registry that is asked; what it leaves is removed by the next one who opens the store.
+const GRACE: Duration = Duration::from_secs(3);
+
+fn main() -> ExitCode {
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(error.into()),
+    };
+    let code = runtime.block_on(chosen());
+    runtime.shutdown_timeout(GRACE);
+    code
+}
+
+async fn chosen() -> ExitCode {
     let config = Config::parse();
     if config.check_ready {
         return if is_ready(&config) {
@@ -38,6 +51,7 @@ async fn main() -> ExitCode {
             check_initdata(&options, &config.issuer(), &SystemEntropy).map_err(Into::into)
         }
         Some(Command::PullImage(arguments)) => pull_image(&arguments).map_err(Into::into),
+        Some(Command::ServeImages(options)) => serve_images(&options).await.map_err(Into::into),
         None => run(config).await.map_err(Into::into),
     };
     match outcome {

@@ -27,7 +27,7 @@ pub const WORKLOAD_SECRET: &str = "/v1/workload-secret";
 
 /// For the owner alone.
 const MODE: u32 = 0o600;
-pub(crate) const SOCKET_OPTION: &str = "--workload-secret-socket";
+pub(crate) const SOCKET_OPTION: &str = "--workload-secret-socket, which also takes `off`";
 /// Pause after a failed accept, which is for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -11,20 +11,20 @@ use tokio::net::UnixListener;
 /// The socket cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen on {}; give a path of at most 107 bytes in a directory that exists ({option}), or `off`",
+    "cannot listen on {}; give a path of at most 107 bytes in a directory that exists ({option})",
     path.display()
 )]
 pub struct SocketError {
     /// Where.
     pub path: PathBuf,
-    /// The option that says where.
+    /// The option that says where, and what else it takes.
     pub option: &'static str,
     /// What the system says.
     #[source]
     pub source: io::Error,
 }
 
-/// Listens at `path`, which `option` can change, for those whom `mode` lets in, of which the owner is `owner` or else the own user. A socket
+/// Listens at `path`, which `option` can change (it is for the message), for those whom `mode` lets in, of which the owner is `owner` or else the own user. A socket
 /// that an earlier run left there is replaced, nothing else is.
 pub(crate) fn listen(
     path: &Path,

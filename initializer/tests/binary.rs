@@ -71,6 +71,8 @@ fn command_of(unit: &str) -> contrast_initializer::Command {
     let start = start.expect("a command");
     let arguments = start.strip_prefix("/usr/bin/initializer ");
     let arguments = arguments.expect("the Initializer").split(' ');
+    // Empty until somebody sets it.
+    let arguments = arguments.filter(|word| !word.starts_with('$'));
     let config =
         contrast_initializer::Config::try_parse_from(["initializer"].into_iter().chain(arguments));
     config.expect("arguments").command.expect("a command")
@@ -124,4 +126,62 @@ fn unit_of_the_guest_starts_a_command_that_exists_before_the_agent() {
     };
     assert!(words("Before=").contains(&"kata-agent.service"));
     assert!(words("After=").iter().all(|unit| !unit.contains("network")));
+}
+
+#[test]
+fn units_for_images_are_ready_before_the_agent_and_mount_where_it_sees_it() {
+    let deny = include_str!("../../deploy/guest/contrast-deny-ingress.service");
+    let initdata = include_str!("../../deploy/guest/contrast-check-initdata.service");
+    let store = include_str!("../../deploy/guest/contrast-image-store.service");
+    let puller = include_str!("../../deploy/guest/contrast-image-puller.service");
+    let contrast_initializer::Command::ImageStore { mount_point, .. } = command_of(store) else {
+        panic!("not the store");
+    };
+    let contrast_initializer::Command::ServeImages(options) = command_of(puller) else {
+        panic!("not the puller");
+    };
+    assert!(options.store.starts_with(mount_point));
+    for unit in [store, puller] {
+        has_directives(unit, &["Type=notify", "NoNewPrivileges=yes"]);
+        // Each of these gives the service a mount namespace of its own (systemd.exec(5)), which the agent does not see into.
+        for beginning in [
+            "Private",
+            "Protect",
+            "ReadOnly",
+            "ReadWrite",
+            "Inaccessible",
+            "Exec",
+            "NoExec",
+            "Bind",
+            "Root",
+            "Mount",
+            "Temporary",
+            "Dynamic",
+        ] {
+            let mut options = unit.lines().filter(|line| line.starts_with(beginning));
+            assert!(
+                options.all(|line| line.starts_with("ExecStart=")),
+                "{beginning}"
+            );
+        }
+    }
+    let words = |unit: &'static str, key: &str| -> Vec<&str> {
+        let lines = unit.lines().filter_map(|line| line.strip_prefix(key));
+        lines.flat_map(str::split_whitespace).collect()
+    };
+    let chain = [
+        ("contrast-deny-ingress.service", deny),
+        ("contrast-check-initdata.service", initdata),
+        ("contrast-image-store.service", store),
+        ("contrast-image-puller.service", puller),
+    ];
+    for (position, (_, unit)) in chain.iter().enumerate() {
+        let after = words(unit, "After=");
+        for (earlier, _) in chain.iter().take(position) {
+            assert!(after.contains(earlier), "{after:?} has no {earlier}");
+        }
+        assert!(words(unit, "RequiredBy=").contains(&"kata-agent.service"));
+        assert!(words(unit, "Before=").contains(&"kata-agent.service"));
+    }
+    assert!(words(store, "RequiredBy=").contains(&"contrast-image-puller.service"));
 }

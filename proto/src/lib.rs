@@ -1,4 +1,4 @@
-//! The wire protocol of Contrast, generated from `contrast/v1/*.proto`, and what it speaks of SPIFFE's and Envoy's.
+//! The wire protocol of Contrast, generated from `contrast/v1/*.proto`, and what it speaks of SPIFFE's, Envoy's and Kata's.
 //!
 //! This is the only crate with `.proto` files and it holds nothing else: conversions live beside the domain type that owns
 //! the meaning. Read the `.proto` files for sizes, units, encodings and errors.
@@ -48,4 +48,16 @@ pub mod workload {
 #[cfg(not(target_arch = "wasm32"))]
 pub mod secret {
     include_proto!("envoy.service.secret.v3");
+}
+
+/// What the agent of a guest asks for an image.
+#[cfg(not(target_arch = "wasm32"))]
+pub mod image_pull {
+    include_proto!("api");
+}
+
+/// Requests and responses of ttrpc, which the agent speaks.
+#[cfg(not(target_arch = "wasm32"))]
+pub mod ttrpc {
+    include_proto!("ttrpc");
 }

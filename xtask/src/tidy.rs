@@ -28,6 +28,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-attest-document",
         "contrast-measure",
         "contrast-volume",
+        "contrast-ttrpc",
     ],
     &["contrast-manifest", "contrast-collateral"],
     &[

@@ -1,13 +1,12 @@
 //! `contrast generate`.
 
 use std::{
-    fs,
     io::{self, Write},
     path::PathBuf,
 };
 
 use contrast_attestation::Tee;
-use contrast_images::{CredentialFile, RegistriesConf, RegistriesConfError, RegistryOptions};
+use contrast_images::{CredentialFile, RegistryFileError, RegistryOptions};
 
 use crate::{
     args::{GenerateArgs, ReferencePlatform},
@@ -176,23 +175,6 @@ impl Diagnose for OutOfDate {
     }
 }
 
-/// A file that says how registries are asked is unusable.
-#[derive(Debug, thiserror::Error)]
-enum RegistryFileError {
-    #[error("cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("{} is not usable", path.display())]
-    Conf {
-        path: PathBuf,
-        #[source]
-        source: RegistriesConfError,
-    },
-}
-
 impl Diagnose for RegistryFileError {
     fn exit(&self) -> Exit {
         Exit::Usage
@@ -200,28 +182,9 @@ impl Diagnose for RegistryFileError {
 }
 
 fn images(args: &GenerateArgs, workspace: &Workspace) -> Result<ImageOptions, RegistryFileError> {
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(|source| RegistryFileError::Read {
-            path: path.clone(),
-            source,
-        })
-    };
-    let conf = match &args.registries_conf {
-        None => RegistriesConf::default(),
-        Some(path) => {
-            RegistriesConf::parse(&String::from_utf8_lossy(&read(path)?)).map_err(|source| {
-                RegistryFileError::Conf {
-                    path: path.clone(),
-                    source,
-                }
-            })?
-        }
-    };
     let registries = RegistryOptions {
         credentials: CredentialFile::of_environment(|name| std::env::var_os(name)),
-        conf,
-        ca: args.registry_ca.as_ref().map(read).transpose()?,
-        ..RegistryOptions::default()
+        ..RegistryOptions::of_files(args.registries_conf.as_deref(), args.registry_ca.as_slice())?
     };
     Ok(ImageOptions {
         cache: workspace.choose(args.image_cache.as_deref(), IMAGE_CACHE),

@@ -11,8 +11,8 @@ use rustix::{
     fs::{CWD, Mode, OFlags, getxattr, openat},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
-        fsconfig_set_string, fsmount, fsopen, move_mount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+        fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
     },
 };
 
@@ -151,6 +151,22 @@ impl Bundle {
         })?;
         self.is_mounted = true;
         Ok(())
+    }
+
+    /// Takes the root file system away again, and all that was made for it. For a container that never ran.
+    ///
+    /// # Errors
+    /// When it is in use, or the file system refuses something.
+    pub fn remove(mut self) -> Result<(), BundleError> {
+        let rootfs = self.rootfs();
+        if self.is_mounted {
+            unmount(&rootfs, UnmountFlags::NOFOLLOW)
+                .map_err(|error| at("unmount", &rootfs)(error.into()))?;
+            self.is_mounted = false;
+        }
+        // The kernel leaves a directory of its own in it.
+        let work = self.path.join(WORK);
+        fs::remove_dir_all(&work).map_err(at("remove", &work))
     }
 }
 

@@ -87,7 +87,11 @@ impl Known<'_> {
                 .map_err(|error| LayerProblem::Origin(self.origin.shown(), Arc::new(error)))?;
             match read(layer, Counting { source, progress }) {
                 Ok(done) => return Ok(done),
-                Err(error) if error.is_of_transfer() && transfer < TRANSFERS_MAX - 1 => {
+                Err(error)
+                    if error.is_of_transfer()
+                        && transfer < TRANSFERS_MAX - 1
+                        && !progress.is_over() =>
+                {
                     transfer += 1;
                 }
                 Err(error) => return Err(LayerProblem::Layer(Arc::new(error))),
@@ -126,6 +130,9 @@ pub(crate) struct Counting<'a> {
 
 impl Read for Counting<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.progress.is_over() {
+            return Err(std::io::Error::other("nobody waits for the image any more"));
+        }
         let count = self.source.read(buffer)?;
         self.progress.read(count as u64);
         Ok(count)

@@ -41,7 +41,8 @@ pub use origin::OriginError;
 pub use pull::{PullError, PulledImage};
 pub use reference::{ImageName, ImageReference, ReferenceError};
 pub use registry::{
-    RegistriesConf, RegistriesConfError, RegistryError, RegistryLimits, RegistryOptions,
+    RegistriesConf, RegistriesConfError, RegistryError, RegistryFileError, RegistryLimits,
+    RegistryOptions,
 };
 pub use resolve::{ImageError, Progress, ResolveError, Resolved, Resolver, ResolverError};
 pub use store::{Store, StoreError};

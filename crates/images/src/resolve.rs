@@ -33,6 +33,10 @@ pub trait Progress: Sync {
     fn begin(&self, layers: usize, bytes: u64);
     /// So many more bytes of them were read.
     fn read(&self, bytes: u64);
+    /// Whether nobody wants the layers any more: then what is being read breaks off.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// An image that was looked for.

@@ -17,7 +17,7 @@ const ARCHIVE: &str = "target/tools/vm-root.cpio";
 /// Programs of this repository.
 const OWN: [&str; 2] = ["initializer", "vm-agent"];
 /// Programs of Debian, with the package that each is in.
-const TOOLS: [(&str, &str); 14] = [
+const TOOLS: [(&str, &str); 15] = [
     ("cryptsetup", "cryptsetup-bin"),
     ("dmsetup", "dmsetup"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -30,6 +30,7 @@ const TOOLS: [(&str, &str); 14] = [
     ("xfs_io", "xfsprogs"),
     ("blkid", "util-linux"),
     ("losetup", "mount"),
+    ("setpriv", "util-linux"),
     ("sqlite3", "sqlite3"),
     ("busybox", "busybox-static"),
 ];

@@ -31,7 +31,7 @@ use crate::{SocketError, socket};
 
 /// For every user of the pod.
 const MODE: u32 = 0o666;
-pub(crate) const SOCKET_OPTION: &str = "--workload-api-socket";
+pub(crate) const SOCKET_OPTION: &str = "--workload-api-socket, which also takes `off`";
 /// Connections at the same time; those beyond wait to be accepted.
 const CONNECTIONS_MAX: usize = 128;
 /// Streams at the same time, over all connections.

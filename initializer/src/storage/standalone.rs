@@ -10,6 +10,8 @@ use contrast_volume::{
 };
 use zeroize::Zeroizing;
 
+use crate::notify::{NotifyError, notify_ready};
+
 use super::{CLOSE_PATIENCE, Storage, StorageError, VolumeOptions};
 
 /// Length of the workload secret, bytes; twice as many hexadecimal digits.
@@ -64,6 +66,9 @@ pub enum StandaloneError {
     /// An ephemeral volume.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// systemd waits to hear of it.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// Signals cannot be received.
     #[error("cannot install signal handlers")]
     Signals(#[source] io::Error),
@@ -95,9 +100,13 @@ pub async fn image_store(device: PathBuf, mount_point: PathBuf) -> Result<(), St
     let opened = tokio::task::spawn_blocking(open).await;
     let volume = opened.map_err(|_| StorageError::Task)??;
     tracing::info!("the image store is mounted");
-    wait_for_the_end().await?;
+    let ended = match notify_ready() {
+        Ok(()) => wait_for_the_end().await,
+        Err(error) => Err(error.into()),
+    };
     let closed = tokio::task::spawn_blocking(move || volume.close(CLOSE_PATIENCE)).await;
-    Ok(closed.map_err(|_| StorageError::Task)??)
+    closed.map_err(|_| StorageError::Task)??;
+    ended
 }
 
 async fn wait_for_the_end() -> Result<(), StandaloneError> {

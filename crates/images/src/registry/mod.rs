@@ -3,12 +3,14 @@
 mod auth;
 mod client;
 mod conf;
+mod files;
 mod resume;
 
 use std::{io::Read, sync::Arc, time::Duration};
 
 use client::Client;
 pub use conf::{RegistriesConf, RegistriesConfError};
+pub use files::RegistryFileError;
 use resume::Resuming;
 
 use crate::{

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use contrast_images::{Digest, ImageName, ImageReference, PulledImage, Resolver, Store};
+use contrast_images::{Digest, ImageName, ImageReference, Progress, PulledImage, Resolver, Store};
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
@@ -135,6 +135,41 @@ fn layers_of_an_image_are_unpacked_once() {
     // Another boot begins anew.
     let store = Store::open(&guest.store(), "another boot").expect("a store");
     assert!(store.layer(diff_ids[0]).is_none());
+}
+
+#[test]
+fn pull_that_nobody_wants_any_more_breaks_off() {
+    struct Over;
+    impl Progress for Over {
+        fn begin(&self, _layers: usize, _bytes: u64) {}
+        fn read(&self, _bytes: u64) {}
+        fn is_over(&self) -> bool {
+            true
+        }
+    }
+    let Some(guest) = Guest::new() else { return };
+    let image = Image::web();
+    let registry = Registry::of(&image, image.index());
+    let name = registry.name(&format!("web@{}", Digest::of(&image.index())));
+    let resolver = Resolver::new(&[], Some(&registry.options())).expect("resolver");
+    let reference = ImageReference::parse(&name.to_string()).expect("a reference");
+    let refused = resolver.pull(&reference, &guest.open(), &Over);
+    let error = chain(&refused.expect_err("over"));
+    assert!(error.contains("nobody waits for the image"), "{error}");
+    guest.assert_untouched(&error);
+    let blobs = |digest: &[u8]| {
+        let path = format!("/v2/web/blobs/{}", Digest::of(digest));
+        registry
+            .paths()
+            .iter()
+            .filter(|asked| **asked == path)
+            .count()
+    };
+    for (blob, _) in &image.layers {
+        assert!(blobs(blob) <= 1, "not tried again: {:?}", registry.paths());
+    }
+    guest.pull(&registry, &name).expect("pulls");
+    assert!(image.layers.iter().all(|(blob, _)| blobs(blob) >= 1));
 }
 
 #[test]

@@ -1,0 +1,45 @@
+//! Why an image is not pulled, in the words and codes of ttrpc.
+
+use contrast_images::{ImageError, LayerError, OriginError, RegistryError};
+use contrast_ttrpc::{Code, Status};
+
+/// With all of its causes. None of them holds credentials.
+pub(super) fn status(code: Code, error: impl Into<anyhow::Error>) -> Status {
+    Status::new(code, format!("{:#}", error.into()))
+}
+
+/// What kind of a reason it is: whether the host, the registry or the pod has to change.
+pub(super) fn code(error: &ImageError) -> Code {
+    match error {
+        ImageError::NotFound { .. } => Code::NotFound,
+        ImageError::Origin { source, .. } => of_origin(source),
+        ImageError::Layer { source, .. } => of_layer(source),
+        ImageError::NoDigest { .. } => Code::InvalidArgument,
+        // Content that the digest stands for, and that no guest can use.
+        _ => Code::DataLoss,
+    }
+}
+
+fn of_origin(error: &OriginError) -> Code {
+    match error {
+        OriginError::Registry(error) => match error {
+            RegistryError::Denied { .. }
+            | RegistryError::Challenge { .. }
+            | RegistryError::Credentials(_) => Code::PermissionDenied,
+            RegistryError::Blocked { .. } | RegistryError::Ca { .. } => Code::FailedPrecondition,
+            _ => Code::Unavailable,
+        },
+        OriginError::Read { .. } => Code::Unavailable,
+        OriginError::Local(_) => Code::Internal,
+        _ => Code::DataLoss,
+    }
+}
+
+fn of_layer(error: &LayerError) -> Code {
+    match error {
+        LayerError::Read(_) => Code::Unavailable,
+        LayerError::Room { .. } => Code::ResourceExhausted,
+        LayerError::Write { .. } | LayerError::Store { .. } => Code::Internal,
+        _ => Code::DataLoss,
+    }
+}
