@@ -48,6 +48,9 @@ enum Task {
     },
     /// Runs the tests that need a real kernel, in virtual machines: `cargo xtask vm-test [FILTER]`.
     VmTest {
+        /// Also the one that fills a GiB, which takes minutes.
+        #[arg(long)]
+        long: bool,
         /// Only tests whose name contains it.
         filter: Option<String>,
     },
@@ -66,7 +69,7 @@ fn main() -> ExitCode {
         Task::Sim { mutants: true, .. } => sim::mutants(),
         Task::Sim { arguments, .. } => sim::simulate(&arguments),
         Task::Model { mutants } => model(mutants),
-        Task::VmTest { filter } => vm::test(filter.as_deref()),
+        Task::VmTest { long, filter } => vm::test(filter.as_deref(), long),
         Task::Tools => tools::fetch_all(),
         Task::Web => web::build(),
     };

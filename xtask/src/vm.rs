@@ -19,7 +19,7 @@ const NEWEST: &str = "linux-image-cloud-amd64";
 const UNPACKED: &str = "target/tools/kernel";
 
 /// Builds the programs, fetches the kernel and runs the tests.
-pub(crate) fn test(filter: Option<&str>) -> Result<()> {
+pub(crate) fn test(filter: Option<&str>, long: bool) -> Result<()> {
     let kernel = workspace_root().join(UNPACKED);
     if !kernel.is_dir() {
         fetch(&kernel).with_context(|| format!("cannot fetch Debian's package {NEWEST}"))?;
@@ -28,7 +28,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
     let mut test = cargo(["test", "--workspace", "--test", "volume", "--"]);
     // Two machines at once are faster than one on two processors, more are slower.
     test.args(["--test-threads=2", "--nocapture"]).args(filter);
-    test.env("CONTRAST_VM_TESTS", "1");
+    test.env("CONTRAST_VM_TESTS", if long { "long" } else { "1" });
     run(test)
 }
 

@@ -130,6 +130,15 @@ pub fn why_not() -> Option<String> {
     }
 }
 
+/// As [`why_not`], for what takes minutes, which `cargo xtask vm-test --long` runs.
+pub fn why_not_long() -> Option<String> {
+    let is_long = std::env::var_os("CONTRAST_VM_TESTS").is_some_and(|value| value == "long");
+    match is_long {
+        true => why_not(),
+        false => Some("it runs with `cargo xtask vm-test --long`".to_owned()),
+    }
+}
+
 /// The image, made once for all machines of a test.
 ///
 /// # Errors

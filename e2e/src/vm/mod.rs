@@ -10,6 +10,6 @@ mod machine;
 mod write_log;
 
 pub use disk::Disk;
-pub use image::why_not;
+pub use image::{why_not, why_not_long};
 pub use machine::{FORWARDED, Machine, Options, Said};
 pub use write_log::WriteLog;

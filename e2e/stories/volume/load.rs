@@ -47,7 +47,7 @@ const BLOCKS: &str = "for i in $(seq 1 129); do echo $i; cat /tmp/block; done | 
 
 #[test]
 fn gibibyte_is_filled_and_read_back() {
-    let Some(bench) = Bench::set_up("a full GiB") else {
+    let Some(bench) = Bench::set_up_long("a full GiB") else {
         return;
     };
     let disk = bench.disk("disk", 1200);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contrast_e2e::vm::{Disk, Machine, Options, Said, why_not};
+use contrast_e2e::vm::{Disk, Machine, Options, Said, why_not, why_not_long};
 use tempfile::TempDir;
 
 /// Size of a disk on which little is written, MiB.
@@ -17,7 +17,16 @@ pub(crate) struct Bench {
 impl Bench {
     /// Says why it is skipped, if it is.
     pub(crate) fn set_up(story: &str) -> Option<Self> {
-        if let Some(reason) = why_not() {
+        Self::unless(story, why_not())
+    }
+
+    /// As [`Bench::set_up`], for a story that takes minutes.
+    pub(crate) fn set_up_long(story: &str) -> Option<Self> {
+        Self::unless(story, why_not_long())
+    }
+
+    fn unless(story: &str, reason: Option<String>) -> Option<Self> {
+        if let Some(reason) = reason {
             eprintln!("SKIPPED {story}: {reason}");
             return None;
         }
