@@ -18,6 +18,7 @@ pub(super) enum Act {
     Set,
     Verify,
     Issue,
+    Volume,
     Nothing,
     Recover,
     Crash,
@@ -46,6 +47,7 @@ impl World {
             (Act::Set, 14, true),
             (Act::Verify, 14, true),
             (Act::Issue, 14, true),
+            (Act::Volume, 14, true),
             (Act::Nothing, 6, true),
             (Act::Recover, 6, true),
             (Act::Crash, 5, weather.crashes),
@@ -89,6 +91,7 @@ impl World {
             Act::Set => self.deployment.set(),
             Act::Verify => self.deployment.verify(),
             Act::Issue => self.deployment.issue(),
+            Act::Volume => self.deployment.open_volume(),
             Act::Recover => self.recover_if_lost(Duration::from_secs(3)),
             Act::Crash => {
                 self.fault("crash", &self.name(index));
