@@ -98,6 +98,7 @@ async fn live(seed: u64, steps: u64, journal: Journal) -> Tally {
             running.node.kill();
         }
     }
+    world.network.end();
     tally
 }
 
