@@ -164,9 +164,9 @@ impl Volume {
             ));
         }
         match self.accepted.insert(number, reporter) {
-            Some(other) if other != reporter => Err(format!(
-                "generation {number} is accepted from a second pod"
-            )),
+            Some(other) if other != reporter => {
+                Err(format!("generation {number} is accepted from a second pod"))
+            }
             _ => Ok(number),
         }
     }
@@ -244,10 +244,16 @@ mod tests {
 
     #[test]
     fn generation_that_goes_back_is_noticed() {
-        assert_broken(asked(&mut three(), None, Said::Recorded(None)), "3 was known");
+        assert_broken(
+            asked(&mut three(), None, Said::Recorded(None)),
+            "3 was known",
+        );
         let mut all = three();
         all.ask(0, ID, report(2, 3));
-        assert_broken(asked(&mut all, None, Said::Recorded(Some(2))), "3 was known");
+        assert_broken(
+            asked(&mut all, None, Said::Recorded(Some(2))),
+            "3 was known",
+        );
         assert_broken(asked(&mut all, report(2, 3), ACCEPTED), "3 was known");
         assert_broken(asked(&mut all, report(1, 3), BEHIND(2)), "3 was known");
     }
@@ -270,7 +276,10 @@ mod tests {
         assert_broken(asked(&mut three(), None, Said::Recorded(Some(4))), "nobody");
         let full = Said::Advanced(Advanced::Full);
         assert_broken(asked(&mut three(), report(4, 1), full), "too many");
-        assert_broken(asked(&mut three(), report(4, 1), Said::Recorded(None)), "another");
+        assert_broken(
+            asked(&mut three(), report(4, 1), Said::Recorded(None)),
+            "another",
+        );
     }
 
     #[test]

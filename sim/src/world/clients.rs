@@ -220,8 +220,7 @@ impl Clients {
                     "owner: the answer of {node} to {name} is lost"
                 )),
                 Ok(Ok(receipt)) => {
-                    let told =
-                        self.told_set(&operation, (name, &node), &receipt, base, versions);
+                    let told = self.told_set(&operation, (name, &node), &receipt, base, versions);
                     if told {
                         self.checker.cover(&floor);
                     }

@@ -7,7 +7,7 @@ use openraft::AsyncRuntime;
 use super::World;
 use crate::{
     deployment::workload_policy,
-    disk::FileName,
+    disk::{Disk, FileName},
     network::{Identity, Link},
     runtime::{NodeRuntime, elapsed, sleep_in_world, spawn_in_world},
 };
@@ -341,7 +341,7 @@ impl World {
         }
         let file = self.dice.pick(&FileName::READ).copied();
         let file = file.unwrap_or(FileName::History);
-        let what = match self.dice.within(0..8) {
+        let what = match self.dice.within(0..10) {
             0 => {
                 disk.wipe(file);
                 format!("{file:?} is gone")
@@ -369,9 +369,35 @@ impl World {
                     .sum();
                 format!("all files {undone} states back")
             }
+            8..10 => self.tamper_with_volumes(&disk),
             _ => format!("{file:?} {} states back", disk.roll_back(file)),
         };
         self.fault("disk", &format_args!("{}: {what}", self.name(index)));
+    }
+
+    /// Takes the record of encrypted volumes out of the history, or puts an earlier one in, and as often without the logs as with them.
+    fn tamper_with_volumes(&self, disk: &Disk) -> String {
+        let copies = disk.copies(FileName::History);
+        let earlier = match self.dice.chance(500) {
+            true => self.dice.pick(&copies).and_then(Disk::volume_record_in),
+            false => None,
+        };
+        let changed = disk.put_volume_record(earlier.as_deref());
+        let logs = self.dice.chance(500);
+        if !logs {
+            [FileName::Log, FileName::LogAside]
+                .into_iter()
+                .for_each(|file| disk.wipe(file));
+        }
+        format!(
+            "the record of volumes is {}{}",
+            match (changed, earlier) {
+                (false, _) => "as it was",
+                (true, Some(_)) => "an earlier one",
+                (true, None) => "gone",
+            },
+            if logs { "" } else { ", and so are the logs" }
+        )
     }
 
     fn grow(&mut self) {

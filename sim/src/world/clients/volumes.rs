@@ -152,9 +152,7 @@ impl Clients {
         let end = self.use_volume(&mut pod).await;
         self.journal.event(format_args!(
             "{}: volume {}: {end:?} at generation {}",
-            pod.name,
-            pod.volume,
-            pod.disk
+            pod.name, pod.volume, pod.disk
         ));
         if end == End::Refused && pod.faithful {
             self.journal.broken(format_args!(
