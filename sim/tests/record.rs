@@ -162,7 +162,7 @@ async fn story(operations: u64) -> Result<Option<u64>, StateError> {
 #[test]
 fn replica_that_starts_beside_others_makes_no_record_up() {
     let (mut refused, mut shown) = (0, 0);
-    for operations in (0..40).chain([u64::MAX]) {
+    for operations in (0..40).step_by(6).chain([u64::MAX]) {
         match NodeRuntime::with_seed(1).block_on(story(operations)) {
             Ok(found) => {
                 assert_eq!(found, Some(1), "ended after {operations} disk operations");
