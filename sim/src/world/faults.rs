@@ -341,7 +341,9 @@ impl World {
         }
         let file = self.dice.pick(&FileName::READ).copied();
         let file = file.unwrap_or(FileName::History);
-        let what = match self.dice.within(0..10) {
+        // The record counts only when nobody else has it.
+        let kinds = if self.quorum_lives() { 9 } else { 16 };
+        let what = match self.dice.within(0..kinds) {
             0 => {
                 disk.wipe(file);
                 format!("{file:?} is gone")
@@ -369,7 +371,7 @@ impl World {
                     .sum();
                 format!("all files {undone} states back")
             }
-            8..10 => self.tamper_with_volumes(&disk),
+            8.. => self.tamper_with_volumes(&disk),
             _ => format!("{file:?} {} states back", disk.roll_back(file)),
         };
         self.fault("disk", &format_args!("{}: {what}", self.name(index)));
