@@ -110,7 +110,7 @@ impl Pod {
             generation: volume.generation,
             accepted: volume.accepted,
         };
-        answer.verify(root, &volume.signature).is_ok()
+        answer.message().verify(root, &volume.signature).is_ok()
     }
 }
 

@@ -255,7 +255,7 @@ fn origin(
         previous_mesh_ca_trusted_ms: answer.previous_mesh_ca_trusted_ms,
         sealed_secrets: &released,
     };
-    let signature = signed.verify(&found, &answer.signature);
+    let signature = signed.message().verify(&found, &answer.signature);
     signature.map_err(EnrollError::Signature)?;
     Ok(found)
 }

@@ -181,7 +181,8 @@ impl VolumeRecord {
             generation: answer.generation,
             accepted: answer.accepted,
         };
-        match signed.verify(&self.deployment, &answer.signature) {
+        let verified = signed.message().verify(&self.deployment, &answer.signature);
+        match verified {
             Ok(()) => Ok(answer),
             Err(source) => Err(VolumeRecordError::Signature {
                 expected: self.deployment.clone(),

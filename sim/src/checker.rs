@@ -6,12 +6,15 @@
 //! | after a recovery no history lacks what an owner was told before it | likewise |
 //! | what was acknowledged or read stays: an operation that starts later sees it (linearizability) | an operation ends |
 //! | nothing is issued under a superseded transition later than the bound | a certificate is issued |
+//! | generations of encrypted volumes only rise, and belong to one pod each ([`generations`](self)) | a pod is answered |
 //! | no two leaders have the same leader id, no two entries are committed at one index | a leader replicates |
 //!
 //! The object that clients use is a chain that only grows, so linearizability is simple: all heads lie on one chain, and what an
 //! operation sees contains every head that was known when it started.
 //!
 //! Owners follow decision 9: answers to questions from before a recovery tell them nothing.
+
+mod generations;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -23,9 +26,11 @@ use std::{
 use contrast_coordinator::{
     cluster::{ClusterId, Leader, NodeId},
     replica::message::{RaftCall, RaftMessage},
-    state::TransitionHash,
+    state::{Generation, TransitionHash, VolumeId},
 };
 
+use self::generations::Generations;
+pub use self::generations::{Floor, Question, Said};
 use crate::journal::Journal;
 
 /// Watches a run. Clones are the same checker.
@@ -46,6 +51,7 @@ struct State {
     epoch: u64,
     /// What owners had been told when the last recovery began.
     guards: Vec<TransitionHash>,
+    generations: Generations,
 }
 
 #[derive(Debug, Default)]
@@ -169,11 +175,44 @@ impl Checker {
         state.told.keys().max_by_key(depth).copied()
     }
 
-    /// Owners start to recover: every cluster that is founded from now on must contain what they know now.
-    pub fn begin_recovery(&self) {
+    /// Owners start to recover: every cluster that is founded from now on must contain what they know now. With `forget_volumes` they
+    /// do without the generations of encrypted volumes.
+    pub fn begin_recovery(&self, forget_volumes: bool) {
         let mut state = self.state();
         state.epoch += 1;
         state.guards = state.told.keys().copied().collect();
+        state.generations.begin_recovery(forget_volumes);
+    }
+
+    /// A pod starts to ask about a volume, or to report its generation.
+    pub fn ask(&self, volume: VolumeId, report: Option<Generation>) -> Question {
+        let mut state = self.state();
+        let epoch = state.epoch;
+        state.generations.ask(epoch, volume, report)
+    }
+
+    /// The answer to a pod. One to a question from before a recovery is not judged: what it says may be forgotten.
+    pub fn answer(&self, question: &Question, what: &str, said: Said) {
+        let mut state = self.state();
+        if question.epoch == state.epoch
+            && let Err(why) = state.generations.answer(question, said)
+        {
+            self.journal.broken(format_args!("{what}: {why}"));
+        }
+    }
+
+    /// What pods have been told until now: an owner is about to ask for a transition.
+    pub fn floor(&self) -> Floor {
+        let state = self.state();
+        state.generations.floor(state.epoch)
+    }
+
+    /// The owner was told that the transition is set: no recovery may go below `floor`.
+    pub fn cover(&self, floor: &Floor) {
+        let mut state = self.state();
+        if floor.epoch == state.epoch {
+            state.generations.cover(floor);
+        }
     }
 
     /// A process speaks as an identity of a cluster. No other process ever may.

@@ -153,6 +153,7 @@ impl Owners {
         owner: usize,
         shares: &SeedSharesDocument,
         known: Option<TransitionHash>,
+        forget_volumes: bool,
     ) -> Result<SeedShareRequest, OwnersError> {
         let key = SEED_SHARE_OWNERS.get(owner).copied().unwrap_or_default();
         Ok(SeedShareRequest {
@@ -160,7 +161,7 @@ impl Owners {
             salt: Salt::from_slice(&shares.salt)?,
             known,
             force: false,
-            forget_volumes: false,
+            forget_volumes,
         })
     }
 }

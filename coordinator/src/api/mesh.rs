@@ -211,7 +211,7 @@ impl MeshService {
             previous_mesh_ca_trusted_ms: response.previous_mesh_ca_trusted_ms,
             sealed_secrets: &sealed,
         };
-        let signature = answer.sign(active.keys().root());
+        let signature = answer.message().sign(active.keys().root());
         response.signature = signature.map_err(KeysError::from)?.into();
         Ok(response)
     }

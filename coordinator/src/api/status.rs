@@ -209,6 +209,20 @@ mod tests {
     }
 
     #[test]
+    fn pod_hears_which_sealed_secret_does_not_open() {
+        let error = ApiError::Sealed {
+            name: "db".to_owned(),
+            source: SealingError::Decrypt,
+        };
+        let status = status("NewMeshCert", &error);
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        let expected = "the sealed secret `db`, which the active manifest gives this pod, cannot be opened: the ciphertext does not open";
+        assert!(status.message().starts_with(expected), "{status}");
+        let info = status.get_details_error_info().expect("has a reason");
+        assert_eq!(info.reason, "SEALED_SECRET_UNREADABLE");
+    }
+
+    #[test]
     fn refusals_carry_the_whole_cause() {
         let error = ApiError::State(StateError::NoManifest);
         let status = status("GetManifests", &error);

@@ -107,7 +107,8 @@ impl MeshService {
             generation,
             accepted: found.accepted,
         };
-        let signature = answer.sign(active.keys().root()).map_err(KeysError::from)?;
+        let signature = answer.message().sign(active.keys().root());
+        let signature = signature.map_err(KeysError::from)?;
         Ok(Volume {
             known,
             generation,

@@ -227,16 +227,16 @@ impl<C: ClusterTypes> Replica<C> {
             // Of another deployment, or forged. It is set aside as it is when the cluster's history is written.
             return Ok(());
         }
-        let history = match sealed.open_volumes(deployment) {
-            Ok(volumes) => Arc::new(History::clone(&sealed.history).with_volumes(volumes)),
-            // The cluster that admits this replica has its own.
-            Err(error) => {
+        let found = sealed.open_volumes(deployment);
+        let (history, doubt) = self.left_behind(deployment, &sealed.history, found)?;
+        match doubt {
+            None => self.guard.keep(&history, deployment),
+            // The cluster that admits this replica has its own record. Until that is here, nobody may recover this disk as if it had one.
+            Some(error) => {
                 tracing::warn!(event = "volumes_unusable", %error, "a part of the history on this disk is of no use");
-                Arc::clone(&sealed.history)
+                self.guard.keep_without_volumes(&history)
             }
-        };
-        let history = self.salvage(deployment, history)?;
-        self.guard.keep(&history, deployment)
+        }
     }
 
     /// Asks a member for what it takes, and begins as a learner.

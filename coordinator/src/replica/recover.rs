@@ -10,7 +10,8 @@ use super::{
 use crate::{
     cluster::{ClusterTypes, Earlier, read_earlier},
     state::{
-        Deployment, History, Phase, RecoveryRequest, StateError, TransitionHash, proposal, recovery,
+        Deployment, History, Phase, RecoveryRequest, StateError, TransitionHash, Volumes,
+        VolumesError, proposal, recovery,
     },
 };
 
@@ -80,29 +81,17 @@ impl<C: ClusterTypes> Replica<C> {
             Phase::Sealed(sealed) => sealed.open_volumes(&deployment),
             _ => Ok(history.volumes().clone()),
         };
-        let earlier = self.earlier(&deployment)?;
-        let transition_key = deployment.transition_key().public_key_spki();
-        let recovered = History::clone(history);
-        let recovered = recovered.with_volumes(found.clone().unwrap_or_default());
-        let (recovered, covered) = match &earlier {
-            None => (recovered, false),
-            Some(earlier) => {
-                let covered = earlier.covers(&recovered, transition_key);
-                (recovered.continued_by(earlier, transition_key), covered)
-            }
-        };
-        match found {
-            // The log says all that the file could have said.
-            Err(_) if covered => {}
-            Err(error) if request.forget_volumes => tracing::warn!(
+        let (recovered, doubt) = self.left_behind(&deployment, history, found)?;
+        match doubt {
+            None => {}
+            Some(error) if request.forget_volumes => tracing::warn!(
                 event = "volumes_forgotten",
                 "{error}; the owners recover without it: an older image of an encrypted volume is not noticed until the volume \
                  is opened once more"
             ),
-            Err(error) => return Err(StateError::Volumes(error)),
-            Ok(_) => {}
+            Some(error) => return Err(StateError::Volumes(error)),
         }
-        Ok((deployment, Arc::new(recovered)))
+        Ok((deployment, recovered))
     }
 
     /// What the log of the last life has; `None` when it is of no use.
@@ -118,19 +107,23 @@ impl<C: ClusterTypes> Replica<C> {
         }))
     }
 
-    /// `history`, and what the log of the last life has beyond it.
-    pub(super) fn salvage(
+    /// What the last life left: `history` with what was `found` of encrypted volumes beside it, and what the log has beyond both. And why
+    /// those generations are not to be believed, if they are not.
+    pub(super) fn left_behind(
         &self,
         deployment: &Deployment,
-        history: Arc<History>,
-    ) -> Result<Arc<History>, StateError> {
-        Ok(match self.earlier(deployment)? {
-            Some(earlier) => {
-                let key = deployment.transition_key().public_key_spki();
-                Arc::new(history.continued_by(&earlier, key))
-            }
-            None => history,
-        })
+        history: &History,
+        found: Result<Volumes, VolumesError>,
+    ) -> Result<(Arc<History>, Option<VolumesError>), StateError> {
+        let doubt = found.as_ref().err().copied();
+        let own = history.clone().with_volumes(found.unwrap_or_default());
+        let Some(earlier) = self.earlier(deployment)? else {
+            return Ok((Arc::new(own), doubt));
+        };
+        let key = deployment.transition_key().public_key_spki();
+        // A log that has all of the history says all that the file could have said.
+        let doubt = doubt.filter(|_| !earlier.covers(&own, key));
+        Ok((Arc::new(own.continued_by(&earlier, key)), doubt))
     }
 
     /// A survivor is recovered by an owner of its seed, and only without a quorum.

@@ -90,24 +90,9 @@ pub struct ReleasedSecret<'a> {
 }
 
 impl MeshAnswer<'_> {
-    /// Signature of the root CA (ECDSA P-384 with SHA-384, ASN.1 DER) over the label, and the SHA-256 of each field in the order above. The
-    /// number is 8 bytes, big-endian. Each sealed secret has three fields, so that an answer without any is signed as by earlier versions.
-    ///
-    /// # Errors
-    /// When the library fails.
-    pub fn sign(&self, root: &RootCa) -> Result<Vec<u8>, KeyError> {
-        root.sign(&self.message())
-    }
-
-    /// Checks that signature.
-    ///
-    /// # Errors
-    /// When it is not that of `root` over this answer.
-    pub fn verify(&self, root: &RootKey, signature: &[u8]) -> Result<(), KeyError> {
-        verify_p384_sha384(&root.0, &self.message(), signature)
-    }
-
-    fn message(&self) -> Vec<u8> {
+    /// What is signed: the fields in the order above. The number is 8 bytes, big-endian. Each sealed secret has three fields, so that an
+    /// answer without any is signed as by earlier versions.
+    pub fn message(&self) -> AnswerMessage {
         let trusted_ms = self.previous_mesh_ca_trusted_ms.to_be_bytes();
         let mut fields: Vec<&[u8]> = vec![
             self.nonce,
@@ -128,21 +113,43 @@ impl MeshAnswer<'_> {
         {
             fields.extend([kind.as_bytes(), name.as_bytes(), content]);
         }
-        message(LABEL, &fields)
+        AnswerMessage::new(LABEL, &fields)
     }
 }
 
-/// What is signed of an answer: its label, and the SHA-256 of each field.
-pub(crate) fn message(label: &[u8], fields: &[&[u8]]) -> Vec<u8> {
-    let mut message = label.to_vec();
-    for field in fields {
-        message.extend_from_slice(digest(&SHA256, field).as_ref());
+/// What the root CA signs of an answer: the label of its kind, which no other signature of this key begins with, and the SHA-256 of each
+/// field.
+#[expect(missing_debug_implementations, reason = "it holds hashes of secrets")]
+pub struct AnswerMessage(Vec<u8>);
+
+impl AnswerMessage {
+    pub(crate) fn new(label: &[u8], fields: &[&[u8]]) -> Self {
+        let mut message = label.to_vec();
+        for field in fields {
+            message.extend_from_slice(digest(&SHA256, field).as_ref());
+        }
+        Self(message)
     }
-    message
+
+    /// Signature of the root CA: ECDSA P-384 with SHA-384, ASN.1 DER.
+    ///
+    /// # Errors
+    /// When the library fails.
+    pub fn sign(&self, root: &RootCa) -> Result<Vec<u8>, KeyError> {
+        root.sign(&self.0)
+    }
+
+    /// Checks that signature.
+    ///
+    /// # Errors
+    /// When it is not that of `root` over this answer.
+    pub fn verify(&self, root: &RootKey, signature: &[u8]) -> Result<(), KeyError> {
+        verify_p384_sha384(&root.0, &self.0, signature)
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::{Duration, SystemTime};
 
     use contrast_clock::SeededEntropy;
@@ -150,66 +157,118 @@ mod tests {
     use super::*;
     use crate::SigningKey;
 
+    const ANSWER: MeshAnswer<'_> = MeshAnswer {
+        nonce: &[1; 32],
+        public_key_spki: &[2; 91],
+        mesh_ca: "mesh CA",
+        certificate_chain: "chain",
+        root_ca: "root CA",
+        workload_secret: &[3; 64],
+        transition: &[4; 32],
+        previous_mesh_ca: "",
+        previous_mesh_ca_trusted_ms: 0,
+        sealed_secrets: &[],
+    };
+
     fn root(seed: u64) -> RootCa {
         let key = SigningKey::generate(&SeededEntropy::new(seed)).expect("key");
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         RootCa::new(key, now).expect("root CA")
     }
 
-    #[test]
-    fn every_field_and_the_key_count() {
-        let answer = MeshAnswer {
-            nonce: &[1; 32],
-            public_key_spki: &[2; 91],
-            mesh_ca: "mesh CA",
-            certificate_chain: "chain",
-            root_ca: "root CA",
-            workload_secret: &[3; 64],
-            transition: &[4; 32],
-            previous_mesh_ca: "",
-            previous_mesh_ca_trusted_ms: 0,
-            sealed_secrets: &[],
-        };
+    /// The signature over `answer` is none over `changed`, nor one of another root CA.
+    pub(crate) fn assert_all_count<const N: usize>(
+        answer: &AnswerMessage,
+        changed: [AnswerMessage; N],
+    ) {
         let own = root(1);
         let signature = answer.sign(&own).expect("signs");
         let key = RootKey::of_certificate(&own.certificate_pem()).expect("a key");
         answer.verify(&key, &signature).expect("verifies");
+        for (place, changed) in changed.iter().enumerate() {
+            let verified = changed.verify(&key, &signature);
+            assert!(verified.is_err(), "change {place}");
+        }
+        let other = RootKey::of_certificate(&root(2).certificate_pem()).expect("a key");
+        assert!(answer.verify(&other, &signature).is_err());
+        assert_ne!(key, other);
+    }
+
+    /// The bytes are those that deployed Coordinators and Initializers sign and check. `expected` was computed from the description.
+    pub(crate) fn assert_message(answer: &AnswerMessage, label: &str, expected: &str) {
+        assert!(answer.0.starts_with(label.as_bytes()));
+        assert_eq!(hex::encode(digest(&SHA256, &answer.0)), expected);
+    }
+
+    #[test]
+    fn what_is_signed_stays_the_same() {
+        assert_message(
+            &ANSWER.message(),
+            "contrast mesh answer v1",
+            "ba0d5c7dbe6a22bcc249b17ca67aaf17dec6624e8b263881ae0028d59d34b741",
+        );
+        let full = MeshAnswer {
+            previous_mesh_ca: "previous",
+            previous_mesh_ca_trusted_ms: 0x0123_4567,
+            sealed_secrets: &[
+                ReleasedSecret {
+                    kind: "Files",
+                    name: "db",
+                    content: b"password",
+                },
+                ReleasedSecret {
+                    kind: "Registry",
+                    name: "r:5000",
+                    content: b"",
+                },
+            ],
+            ..ANSWER
+        };
+        assert_message(
+            &full.message(),
+            "contrast mesh answer v1",
+            "a5bb91075853ce7b1967a5c9966000a18ee1de9af57af92012b431fdd1217509",
+        );
+    }
+
+    #[test]
+    fn every_field_and_the_key_count() {
         let changed = [
             MeshAnswer {
                 nonce: &[],
-                ..answer
+                ..ANSWER
             },
             MeshAnswer {
                 public_key_spki: &[2; 90],
-                ..answer
+                ..ANSWER
             },
             MeshAnswer {
                 mesh_ca: "mesh C",
-                ..answer
+                ..ANSWER
             },
             MeshAnswer {
                 certificate_chain: "",
-                ..answer
+                ..ANSWER
             },
             MeshAnswer {
                 root_ca: "Aroot CA",
-                ..answer
+                ..ANSWER
             },
             MeshAnswer {
                 workload_secret: &[],
-                ..answer
+                ..ANSWER
             },
             MeshAnswer {
                 transition: &[5; 32],
-                ..answer
+                ..ANSWER
             },
             MeshAnswer {
                 previous_mesh_ca: "x",
-                ..answer
+                ..ANSWER
             },
             MeshAnswer {
                 previous_mesh_ca_trusted_ms: 1,
-                ..answer
+                ..ANSWER
             },
             MeshAnswer {
                 sealed_secrets: &[ReleasedSecret {
@@ -217,15 +276,10 @@ mod tests {
                     name: "a",
                     content: b"b",
                 }],
-                ..answer
+                ..ANSWER
             },
         ];
-        for changed in changed {
-            assert!(changed.verify(&key, &signature).is_err());
-        }
-        let other = RootKey::of_certificate(&root(2).certificate_pem()).expect("a key");
-        assert!(answer.verify(&other, &signature).is_err());
-        assert_ne!(key, other);
+        assert_all_count(&ANSWER.message(), changed.map(|answer| answer.message()));
         assert!(RootKey::of_certificate("junk").is_err());
     }
 }

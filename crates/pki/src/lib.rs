@@ -30,7 +30,7 @@ mod seed;
 pub mod shares;
 mod volume_answer;
 
-pub use answer::{MeshAnswer, ReleasedSecret, RootKey, RootKeyError};
+pub use answer::{AnswerMessage, MeshAnswer, ReleasedSecret, RootKey, RootKeyError};
 pub use ca::{CertificateError, IssuedLeaf, LeafExtension, LeafRequest, MeshCa, RootCa};
 pub use derive::{
     Derivation, DeriveError, StoreRecordKey, TransitHmacKey, TransitKey, VolumeRecordKey,

@@ -1,6 +1,6 @@
 //! What the Coordinator says about an encrypted volume, signed as the answer with a certificate is.
 
-use crate::{KeyError, RootCa, RootKey, answer::message, verify_p384_sha384};
+use crate::answer::AnswerMessage;
 
 /// Begins what is signed; no other signature of the root CA begins so.
 const LABEL: &[u8] = b"contrast volume answer v1";
@@ -28,25 +28,9 @@ pub struct VolumeAnswer<'a> {
 }
 
 impl VolumeAnswer<'_> {
-    /// Signature of the root CA (ECDSA P-384 with SHA-384, ASN.1 DER) over the label, and the SHA-256 of each field in the order above.
-    /// Numbers are 8 bytes, big-endian, and truth values one byte, 0 or 1.
-    ///
-    /// # Errors
-    /// When the library fails.
-    pub fn sign(&self, root: &RootCa) -> Result<Vec<u8>, KeyError> {
-        root.sign(&self.message())
-    }
-
-    /// Checks that signature.
-    ///
-    /// # Errors
-    /// When it is not that of `root` over this answer.
-    pub fn verify(&self, root: &RootKey, signature: &[u8]) -> Result<(), KeyError> {
-        verify_p384_sha384(&root.0, &self.message(), signature)
-    }
-
-    fn message(&self) -> Vec<u8> {
-        message(
+    /// What is signed: the fields in the order above. Numbers are 8 bytes, big-endian, and truth values one byte, 0 or 1.
+    pub fn message(&self) -> AnswerMessage {
+        AnswerMessage::new(
             LABEL,
             &[
                 self.nonce,
@@ -63,68 +47,60 @@ impl VolumeAnswer<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
-
-    use contrast_clock::SeededEntropy;
-
     use super::*;
-    use crate::SigningKey;
+    use crate::answer::tests::{assert_all_count, assert_message};
 
-    fn root(seed: u64) -> RootCa {
-        let key = SigningKey::generate(&SeededEntropy::new(seed)).expect("key");
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        RootCa::new(key, now).expect("root CA")
+    const ANSWER: VolumeAnswer<'_> = VolumeAnswer {
+        nonce: &[1; 32],
+        public_key_spki: &[2; 91],
+        volume_id: &[3; 16],
+        reported: 4,
+        known: true,
+        generation: 5,
+        accepted: false,
+    };
+
+    #[test]
+    fn what_is_signed_stays_the_same() {
+        assert_message(
+            &ANSWER.message(),
+            "contrast volume answer v1",
+            "bea7135c66e03bdc59a8a0fad655a752c52ad4c10abdfbccb9efe6881c460ab7",
+        );
     }
 
     #[test]
     fn every_field_and_the_key_count() {
-        let answer = VolumeAnswer {
-            nonce: &[1; 32],
-            public_key_spki: &[2; 91],
-            volume_id: &[3; 16],
-            reported: 4,
-            known: true,
-            generation: 5,
-            accepted: false,
-        };
-        let own = root(1);
-        let signature = answer.sign(&own).expect("signs");
-        let key = RootKey::of_certificate(&own.certificate_pem()).expect("a key");
-        answer.verify(&key, &signature).expect("verifies");
         let changed = [
             VolumeAnswer {
                 nonce: &[],
-                ..answer
+                ..ANSWER
             },
             VolumeAnswer {
                 public_key_spki: &[2; 90],
-                ..answer
+                ..ANSWER
             },
             VolumeAnswer {
                 volume_id: &[4; 16],
-                ..answer
+                ..ANSWER
             },
             VolumeAnswer {
                 reported: 5,
-                ..answer
+                ..ANSWER
             },
             VolumeAnswer {
                 known: false,
-                ..answer
+                ..ANSWER
             },
             VolumeAnswer {
                 generation: 4,
-                ..answer
+                ..ANSWER
             },
             VolumeAnswer {
                 accepted: true,
-                ..answer
+                ..ANSWER
             },
         ];
-        for changed in changed {
-            assert!(changed.verify(&key, &signature).is_err(), "{changed:?}");
-        }
-        let other = RootKey::of_certificate(&root(2).certificate_pem()).expect("a key");
-        assert!(answer.verify(&other, &signature).is_err());
+        assert_all_count(&ANSWER.message(), changed.map(|answer| answer.message()));
     }
 }

@@ -94,7 +94,7 @@ fn recovery_may_lose_what_nobody_was_told_and_nothing_else() {
     told(&checker, &[1, 2], 1);
     checker.look(OLD, "a", &chain(&[1, 2, 3]));
     let asked_before = checker.begin();
-    checker.begin_recovery();
+    checker.begin_recovery(false);
     assert_eq!(checker.latest(), chain(&[2]).pop());
     checker.look(NEW, "b", &chain(&[1, 2, 4]));
     assert!(!checker.end(&asked_before, "set", &chain(&[1, 2, 3]), seconds(2)));
@@ -108,7 +108,7 @@ fn recovery_may_lose_what_nobody_was_told_and_nothing_else() {
 fn fork_after_a_recovery_is_noticed_in_the_new_cluster() {
     let (checker, journal) = checker();
     told(&checker, &[1], 1);
-    checker.begin_recovery();
+    checker.begin_recovery(false);
     checker.look(NEW, "a", &chain(&[1, 4]));
     checker.look(NEW, "b", &chain(&[1, 5]));
     assert_broken(&journal, "the history forks");

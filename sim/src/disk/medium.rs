@@ -146,6 +146,15 @@ impl Disk {
         count - 1 - at
     }
 
+    /// The synced states of `file` that the host has, oldest first.
+    pub fn copies(&self, file: FileName) -> Vec<Image> {
+        self.content()
+            .copies
+            .get(&file)
+            .cloned()
+            .unwrap_or_default()
+    }
+
     /// Puts `image` in the place of a file.
     pub fn put_back(&self, file: FileName, image: Image) {
         self.content().place(file, File::holding(image));
@@ -321,7 +330,7 @@ impl Content {
     }
 }
 
-fn create(drive: &Drive) -> Result<Database, redb::Error> {
+pub(super) fn create(drive: &Drive) -> Result<Database, redb::Error> {
     let mut backend = drive.clone();
     let mut content = backend.disk.content();
     let file = content.files.entry(drive.file);

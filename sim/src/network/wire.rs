@@ -137,6 +137,13 @@ impl Network {
         });
     }
 
+    /// Forgets all processes and questions: at the end of a run, so that its memory is given back. Processes know the network, too.
+    pub fn end(&self) {
+        let mut content = self.content();
+        content.processes.clear();
+        content.recorded.clear();
+    }
+
     /// Sets every link to `link`, those included that differ.
     pub fn set_all(&self, link: Link) {
         let mut content = self.content();

@@ -1,6 +1,7 @@
 //! Owners and workloads: what they ask, what they are told, and what they do about it.
 
 mod recovery;
+mod volumes;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,6 +14,7 @@ use contrast_coordinator::{
 };
 use openraft::AsyncRuntime;
 
+use self::volumes::Volume;
 use super::{
     place::{Running, chain_of},
     tally::Tally,
@@ -58,6 +60,9 @@ struct Knowledge {
     /// Why recoveries were refused, since the last one that was not.
     refusals: Vec<String>,
     replicas: Vec<Running>,
+    volumes: Vec<Volume>,
+    /// Pods that were started.
+    pods: u64,
     tally: Tally,
 }
 
@@ -73,6 +78,7 @@ impl Clients {
         let knowledge = Knowledge {
             versions: vec![1],
             wanted_versions: vec![1],
+            volumes: Volume::all(),
             ..Knowledge::default()
         };
         Self {
@@ -188,6 +194,7 @@ impl Clients {
         versions: &[u64],
         attempts: u32,
     ) -> bool {
+        let floor = self.checker.floor();
         for _ in 0..attempts {
             let Some(running) = self.pick() else {
                 sleep_in_world(Duration::from_secs(1)).await;
@@ -213,7 +220,11 @@ impl Clients {
                     "owner: the answer of {node} to {name} is lost"
                 )),
                 Ok(Ok(receipt)) => {
-                    return self.told_set(&operation, (name, &node), &receipt, base, versions);
+                    let told = self.told_set(&operation, (name, &node), &receipt, base, versions);
+                    if told {
+                        self.checker.cover(&floor);
+                    }
+                    return told;
                 }
                 Ok(Err(error)) => {
                     self.journal

@@ -7,7 +7,7 @@ use openraft::AsyncRuntime;
 use super::World;
 use crate::{
     deployment::workload_policy,
-    disk::FileName,
+    disk::{Disk, FileName},
     network::{Identity, Link},
     runtime::{NodeRuntime, elapsed, sleep_in_world, spawn_in_world},
 };
@@ -18,6 +18,7 @@ pub(super) enum Act {
     Set,
     Verify,
     Issue,
+    Volume,
     Nothing,
     Recover,
     Crash,
@@ -46,6 +47,7 @@ impl World {
             (Act::Set, 14, true),
             (Act::Verify, 14, true),
             (Act::Issue, 14, true),
+            (Act::Volume, 14, true),
             (Act::Nothing, 6, true),
             (Act::Recover, 6, true),
             (Act::Crash, 5, weather.crashes),
@@ -89,6 +91,7 @@ impl World {
             Act::Set => self.deployment.set(),
             Act::Verify => self.deployment.verify(),
             Act::Issue => self.deployment.issue(),
+            Act::Volume => self.deployment.open_volume(),
             Act::Recover => self.recover_if_lost(Duration::from_secs(3)),
             Act::Crash => {
                 self.fault("crash", &self.name(index));
@@ -338,7 +341,9 @@ impl World {
         }
         let file = self.dice.pick(&FileName::READ).copied();
         let file = file.unwrap_or(FileName::History);
-        let what = match self.dice.within(0..8) {
+        // The record counts only when nobody else has it.
+        let kinds = if self.quorum_lives() { 9 } else { 16 };
+        let what = match self.dice.within(0..kinds) {
             0 => {
                 disk.wipe(file);
                 format!("{file:?} is gone")
@@ -366,9 +371,35 @@ impl World {
                     .sum();
                 format!("all files {undone} states back")
             }
+            8.. => self.tamper_with_volumes(&disk),
             _ => format!("{file:?} {} states back", disk.roll_back(file)),
         };
         self.fault("disk", &format_args!("{}: {what}", self.name(index)));
+    }
+
+    /// Takes the record of encrypted volumes out of the history, or puts an earlier one in, and as often without the logs as with them.
+    fn tamper_with_volumes(&self, disk: &Disk) -> String {
+        let copies = disk.copies(FileName::History);
+        let earlier = match self.dice.chance(500) {
+            true => self.dice.pick(&copies).and_then(Disk::volume_record_in),
+            false => None,
+        };
+        let changed = disk.put_volume_record(earlier.as_deref());
+        let logs = self.dice.chance(500);
+        if !logs {
+            [FileName::Log, FileName::LogAside]
+                .into_iter()
+                .for_each(|file| disk.wipe(file));
+        }
+        format!(
+            "the record of volumes is {}{}",
+            match (changed, earlier) {
+                (false, _) => "as it was",
+                (true, Some(_)) => "an earlier one",
+                (true, None) => "gone",
+            },
+            if logs { "" } else { ", and so are the logs" }
+        )
     }
 
     fn grow(&mut self) {

@@ -33,6 +33,8 @@ use crate::{
 const CALM: Duration = Duration::from_secs(150);
 /// Within this time a manifest is set when everything works.
 const SET: Duration = Duration::from_secs(30);
+/// Within this time every volume that the host leaves alone is opened and closed: pods from before have it first.
+const OPENED: Duration = Duration::from_secs(60);
 /// The fastest and the slowest clock differ by this much over the bound, at most.
 const CLOCKS: Duration = Duration::from_millis(5);
 
@@ -96,6 +98,7 @@ async fn live(seed: u64, steps: u64, journal: Journal) -> Tally {
             running.node.kill();
         }
     }
+    world.network.end();
     tally
 }
 
@@ -352,6 +355,26 @@ impl World {
                 let name = running.node.name();
                 self.journal
                     .broken(format_args!("{name} serves and confirms nothing"));
+            }
+        }
+        self.prove_that_volumes_open().await;
+    }
+
+    async fn prove_that_volumes_open(&mut self) {
+        let deadline = elapsed() + OPENED;
+        for volume in self.deployment.faithful_volumes() {
+            while !self.deployment.volume_works(volume).await {
+                self.look().await;
+                if self.journal.verdict().is_some() {
+                    return;
+                }
+                if elapsed() > deadline {
+                    self.journal.broken(format_args!(
+                        "volume {volume} cannot be opened and closed {OPENED:?} after all serve"
+                    ));
+                    return;
+                }
+                sleep_in_world(Duration::from_secs(1)).await;
             }
         }
     }

@@ -15,6 +15,10 @@ pub struct Tally {
     pub reads: u64,
     /// Certificates.
     pub certificates: u64,
+    /// Encrypted volumes that pods opened.
+    pub volumes_opened: u64,
+    /// Pods that were refused one.
+    pub volumes_refused: u64,
     /// Recoveries that owners were told of.
     pub recoveries: u64,
     /// Runs at whose end no disk had what owners were told: the host had taken it away.
@@ -38,6 +42,8 @@ impl AddAssign<&Self> for Tally {
         self.acknowledged += other.acknowledged;
         self.reads += other.reads;
         self.certificates += other.certificates;
+        self.volumes_opened += other.volumes_opened;
+        self.volumes_refused += other.volumes_refused;
         self.recoveries += other.recoveries;
         self.destroyed += other.destroyed;
         for (kind, count) in &other.faults {
@@ -51,13 +57,15 @@ impl fmt::Display for Tally {
         writeln!(
             f,
             "{} steps, {} h of virtual time, {} elections, {} sets acknowledged, {} confirmed reads, {} certificates, \
-             {} recoveries, {} deployments destroyed by the host",
+             {} volumes opened and {} refused, {} recoveries, {} deployments destroyed by the host",
             self.steps,
             self.virtual_seconds / 3600,
             self.elections,
             self.acknowledged,
             self.reads,
             self.certificates,
+            self.volumes_opened,
+            self.volumes_refused,
             self.recoveries,
             self.destroyed
         )?;

@@ -22,6 +22,8 @@ const OWNERS_TAKE_MAX: Duration = Duration::from_secs(4);
 const OWNER_CRASHES: u64 = 150;
 /// Of a thousand owners, so many hand in a damaged share first.
 const SHARE_DAMAGED: u64 = 100;
+/// Of a thousand recoveries after a refusal for the record of encrypted volumes, so many do without it.
+const FORGET: u64 = 500;
 
 impl Clients {
     /// Owners bring the deployment back. To be called only when no quorum lives.
@@ -62,6 +64,7 @@ impl Clients {
         let mut owners: Vec<usize> = self.owners.seed_share_owners().collect();
         let first = self.dice.index(owners.len());
         owners.rotate_left(first);
+        let forget = self.agree_to_forget();
         for owner in owners {
             sleep_in_world(self.dice.duration(Duration::ZERO..OWNERS_TAKE_MAX)).await;
             if self.dice.chance(OWNER_CRASHES) {
@@ -71,7 +74,7 @@ impl Clients {
                 self.knowledge().tally.count("owner crash");
                 continue;
             }
-            match self.hand_in(running, owner).await? {
+            match self.hand_in(running, owner, forget).await? {
                 Ok(Collected::Missing(missing)) => self.journal.event(format_args!(
                     "owner {owner}: {name} has the share, {missing} missing"
                 )),
@@ -90,8 +93,20 @@ impl Clients {
         Some(false)
     }
 
+    /// Whether they do without the generations of encrypted volumes, as the refusal of some replica says they may.
+    fn agree_to_forget(&self) -> bool {
+        let knowledge = self.knowledge();
+        let named = |why: &String| why.contains("--forget-volumes");
+        knowledge.refusals.iter().any(named) && self.dice.chance(FORGET)
+    }
+
     /// One owner's share; `None` when the replica is gone, and the shares with it.
-    async fn hand_in(&self, running: &Running, owner: usize) -> Option<Result<Collected, String>> {
+    async fn hand_in(
+        &self,
+        running: &Running,
+        owner: usize,
+        forget: bool,
+    ) -> Option<Result<Collected, String>> {
         let (replica, collection) = (&running.replica, &running.collection);
         let (replica, collection) = (Arc::clone(replica), Arc::clone(collection));
         let (owners, known) = (Arc::clone(&self.owners), self.checker.latest());
@@ -102,7 +117,7 @@ impl Clients {
             let snapshot = replica.guard().snapshot();
             let history = snapshot.history().ok_or("there is no history")?;
             let shares = history.seed_shares();
-            let request = || owners.seed_share(owner, shares, known);
+            let request = || owners.seed_share(owner, shares, known, forget);
             let mut request_now = request().map_err(|error| error.to_string())?;
             let add = |request| lock(&collection).add(history, request, epoch + elapsed());
             if damaged {
@@ -125,9 +140,13 @@ impl Clients {
         name: &str,
         request: RecoveryRequest,
     ) -> Option<bool> {
-        self.checker.begin_recovery();
+        self.checker.begin_recovery(request.forget_volumes);
+        let how = match request.forget_volumes {
+            true => ", if need be without the generations of volumes",
+            false => "",
+        };
         self.journal
-            .event(format_args!("owners: recover at {name}"));
+            .event(format_args!("owners: recover at {name}{how}"));
         let operation = self.checker.begin();
         let replica = Arc::clone(&running.replica);
         let collection = Arc::clone(&running.collection);
