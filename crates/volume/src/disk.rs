@@ -62,6 +62,13 @@ pub enum DiskError {
     },
 }
 
+impl DiskError {
+    /// Whether somebody else has the device.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
+    }
+}
+
 /// A block device.
 #[derive(Debug)]
 pub(crate) struct Disk {

@@ -101,12 +101,6 @@ pub enum VolumeError {
         /// Size when it was sealed.
         expected: u64,
     },
-    /// Two volumes at one place.
-    #[error("the volume is open already, and not mounted at {}", mount_point.display())]
-    Elsewhere {
-        /// Where it was to be mounted.
-        mount_point: PathBuf,
-    },
     /// Loop devices.
     #[error(
         "cannot make the nodes of loop devices in /dev; a volume in a file needs a kernel with loop devices, and a privileged container"

@@ -27,6 +27,7 @@ mod error;
 mod filesystem;
 mod keys;
 pub mod layout;
+mod leftovers;
 mod loop_file;
 pub mod luks;
 mod mounts;

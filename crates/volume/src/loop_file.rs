@@ -18,23 +18,19 @@ const LOOP_MAJOR: u32 = 7;
 /// A file that serves as a block device until this is detached.
 #[derive(Debug)]
 pub struct LoopFile {
+    path: PathBuf,
+    file: File,
     device: PathBuf,
 }
 
 impl LoopFile {
-    /// Attaches `path` to a loop device. A file that is missing is made, with `bytes` and without content, unless `format` is
-    /// [`FormatRule::Never`]; a smaller one grows to `bytes`.
+    /// Attaches `path` to a loop device. A file that is missing, or empty, is made, with `bytes` and without content, unless `format` is
+    /// [`FormatRule::Never`]; another one stays as large as it is.
     ///
     /// # Errors
     /// When the file cannot be made or opened, is missing and must not be, is a link, was exchanged meanwhile, or there is no loop device.
     pub fn attach(path: &Path, bytes: u64, format: FormatRule) -> Result<Self, VolumeError> {
-        let failed = |what| {
-            move |source| VolumeError::File {
-                what,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let failed = |what| failed(path, what);
         let file = match open(path, false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if format == FormatRule::Never {
@@ -50,26 +46,49 @@ impl LoopFile {
             let source = io::Error::other("it is not a file");
             return Err(failed("use")(source));
         }
-        if found.len() < bytes {
-            let grown = file.set_len(bytes).and_then(|()| file.sync_all());
-            grown.map_err(failed("grow"))?;
+        if found.len() == 0 && format != FormatRule::Never {
+            resize(&file, bytes).map_err(failed("make"))?;
         }
         make_nodes().map_err(VolumeError::LoopNodes)?;
-        let device = tools::attach_loop(path)?;
-        let attached = Self { device };
-        match tools::file_of_loop(&attached.device)? == (found.ino(), found.dev()) {
-            true => Ok(attached),
-            false => {
-                attached.detach()?;
-                let source = io::Error::other("it is another file than a moment ago");
-                Err(failed("use")(source))
-            }
-        }
+        let attached = Self {
+            path: path.to_owned(),
+            file,
+            device: tools::attach_loop(path)?,
+        };
+        let reason = match tools::file_of_loop(&attached.device) {
+            Ok(numbers) if numbers == (found.ino(), found.dev()) => return Ok(attached),
+            Ok(_) => failed("use")(io::Error::other("it is another file than a moment ago")),
+            Err(error) => error.into(),
+        };
+        // The reason is the first error.
+        let _ = attached.detach();
+        Err(reason)
     }
 
     /// The block device.
     pub fn device(&self) -> &Path {
         &self.device
+    }
+
+    /// Whether the file has less than `bytes`.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn is_shorter_than(&self, bytes: u64) -> Result<bool, VolumeError> {
+        let found = self
+            .file
+            .metadata()
+            .map_err(failed(&self.path, "look at"))?;
+        Ok(found.len() < bytes)
+    }
+
+    /// Makes file and block device as large as that.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn grow(&self, bytes: u64) -> Result<(), VolumeError> {
+        resize(&self.file, bytes).map_err(failed(&self.path, "grow"))?;
+        Ok(tools::resize_loop(&self.device)?)
     }
 
     /// Gives the loop device back.
@@ -81,11 +100,22 @@ impl LoopFile {
     }
 }
 
-/// The host names the file, so a link is not followed to one of the guest.
+fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> VolumeError {
+    let path = path.to_owned();
+    move |source| VolumeError::File { what, path, source }
+}
+
+fn resize(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes)?;
+    file.sync_all()
+}
+
+/// The host makes what is there: a link is not followed to a file of the guest, and a device is not waited for.
 fn open(path: &Path, new: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(new).mode(0o600);
-    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    options.custom_flags(flags.bits().cast_signed());
     options.open(path)
 }
 
@@ -96,14 +126,17 @@ fn make_nodes() -> io::Result<()> {
         FileType::CharacterDevice,
         LOOP_CONTROL,
     )?;
-    // From now on the kernel has a free one.
-    tools::free_loop().map_err(io::Error::other)?;
+    tools::ensure_free_loop().map_err(io::Error::other)?;
     for entry in fs::read_dir("/sys/block")? {
-        let name = entry?.file_name();
-        let name = name.to_string_lossy();
-        if let Some(Ok(minor)) = name.strip_prefix("loop").map(str::parse) {
-            let path = Path::new("/dev").join(&*name);
-            make_node(&path, FileType::BlockDevice, (LOOP_MAJOR, minor))?;
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("loop") {
+            let text = fs::read_to_string(entry.path().join("dev"))?;
+            let minor = text.trim().strip_prefix("7:").map(str::parse);
+            if let Some(Ok(minor)) = minor {
+                let path = Path::new("/dev").join(name);
+                make_node(&path, FileType::BlockDevice, (LOOP_MAJOR, minor))?;
+            }
         }
     }
     Ok(())

@@ -182,6 +182,11 @@ pub(crate) fn mapped(name: &str) -> PathBuf {
     Path::new("/dev/mapper").join(name)
 }
 
+/// Removes a mapping that nobody uses, or will not use in a few seconds any more.
+pub(crate) fn remove_mapping(name: &str) -> Result<(), ToolError> {
+    succeed("dmsetup", ["remove", "--retry"], name)
+}
+
 /// What the kernel encrypts with, whatever header and program said: `dm-crypt` and `dm-integrity`, kernel's
 /// `Documentation/admin-guide/device-mapper`.
 fn check_table(name: &str, journal: Journal) -> Result<(), ToolError> {
@@ -330,7 +335,7 @@ pub(crate) fn attach_loop(file: &Path) -> Result<PathBuf, ToolError> {
 }
 
 /// Has the kernel make a loop device if none is free.
-pub(crate) fn free_loop() -> Result<(), ToolError> {
+pub(crate) fn ensure_free_loop() -> Result<(), ToolError> {
     let mut command = Command::new("losetup");
     command.arg("--find");
     let output = run(command, None)?;
@@ -354,6 +359,11 @@ pub(crate) fn file_of_loop(device: &Path) -> Result<(u64, u64), ToolError> {
         Some((inode.parse().ok()?, device))
     };
     numbers().ok_or_else(|| failed("losetup", &output))
+}
+
+/// Gives a loop device the size that its file has now.
+pub(crate) fn resize_loop(device: &Path) -> Result<(), ToolError> {
+    succeed("losetup", ["--set-capacity"], device)
 }
 
 pub(crate) fn detach_loop(device: &Path) -> Result<(), ToolError> {

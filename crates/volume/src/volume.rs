@@ -13,7 +13,7 @@ use crate::{
     VolumeError, VolumeKeys,
     disk::{Disk, Filling},
     layout::SEAL_OFFSETS,
-    luks, mounts,
+    leftovers, luks, mounts,
     open::{Found, Sealed, look},
     seal::header_digest,
     tools::{self, Header, Journal},
@@ -74,7 +74,7 @@ impl Opener<'_> {
         if let Some(open) = self.still_open(request)? {
             return Ok(open);
         }
-        let disk = Disk::open_alone(&request.device)?;
+        let disk = take(&request.device)?;
         let sealed = match look(&disk, self.workload_secret)? {
             Found::Volume(sealed) => {
                 let sealed = self.check_generation(&disk, request.rollback, *sealed)?;
@@ -109,6 +109,19 @@ impl Opener<'_> {
         self.finish_format(request, sealed)
     }
 
+    /// Whether a device may become larger before it is opened: it is blank, or holds a volume of this workload and is not smaller than that was.
+    ///
+    /// # Errors
+    /// When it is in use or fails.
+    pub fn may_grow(&self, device: &Path) -> Result<bool, VolumeError> {
+        let disk = take(device)?;
+        Ok(match look(&disk, self.workload_secret)? {
+            Found::Volume(sealed) => disk.bytes() >= sealed.seal.device_bytes,
+            Found::Blank => true,
+            Found::Foreign { .. } => false,
+        })
+    }
+
     /// The container of the Initializer may be a new one, and the pod the same.
     fn still_open(&self, request: &Request) -> Result<Option<OpenVolume>, VolumeError> {
         let Some(name) = mounts::mapped_at(&request.mount_point) else {
@@ -139,10 +152,6 @@ impl Opener<'_> {
                 found,
                 expected,
             });
-        }
-        if Path::new(&tools::mapped(&sealed.name())).exists() {
-            // Of a container of this pod that ended before it could mount it.
-            tools::luks_close(&sealed.name())?;
         }
         sealed.advance(&disk)?;
         self.report(&disk, request.rollback, &sealed)?;
@@ -311,6 +320,21 @@ impl Opener<'_> {
 
     fn report(&self, disk: &Disk, rule: RollbackRule, sealed: &Sealed) -> Result<(), VolumeError> {
         report(self.record, disk.path(), rule, &sealed.seal)
+    }
+}
+
+/// A device that nobody uses. A container of this pod may have ended before it could mount the volume, or while it made it; what it left in the device mapper
+/// is removed. What is mounted stays, and is an error.
+fn take(device: &Path) -> Result<Disk, VolumeError> {
+    match Disk::open_alone(device) {
+        Err(error) if error.is_busy() => {
+            for name in leftovers::above(device) {
+                tracing::info!(name, "removing what an earlier container left open");
+                tools::remove_mapping(&name)?;
+            }
+            Ok(Disk::open_alone(device)?)
+        }
+        opened => Ok(opened?),
     }
 }
 

@@ -85,11 +85,11 @@ impl Guest {
             "initializer cryptsetup {} -m /state --secret-file /contrast/secret {options} > /tmp/log 2>&1 & echo $! > /tmp/pid",
             device(options)
         ));
-        self.is_open();
+        self.wait_until_open();
     }
 
     /// Waits until the Initializer has opened the volume.
-    pub(crate) fn is_open(&mut self) {
+    pub(crate) fn wait_until_open(&mut self) {
         let waited = self.0.wait_until(
             "grep -q 'volume is mounted' /tmp/log || { kill -0 $(cat /tmp/pid) || { cat /tmp/log; echo; exit 0; }; exit 1; }",
             OPEN_DEADLINE,

@@ -7,7 +7,9 @@ mod standalone;
 use std::{sync::Arc, time::Duration};
 
 use contrast_clock::SystemEntropy;
-use contrast_volume::{GenerationRecord, LoopFile, OpenVolume, Opener, Request, VolumeError};
+use contrast_volume::{
+    GenerationRecord, LoopFile, OpenVolume, Opener, Request, VolumeError, is_mounted,
+};
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
@@ -59,7 +61,7 @@ impl Storage {
                 Some(bytes) => {
                     let file = LoopFile::attach(&request.device, bytes, request.format)?;
                     file.device().clone_into(&mut request.device);
-                    Some(file)
+                    Some((file, bytes))
                 }
             };
             let opener = Opener {
@@ -67,7 +69,14 @@ impl Storage {
                 record: record.as_ref(),
                 entropy: &SystemEntropy,
             };
-            match opener.open(&request) {
+            let grown = match &file {
+                None => Ok(()),
+                Some(_) if is_mounted(&request.mount_point) => Ok(()),
+                Some((file, bytes)) => grow(&opener, file, *bytes),
+            };
+            let opened = grown.and_then(|()| opener.open(&request));
+            let file = file.map(|(file, _)| file);
+            match opened {
                 Ok(volume) => Ok(Self {
                     volume,
                     file,
@@ -107,4 +116,12 @@ impl Storage {
         tracing::info!("the encrypted volume is closed");
         Ok(())
     }
+}
+
+/// A file that the host cut off stays as it is, so that opening it is refused.
+fn grow(opener: &Opener<'_>, file: &LoopFile, bytes: u64) -> Result<(), VolumeError> {
+    if file.is_shorter_than(bytes)? && opener.may_grow(file.device())? {
+        file.grow(bytes)?;
+    }
+    Ok(())
 }
