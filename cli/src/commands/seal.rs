@@ -192,11 +192,17 @@ fn pull_secrets(
     let Converted {
         workloads,
         secrets,
+        kept,
         written,
     } = generate::seal_pull_secrets(&place, &args.pod, &SystemEntropy)?;
     let secrets: Vec<String> = secrets.iter().map(|name| format!("`{name}`")).collect();
     let sealed = SealedPullSecrets { workloads, written };
     output.result(args.deployment.format.format, &sealed)?;
+    for registry in kept {
+        output.note(&format!(
+            "the credentials of `{registry}` that were sealed before stay; `contrast seal registry` replaces them"
+        ));
+    }
     output.warning(&format!(
         "the host has read the credentials in {}: remove these Secrets from YAML and cluster once no other pod needs them, and have the registries issue new ones, \
          which `contrast seal registry` takes",
@@ -285,17 +291,19 @@ fn credential(args: &SealRegistryArgs) -> Result<RegistryCredential, InputError>
 
 fn of_docker_config(path: &Path, host: &str) -> Result<RegistryCredential, InputError> {
     let bytes = read_file(path)?;
-    let credentials =
-        docker_config::credentials(&bytes).map_err(|source| InputError::DockerConfig {
-            path: path.to_owned(),
-            source,
-        })?;
-    let found = credentials.into_iter().find(|(name, _)| name == host);
-    let found = found.map(|(_, credential)| credential);
-    found.ok_or_else(|| InputError::NoCredentials {
+    let unusable = |source| InputError::DockerConfig {
         path: path.to_owned(),
-        host: host.to_owned(),
-    })
+        source,
+    };
+    let credentials = docker_config::credentials(&bytes).map_err(unusable)?;
+    let found = credentials.into_iter().find(|(name, _)| name == host);
+    let Some((_, found)) = found else {
+        return Err(InputError::NoCredentials {
+            path: path.to_owned(),
+            host: host.to_owned(),
+        });
+    };
+    found.map_err(unusable)
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, InputError> {

@@ -15,7 +15,7 @@ use super::{
     plan::{Found, config_objects},
     sealing::{SealError, SealPlace, Sealing},
 };
-use crate::docker_config;
+use crate::docker_config::{self, DockerConfigError};
 
 type Credentials = BTreeMap<String, RegistryCredential>;
 
@@ -30,6 +30,8 @@ pub struct Converted {
     pub workloads: BTreeMap<String, BTreeSet<String>>,
     /// Secrets that no workload of these names any more.
     pub secrets: BTreeSet<String>,
+    /// Registries whose sealed credentials the manifest had already, and which stay: newer ones may have been sealed since the Secret was made.
+    pub kept: BTreeSet<String>,
     /// Files whose content changed.
     pub written: Vec<PathBuf>,
 }
@@ -72,7 +74,7 @@ pub fn seal_pull_secrets(
             })?);
         }
         let workload = found.identity.shown();
-        sealing.list(position, registries.iter().map(String::as_str))?;
+        sealing.add_names(position, registries.iter().map(String::as_str))?;
         sealing.remove(position, FIELD)?;
         converted.workloads.insert(workload, registries);
         converted.secrets.extend(secrets);
@@ -81,6 +83,10 @@ pub fn seal_pull_secrets(
         return Err(SealError::NoPullSecrets);
     }
     for (registry, credential) in &credentials {
+        if sealing.has((SealedKind::Registry, registry)) {
+            converted.kept.insert(registry.clone());
+            continue;
+        }
         let content = credential.to_bytes().map_err(SealError::Seal)?;
         sealing.put((SealedKind::Registry, registry), &content, entropy)?;
     }
@@ -103,7 +109,12 @@ fn read(found: &Found, secret: &str, config: &ConfigObjects) -> Result<Credentia
              credentials with `contrast seal registry`"
         )
     })?;
-    let credentials = docker_config::credentials(content).map_err(|error| error.to_string())?;
+    let all = docker_config::credentials(content).map_err(|error| error.to_string())?;
+    let all = all
+        .into_iter()
+        .map(|(registry, found)| Ok((registry, found?)));
+    let credentials = all.collect::<Result<Credentials, DockerConfigError>>();
+    let credentials = credentials.map_err(|error| error.to_string())?;
     match credentials.is_empty() {
         true => Err("it has no credentials".to_owned()),
         false => Ok(credentials),

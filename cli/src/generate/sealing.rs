@@ -197,7 +197,7 @@ pub fn seal(options: &SealOptions<'_>, entropy: &dyn Entropy) -> Result<SealedFo
     let mut workloads = Vec::new();
     for pod in options.pods {
         let position = sealing.choose(pod)?;
-        sealing.list(position, [name])?;
+        sealing.add_names(position, [name])?;
         let found = sealing.workloads.get(position);
         workloads.extend(found.map(|found| found.identity.shown()));
     }
@@ -261,6 +261,12 @@ impl<'a> Sealing<'a> {
         Ok(secrets.insert(name.to_owned(), secret).is_some())
     }
 
+    /// Whether the manifest has such a secret.
+    pub(super) fn has(&self, (kind, name): (SealedKind, &str)) -> bool {
+        let present = self.document.sealed_secrets.get(name);
+        present.is_some_and(|present| present.kind == kind.as_str())
+    }
+
     /// The position of the one workload that has this name, or kind and name.
     pub(super) fn choose(&self, pod: &str) -> Result<usize, SealError> {
         let (kind, name) = match pod.split_once('/') {
@@ -301,7 +307,7 @@ impl<'a> Sealing<'a> {
     }
 
     /// Adds names to those of the sealed secrets that a workload gets.
-    pub(super) fn list<'n>(
+    pub(super) fn add_names<'n>(
         &mut self,
         position: usize,
         added: impl IntoIterator<Item = &'n str>,

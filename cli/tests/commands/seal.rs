@@ -229,6 +229,35 @@ fn pull_secrets_become_sealed_credentials() {
 }
 
 #[test]
+fn credentials_that_were_sealed_stay_when_pull_secrets_are_converted() {
+    let config = format!("{{\"auths\": {{\"ghcr.io\": {{\"auth\": \"{AUTH}\"}}}}}}");
+    let deployment = deployment(&with_pull_secret(&config));
+    let newer = "{\"auths\": {\"ghcr.io\": {\"username\": \"a\", \"password\": \"newer\"}}}";
+    deployment.context.file("newer.json", newer);
+    let seal = [
+        "seal",
+        "registry",
+        "ghcr.io",
+        "application.yml",
+        "--pod",
+        "web",
+        "--docker-config",
+        "newer.json",
+    ];
+    let sealed = deployment.context.output(&seal);
+    assert_eq!(sealed.status.code(), Some(0), "{sealed:?}");
+    let before = deployment.opened("Registry", "ghcr.io");
+    let converted = deployment
+        .context
+        .run(&["seal", "pull-secrets", "application.yml"]);
+    assert!(
+        converted.contains("`ghcr.io` that were sealed before stay"),
+        "{converted}"
+    );
+    assert_eq!(deployment.opened("Registry", "ghcr.io"), before);
+}
+
+#[test]
 fn pull_secrets_that_no_guest_can_use_are_named() {
     let configs = [
         "no JSON",

@@ -267,6 +267,18 @@ impl RegistryCredential {
         })
     }
 
+    /// Of `user:password` in base64.
+    ///
+    /// # Errors
+    /// When it is something else, or one of them is empty.
+    pub fn from_auth(auth: &str) -> Result<Self, SealingError> {
+        let decoded = BASE64_STANDARD.decode(auth).map(Zeroizing::new);
+        let plain = decoded.unwrap_or_default();
+        let text = std::str::from_utf8(&plain).unwrap_or_default();
+        let (user, password) = text.split_once(':').unwrap_or_default();
+        Self::new(user, password)
+    }
+
     /// As it is sealed: a JSON document.
     ///
     /// # Errors

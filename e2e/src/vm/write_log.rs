@@ -47,19 +47,18 @@ impl WriteLog {
     }
 
     /// Makes of `disk`, which is as it was when the log began, what it may hold if the power goes when the log has `length` bytes: all that was flushed, and of
-    /// each sector that was written since then, as `choose` says, the new content or the old one.
+    /// each sector that was written since then, as `choose` says, the new content or the old one. Returns how many sectors were lost.
     ///
     /// # Errors
     /// When the log is not one.
-    pub fn cut(&self, disk: &Disk, length: u64, mut choose: impl FnMut() -> bool) -> Result<()> {
+    pub fn cut(&self, disk: &Disk, length: u64, mut choose: impl FnMut() -> bool) -> Result<u64> {
         let log = File::open(&self.path)?;
         let entries = entries(&log, length)?;
-        let flushed = entries
-            .iter()
-            .rposition(|entry| entry.flags & FLUSH != 0)
-            .unwrap_or_default();
+        let flushed = entries.iter().rposition(|entry| entry.flags & FLUSH != 0);
+        let mut lost = 0;
         for (position, entry) in entries.iter().enumerate() {
-            let lasts = position <= flushed || entry.flags & FUA != 0;
+            let is_flushed = flushed.is_some_and(|flushed| position <= flushed);
+            let lasts = is_flushed || entry.flags & FUA != 0;
             if entry.flags & DISCARD != 0 {
                 continue;
             }
@@ -70,11 +69,13 @@ impl WriteLog {
                     let mut data = vec![0; usize::try_from(size)?];
                     log.read_exact_at(&mut data, entry.data + offset)?;
                     disk.write(entry.position + offset, &data)?;
+                } else {
+                    lost += 1;
                 }
                 offset += size;
             }
         }
-        Ok(())
+        Ok(lost)
     }
 }
 

@@ -19,7 +19,7 @@ use contrast_images::{ImageCache, ImageConfig, ImageReference};
 use serde_json::{Value, json};
 
 use crate::{
-    ContainerPolicy, ImagePolicy, MESH_CHECK, PodPolicy, ProcessPolicy, SERVICE_MESH,
+    ContainerPolicy, INITIALIZER, ImagePolicy, MESH_CHECK, PodPolicy, ProcessPolicy, SERVICE_MESH,
     SERVICE_MESH_PROGRAM, SandboxPolicy, Stage, Stream,
 };
 use error::unsupported;
@@ -143,7 +143,8 @@ impl PodSource<'_> {
         let user = self.user(name, container, config)?;
         let security = &container["securityContext"];
         let privileged = security["privileged"] == true;
-        let mounts = volumes.mounts(name, container, config, copies)?;
+        let is_initializer = stage != Stage::Main && name == INITIALIZER;
+        let mounts = volumes.mounts(name, is_initializer, container, config, copies)?;
         let is_mesh = is_service_mesh(container, stage);
         let exec = arguments::exec_commands(container, is_mesh);
         let files = volumes::kubernetes_files(self.spec(), container, copies);

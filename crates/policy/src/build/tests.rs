@@ -276,10 +276,10 @@ fn volume_of_the_host_must_be_called_untrusted() {
 
 #[test]
 fn only_the_initializer_has_the_file_of_the_encrypted_volume() {
-    let built = |container: &str, path: &str| {
+    let built = |list: &str, container: &str, path: &str| {
         let spec = json!({
             "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}],
-            "containers": [{
+            list: [{
                 "name": container, "image": format!("web@{}", digest()), "command": ["/x"],
                 "volumeMounts": [{"name": "v", "mountPath": path}],
             }],
@@ -287,11 +287,12 @@ fn only_the_initializer_has_the_file_of_the_encrypted_volume() {
         spec_with(&spec, &settings()).map(|policy| policy.containers[0].mounts[0].kind)
     };
     assert_eq!(
-        built(INITIALIZER, CIPHERTEXT_PATH).ok(),
+        built("initContainers", INITIALIZER, CIPHERTEXT_PATH).ok(),
         Some(MountKind::Untrusted)
     );
-    assert!(built(INITIALIZER, "/state").is_err());
-    assert!(built("app", CIPHERTEXT_PATH).is_err());
+    assert!(built("initContainers", INITIALIZER, "/state").is_err());
+    assert!(built("initContainers", "app", CIPHERTEXT_PATH).is_err());
+    assert!(built("containers", INITIALIZER, CIPHERTEXT_PATH).is_err());
 }
 
 #[test]

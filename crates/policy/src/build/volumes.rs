@@ -10,9 +10,7 @@ use contrast_images::ImageConfig;
 use serde_json::Value;
 
 use super::{BuildError, PodSource, fields::list, unsupported};
-use crate::{
-    CIPHERTEXT_PATH, Content, CopyPolicy, FilePolicy, INITIALIZER, MountKind, MountPolicy,
-};
+use crate::{CIPHERTEXT_PATH, Content, CopyPolicy, FilePolicy, MountKind, MountPolicy};
 
 /// Copies by name.
 pub(super) type Copies = BTreeMap<String, Vec<CopyPolicy>>;
@@ -243,13 +241,14 @@ impl Volumes {
     pub(super) fn mounts(
         &self,
         container_name: &str,
+        is_initializer: bool,
         container: &Value,
         config: &ImageConfig,
         copies: &mut Copies,
     ) -> Result<Vec<MountPolicy>, BuildError> {
         let mut mounts = Vec::new();
         for mount in list(&container["volumeMounts"]) {
-            mounts.push(self.mount(container_name, mount, copies)?);
+            mounts.push(self.mount(container_name, is_initializer, mount, copies)?);
         }
         for path in &config.volumes {
             let path = path.trim_end_matches('/');
@@ -272,6 +271,7 @@ impl Volumes {
     fn mount(
         &self,
         container: &str,
+        is_initializer: bool,
         mount: &Value,
         copies: &mut Copies,
     ) -> Result<MountPolicy, BuildError> {
@@ -293,8 +293,8 @@ impl Volumes {
             ));
         }
         let sub_path = mount["subPath"].as_str().filter(|path| !path.is_empty());
-        let ciphertext = (container == INITIALIZER && destination == CIPHERTEXT_PATH)
-            .then_some(&Volume::Untrusted);
+        let ciphertext =
+            (is_initializer && destination == CIPHERTEXT_PATH).then_some(&Volume::Untrusted);
         let source = self.0.get(volume).or(ciphertext).ok_or_else(|| {
             unsupported(
                 container,
