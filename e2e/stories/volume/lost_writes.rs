@@ -18,10 +18,11 @@ const MACHINES: usize = 2;
 
 /// Appends numbered lines and says which are synchronised, as the story of power cuts does.
 const LEDGER: &str = "i=0; while :; do i=$((i+1)); echo \"line $i of the ledger\" >> /state/lines; sync /state/lines && echo $i > /tmp/lines.new && mv /tmp/lines.new /tmp/lines; done";
-/// A database whose transactions are durable when they are answered, in rollback-journal mode.
+/// A database with a rollback journal. `extra` also synchronises the directory in which a commit removes the journal; with `full` the last answered
+/// transaction may be rolled back.
 const TABLE: &str =
     "sqlite3 /state/shop.db 'create table sale (id integer primary key, text text)'";
-const DATABASE: &str = "i=0; while :; do i=$((i+1)); sqlite3 /state/shop.db \"pragma synchronous = full; begin; insert into sale values ($i, hex(randomblob(900))); update sale set text = hex(randomblob(800)) where id = $i / 2; commit\" && echo $i > /tmp/sales.new && mv /tmp/sales.new /tmp/sales; done";
+const DATABASE: &str = "i=0; while :; do i=$((i+1)); sqlite3 /state/shop.db \"pragma synchronous = extra; begin; insert into sale values ($i, hex(randomblob(900))); update sale set text = hex(randomblob(800)) where id = $i / 2; commit\" && echo $i > /tmp/sales.new && mv /tmp/sales.new /tmp/sales; done";
 
 /// What was promised when the log had that many bytes.
 struct Promise {
