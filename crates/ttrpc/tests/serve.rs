@@ -244,6 +244,49 @@ async fn silence_is_for_the_time_between_messages() {
 }
 
 #[tokio::test]
+async fn message_that_is_skipped_leaves_the_next_one_its_time() {
+    let served = Served::new();
+    let whole = request(3, "Echo", b"next", Duration::ZERO);
+    let (first, second) = whole.split_at(whole.len() / 2);
+    let pause = LIMITS.message_time / 3;
+    // Too large, and of a kind that is ignored.
+    for kind in [Kind::Request as u8, 9] {
+        let mut client = served.client().await;
+        client.send(&header(300, 1, kind, 0)).await;
+        if kind == Kind::Request as u8 {
+            assert_eq!(client.refusal().await.0, 1);
+        }
+        client.send(&[0; 150]).await;
+        sleep(pause).await;
+        client.send(&[0; 150]).await;
+        sleep(LIMITS.message_time * 2).await;
+        client.send(first).await;
+        sleep(pause).await;
+        client.send(second).await;
+        let (stream, response) = client.answer().await;
+        assert_eq!((stream, &*response.payload), (3, b"next".as_slice()));
+        // The next one begins in the same read in which the other one ends.
+        client.send(&header(300, 5, 9, 0)).await;
+        sleep(pause * 2).await;
+        client.send(&[&[0; 300], first].concat()).await;
+        sleep(pause * 2).await;
+        client.send(second).await;
+        assert_eq!(client.answer().await.0, 3, "kind {kind}");
+    }
+}
+
+#[tokio::test]
+async fn body_that_is_skipped_has_to_end_too() {
+    let served = Served::new();
+    let mut client = served.client().await;
+    client.send(&header(300, 1, Kind::Request as u8, 0)).await;
+    assert_eq!(client.refusal().await.0, 1);
+    let begun = Instant::now();
+    client.end().await;
+    assert!(begun.elapsed() >= LIMITS.message_time / 2);
+}
+
+#[tokio::test]
 async fn time_of_the_caller_is_kept() {
     let served = Served::new();
     let mut client = served.client().await;
