@@ -179,14 +179,16 @@ impl Work {
 
     fn bundle(&self, path: &str) -> Result<Bundle, Status> {
         let _only = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.bundles.find(path).map_err(|error| {
+        let (directory, path) = self.bundles.make(path).map_err(|error| {
             let code = match error {
-                BundlePathError::Outside { .. } => Code::InvalidArgument,
+                BundlePathError::Outside { .. } | BundlePathError::Writable { .. } => {
+                    Code::InvalidArgument
+                }
                 _ => Code::FailedPrecondition,
             };
             refusal::status(code, error)
         })?;
-        Bundle::new(&path).map_err(|error| refusal::status(Code::Internal, error))
+        Bundle::within(directory, path).map_err(|error| refusal::status(Code::Internal, error))
     }
 }
 

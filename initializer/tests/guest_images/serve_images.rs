@@ -15,7 +15,7 @@ use contrast_images::{Bundle, Digest, PulledImage};
 
 use crate::{
     agent::{Puller, Refusal, message},
-    support::{Clean, directory, is_possible, push, registry, registry_that, write_layers},
+    support::{Clean, directory, is_possible, push, registry, registry_that, runs, write_layers},
 };
 
 const INVALID_ARGUMENT: i32 = 3;
@@ -192,12 +192,30 @@ fn nothing_is_mounted_elsewhere() {
         FAILED_PRECONDITION,
         "has something in it",
     );
-    // Inside of what another container may write to.
-    refused(
-        guest.pull("good/rootfs/x"),
-        FAILED_PRECONDITION,
-        "leaving the file system",
-    );
+    // Inside of what another container may write to. What it makes in its root file system is in `upper` as well.
+    fs::create_dir(guest.puller.bundle("good/rootfs/x")).expect("directory");
+    assert!(guest.puller.bundle("good/upper/x").is_dir());
+    for (path, part) in [
+        ("good/rootfs/x", "rootfs"),
+        ("good/upper/x", "upper"),
+        ("shared/containers/id-volume/local", "shared"),
+        ("sandbox/ephemeral/x", "sandbox"),
+    ] {
+        let says = format!("goes through `{part}`, where containers write");
+        refused(guest.pull(path), INVALID_ARGUMENT, &says);
+        assert!(!guest.puller.is_mounted(path));
+    }
+    let volume = guest.puller.bundle("volume");
+    fs::create_dir(&volume).expect("directory");
+    let mount = ["-t", "tmpfs", "none", volume.to_str().expect("text")];
+    runs("mount", &mount);
+    for path in ["volume", "volume/x"] {
+        refused(
+            guest.pull(path),
+            FAILED_PRECONDITION,
+            "leaving the file system",
+        );
+    }
     assert_eq!(
         agent
             .pull(&guest.image, &format!("{root}/last"))
@@ -277,7 +295,9 @@ fn images_are_pulled_at_once_and_each_layer_once() {
     }
     assert_eq!((numbers.as_slice(), refusals), ([].as_slice(), 1));
     let log = guest.puller.log();
-    assert_eq!(log.matches("transferred_bytes=0").count(), 4, "{log}");
+    // The layer of the smaller image is one of the larger one's, which may have it unpacked already.
+    let in_store = log.matches("transferred_bytes=0").count();
+    assert!((4..=5).contains(&in_store), "{log}");
     for bundle in ["a", "b", "c", "d", "e", "twice"] {
         let file = guest.puller.bundle(bundle).join("rootfs/data/new/file");
         assert_eq!(fs::read_to_string(file).expect(bundle), "new");
