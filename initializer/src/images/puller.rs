@@ -95,7 +95,7 @@ impl Puller {
             .map_err(|error| refusal::status(Code::InvalidArgument, error))?;
         let manifest_digest = image.digest().to_owned();
         // The image first: whoever waits for another one's layers keeps nobody else waiting.
-        let alone = self.alone(&manifest_digest).await;
+        let only_one = self.only_one(&manifest_digest).await;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|_| bug())?;
         let work = Arc::clone(&self.work);
@@ -103,20 +103,17 @@ impl Puller {
         // It goes on when nobody waits any more, so that its layers are there for the next attempt.
         spawn_blocking(move || {
             let done = work.pull(&image, &request.bundle_path, &|| sender.is_closed());
-            drop((alone, permit));
-            match sender.send(done) {
-                Ok(()) => {}
-                Err(Ok(bundle)) => remove(bundle),
-                Err(Err(status)) => tracing::warn!(%image, %status, "image not mounted"),
+            drop((only_one, permit));
+            if let Err(Err(status)) = sender.send(done.map(Unclaimed::new)) {
+                tracing::warn!(%image, %status, "image not mounted");
             }
         });
-        // The root file system stays when the bundle goes.
-        receiver.await.map_err(|_| bug())??;
+        receiver.await.map_err(|_| bug())??.claim();
         Ok(ImagePullResponse { manifest_digest })
     }
 
     /// Waits until nobody else pulls the image.
-    async fn alone(&self, digest: &str) -> OwnedMutexGuard<()> {
+    async fn only_one(&self, digest: &str) -> OwnedMutexGuard<()> {
         let lock = {
             let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
             images.retain(|_, lock| lock.strong_count() > 0);
@@ -137,7 +134,7 @@ impl Work {
         &self,
         image: &ImageReference,
         bundle_path: &str,
-        is_alone: &dyn Fn() -> bool,
+        nobody_waits: &dyn Fn() -> bool,
     ) -> Result<Bundle, Status> {
         // Before anything is transferred in vain.
         let mut bundle = self.bundle(bundle_path)?;
@@ -160,7 +157,7 @@ impl Work {
             }
             Status::new(code, message)
         })?;
-        if is_alone() {
+        if nobody_waits() {
             let message = "the image is in the store, but nobody waits for it any more";
             return Err(Status::new(Code::DeadlineExceeded, message));
         }
@@ -192,12 +189,31 @@ impl Work {
     }
 }
 
-/// Takes away what was mounted in the moment in which the caller left.
-fn remove(bundle: Bundle) {
-    let rootfs = bundle.rootfs();
-    if let Err(error) = bundle.remove() {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, rootfs = %rootfs.display(), "a root file system that nobody waits for stays");
+/// A root file system on its way to whoever waits for it. It goes away again wherever on that way it is lost: when the other end of the
+/// channel is gone, and also when that goes with this in it.
+struct Unclaimed(Option<Bundle>);
+
+impl Unclaimed {
+    fn new(bundle: Bundle) -> Self {
+        Self(Some(bundle))
+    }
+
+    /// The root file system stays.
+    fn claim(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let Some(bundle) = self.0.take() else {
+            return;
+        };
+        let rootfs = bundle.rootfs();
+        if let Err(error) = bundle.remove() {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, rootfs = %rootfs.display(), "a root file system that nobody waits for stays");
+        }
     }
 }
 
@@ -206,4 +222,62 @@ fn bug() -> Status {
         Code::Internal,
         "the pull ended abnormally; this is a bug in the Initializer, its log says more",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+
+    use contrast_images::PulledImage;
+
+    use super::*;
+
+    #[test]
+    fn root_file_system_stays_only_if_it_arrives() {
+        let directory = tempfile::tempdir().expect("directory");
+        if fs::metadata(directory.path()).expect("metadata").uid() != 0 {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let image = PulledImage {
+            diff_ids: Vec::new(),
+            layers: Vec::new(),
+            configuration: b"{}".to_vec(),
+        };
+        let mounted = |name: &str| {
+            let mut bundle = Bundle::new(&directory.path().join(name)).expect("a bundle");
+            bundle.mount(&image).expect("mounts");
+            Unclaimed::new(bundle)
+        };
+        let is_mounted = |name: &str| {
+            let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+            let rootfs = directory.path().join(name).join("rootfs");
+            mounts.contains(&*rootfs.to_string_lossy())
+        };
+        // Sent, and not looked at by the time the caller goes.
+        let (sender, receiver) = oneshot::channel();
+        sender.send(mounted("sent")).map_err(drop).expect("is sent");
+        assert!(is_mounted("sent"));
+        drop(receiver);
+        assert!(!is_mounted("sent"));
+        let left = fs::read_dir(directory.path().join("sent")).expect("bundle");
+        assert_eq!(left.count(), 0);
+        // Not to be sent any more.
+        let (sender, receiver) = oneshot::channel();
+        drop(receiver);
+        drop(sender.send(mounted("late")));
+        assert!(!is_mounted("late"));
+        let (sender, mut receiver) = oneshot::channel();
+        sender
+            .send(mounted("claimed"))
+            .map_err(drop)
+            .expect("is sent");
+        receiver.try_recv().expect("arrives").claim();
+        assert!(is_mounted("claimed"));
+        let again = Bundle::new(&directory.path().join("claimed"));
+        again.expect_err("it is mounted, so it stays");
+        let rootfs = directory.path().join("claimed/rootfs");
+        let unmounted = std::process::Command::new("umount").arg(rootfs).status();
+        assert!(unmounted.expect("umount").success());
+    }
 }
