@@ -146,14 +146,21 @@ impl Work {
         let store = store.map_err(|error| internal(error.into()))?;
         let progress = LoggedProgress::new(image.to_string(), Arc::clone(&self.over));
         let pulled = resolver.pull(image, &store, &progress).map_err(|error| {
-            let code = match self.over.load(Ordering::Relaxed) {
-                true => Code::Unavailable,
-                false => refusal::code(&error.source),
+            let is_over = self.over.load(Ordering::Relaxed);
+            let (code, advice) = match is_over {
+                true => (
+                    Code::Unavailable,
+                    Some("this puller was told to stop".to_owned()),
+                ),
+                false => (
+                    refusal::code(&error.source),
+                    refusal::advice(&error.source, &self.credentials),
+                ),
             };
             let mut message = format!("{:#}", anyhow::Error::from(error));
-            if code == Code::PermissionDenied {
-                let file = self.credentials.display();
-                message.push_str(&format!("; this guest has credentials from {file}, which sealed credentials fill (`contrast seal registry`)"));
+            if let Some(advice) = advice {
+                message.push_str("; ");
+                message.push_str(&advice);
             }
             Status::new(code, message)
         })?;

@@ -1,6 +1,8 @@
 //! Why an image is not pulled, in the words and codes of ttrpc.
 
-use contrast_images::{ImageError, LayerError, OriginError, RegistryError};
+use std::path::Path;
+
+use contrast_images::{Denied, ImageError, LayerError, OriginError, RegistryError};
 use contrast_ttrpc::{Code, Status};
 
 /// With all of its causes. None of them holds credentials.
@@ -18,6 +20,23 @@ pub(super) fn code(error: &ImageError) -> Code {
         // Content that the digest stands for, and that no guest can use.
         _ => Code::DataLoss,
     }
+}
+
+/// What may help in a guest, whose credentials come sealed, and are in `file`.
+pub(super) fn advice(error: &ImageError, file: &Path) -> Option<String> {
+    let Denied {
+        registry,
+        with_credentials,
+    } = error.denied()?;
+    let shown = file.display();
+    let seal = "`contrast seal registry`";
+    Some(match (with_credentials, file.exists()) {
+        (true, _) => format!("they are from {shown}; seal others ({seal})"),
+        (false, true) => format!("{shown} has none for {registry}; seal some ({seal})"),
+        (false, false) => format!(
+            "expected some in {shown}, found no such file: the pod has no sealed credentials ({seal}), or its Initializer has not written them yet"
+        ),
+    })
 }
 
 fn of_origin(error: &OriginError) -> Code {

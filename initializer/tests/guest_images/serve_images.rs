@@ -411,10 +411,15 @@ fn credentials_may_come_after_the_boot() {
     let pull = |bundle: &str| puller.pull(&image, bundle);
     let says = "no credentials are stored for it";
     refused(pull("early"), PERMISSION_DENIED, says);
+    refused(pull("early"), PERMISSION_DENIED, "found no such file");
     // The volume of the pod appears with its first container, and the Initializer renames the file into place.
     let credentials = directory.path().join("credentials");
     fs::create_dir(&credentials).expect("directory");
     refused(pull("early"), PERMISSION_DENIED, "sealed credentials");
+    let config = credentials.join("config.json");
+    fs::write(&config, "{\"auths\":{}}").expect("writes");
+    let seal = format!("{} has none for {address}; seal some", config.display());
+    refused(pull("early"), PERMISSION_DENIED, &seal);
     let write = |auth: &str| {
         let config = format!("{{\"auths\":{{\"{address}\":{{\"auth\":\"{auth}\"}}}}}}");
         fs::write(credentials.join("config.json"), config).expect("writes");
@@ -425,6 +430,8 @@ fn credentials_may_come_after_the_boot() {
         PERMISSION_DENIED,
         "does not accept the credentials",
     );
+    refused(pull("early"), PERMISSION_DENIED, "seal others");
+    assert!(!puller.log().contains("docker login"), "{}", puller.log());
     write(AUTH);
     pull("early").expect("pulls");
     // What is in the store is for those only who may read it in the registry.
