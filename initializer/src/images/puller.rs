@@ -143,7 +143,7 @@ impl Work {
         let resolver = Resolver::new(&[], Some(&self.registries));
         let resolver = resolver.map_err(|error| internal(error.into()))?;
         let store = Store::open(&self.store, &self.boot);
-        let store = store.map_err(|error| internal(error.into()))?;
+        let store = store.map_err(|error| refusal::status(refusal::of_store(&error), error))?;
         let progress = LoggedProgress::new(image.to_string(), Arc::clone(&self.over));
         let pulled = resolver.pull(image, &store, &progress).map_err(|error| {
             let is_over = self.over.load(Ordering::Relaxed);
@@ -170,7 +170,7 @@ impl Work {
         }
         bundle
             .mount(&pulled)
-            .map_err(|error| internal(error.into()))?;
+            .map_err(|error| refusal::status(refusal::of_bundle(&error), error))?;
         tracing::info!(
             %image,
             layers = pulled.diff_ids.len(),
@@ -192,7 +192,8 @@ impl Work {
             };
             refusal::status(code, error)
         })?;
-        Bundle::within(directory, path).map_err(|error| refusal::status(Code::Internal, error))
+        Bundle::within(directory, path)
+            .map_err(|error| refusal::status(refusal::of_bundle(&error), error))
     }
 }
 

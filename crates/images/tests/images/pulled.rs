@@ -344,8 +344,17 @@ fn bombs_do_not_fill_the_store() {
         drop(store);
         guest.assert_untouched(&error);
     }
-    let fits = guest.add(&Layer::default().file("a", &[1; 1 << 20]));
-    fits.expect("fits");
+    let layer = |name: &str| Layer::default().file(name, &[1; 1 << 20]);
+    guest.add(&layer("a")).expect("fits");
+    // Somebody else writes too, after the store was opened.
+    let opened = guest.open();
+    let other = store.join("other");
+    fs::write(&other, vec![1; 14 << 20]).expect("writes");
+    let error = chain(&opened.add(&layer("b").tar()).expect_err("too little"));
+    assert!(error.contains("does not fit"), "{error}");
+    fs::remove_file(&other).expect("removes");
+    opened.add(&layer("b").tar()).expect("fits again");
+    drop(opened);
     let unmounted = Command::new("umount").arg(&store).status();
     assert!(unmounted.is_ok_and(|status| status.success()));
 }
