@@ -78,7 +78,7 @@ pub enum BundleError {
         path: PathBuf,
     },
     /// The kernel does not mount it.
-    #[error("cannot mount an overlay file system at {}; it needs root, and Linux 6.5 or newer with overlayfs", path.display())]
+    #[error("cannot mount an overlay file system at {}; it needs root, and Linux 6.7 or newer with overlayfs", path.display())]
     Mount {
         /// Where.
         path: PathBuf,
