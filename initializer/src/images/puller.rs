@@ -27,6 +27,8 @@ use super::{
 
 const SERVICE: &str = "api.ImagePullService";
 const METHOD: &str = "PullImage";
+/// An agent asks there for disks behind emptyDirs, if the runtime attaches some.
+const SECURE_MOUNT: &str = "api.SecureMountService";
 
 /// Answers requests.
 pub(super) struct Puller {
@@ -54,8 +56,14 @@ pub(super) struct Work {
 impl Handler for Puller {
     async fn call(&self, call: Call) -> Result<Bytes, Status> {
         if (&*call.service, &*call.method) != (SERVICE, METHOD) {
+            let advice = match &*call.service {
+                SECURE_MOUNT => {
+                    "; for emptyDirs on a disk set the runtime's `emptydir_mode` to another one than `block-encrypted`"
+                }
+                _ => "",
+            };
             let message = format!(
-                "found a call of {:?} in {:?}, expected `{METHOD}` in `{SERVICE}`: this socket does nothing else",
+                "found a call of {:?} in {:?}, expected `{METHOD}` in `{SERVICE}`: this socket does nothing else{advice}",
                 call.method, call.service
             );
             return Err(Status::new(Code::Unimplemented, message));

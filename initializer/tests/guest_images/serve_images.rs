@@ -230,20 +230,22 @@ fn other_services_are_not_there() {
         return;
     };
     let mut agent = guest.puller.connect();
-    for (service, method) in [
-        ("api.SealedSecretService", "UnsealSecret"),
-        ("api.SecureMountService", "SecureMount"),
-        ("api.ImagePullService", "pullImage"),
-        ("", ""),
+    let expected = "expected `PullImage` in `api.ImagePullService`";
+    for (service, method, says) in [
+        ("api.SealedSecretService", "UnsealSecret", expected),
+        ("api.SecureMountService", "SecureMount", expected),
+        (
+            "api.SecureMountService",
+            "SecureMount",
+            "`emptydir_mode` to another one",
+        ),
+        ("api.ImagePullService", "pullImage", expected),
+        ("", "", expected),
     ] {
         let number = agent.send(service, method, Vec::new(), Duration::ZERO);
         let (answered, outcome) = agent.answer().expect("answer");
         assert_eq!(answered, number);
-        refused(
-            outcome,
-            UNIMPLEMENTED,
-            "expected `PullImage` in `api.ImagePullService`",
-        );
+        refused(outcome, UNIMPLEMENTED, says);
     }
     let number = agent.send(
         "api.ImagePullService",
