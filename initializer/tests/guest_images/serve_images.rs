@@ -30,7 +30,8 @@ const DATA_LOSS: i32 = 15;
 const LAYERS: [(&str, &str); 3] = [("0.tar.gz", "+gzip"), ("1.tar.zst", "+zstd"), ("2.tar", "")];
 
 /// htpasswd(1) of `guest` with the password below.
-const HTPASSWD: &str = "guest:$2b$04$vF/fxOC29AvW5FaSTXVzde3yAvbjzloUv0sJ6BxAyXw/8Oe2a/nUa\n";
+pub(crate) const HTPASSWD: &str =
+    "guest:$2b$04$vF/fxOC29AvW5FaSTXVzde3yAvbjzloUv0sJ6BxAyXw/8Oe2a/nUa\n";
 const PASSWORD: &str = "pull-password-3141";
 /// `guest:pull-password-3141` in base64, as `config.json` has it.
 const AUTH: &str = "Z3Vlc3Q6cHVsbC1wYXNzd29yZC0zMTQx";
