@@ -157,6 +157,14 @@ fn units_for_images_are_ready_before_the_agent_and_mount_where_it_sees_it() {
             "Mount",
             "Temporary",
             "Dynamic",
+            "ProcSubset",
+            "Extension",
+            "LoadCredential",
+            "SetCredential",
+            "ImportCredential",
+            "NetworkNamespacePath",
+            "IPCNamespacePath",
+            "LogNamespace",
         ] {
             let mut options = unit.lines().filter(|line| line.starts_with(beginning));
             assert!(

@@ -116,6 +116,11 @@ pub(super) fn hints(error: &ResolveError) -> Vec<String> {
             "`{PLACEHOLDER}…` stands for images that you build: name yours with `--image-replacements`"
         ));
     }
+    let denied = error.images.iter().filter_map(|(_, error)| error.denied());
+    let registries: BTreeSet<&str> = denied.map(|denied| denied.registry).collect();
+    hints.extend(registries.iter().map(|registry| {
+        format!("log in with `docker login {registry}`, or `podman login {registry}`, as somebody who may pull from there")
+    }));
     if !error.images.iter().all(placeholder) {
         hints.push("without a network, name OCI layouts or archives with `--image-source`, or fill the image cache and use `--offline`".to_owned());
     }

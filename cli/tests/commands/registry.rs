@@ -148,6 +148,8 @@ fn images_of_a_private_registry_are_read_once_and_pinned() {
     };
     refused(run(&with_ca[..4]), "certificate");
     refused(run(&with_ca), "no credentials are stored for it");
+    let login_hint = format!("docker login 127.0.0.1:{}`", registry.port);
+    refused(run(&with_ca), &login_hint);
     let login = |auth: &str| {
         format!(
             r#"{{"auths": {{"127.0.0.1:{}": {{"auth": "{auth}"}}}}}}"#,

@@ -3,7 +3,10 @@
 use std::{
     fs::{self, DirBuilder, Permissions},
     io,
-    os::unix::fs::PermissionsExt as _,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -36,8 +39,13 @@ const OPTION_MAX: usize = 255;
 /// | `rootfs/` | the file system, mounted |
 /// | `upper/`, `work/` | what the container changes |
 /// | `image.json` | the image's configuration |
+///
+/// All of it is reached through the descriptor of the directory, so a name on the way to it that means something else later leads nowhere
+/// else. The mount options that the kernel shows name the descriptor too (`upperdir=/proc/self/fd/N/upper`).
 #[derive(Debug)]
 pub struct Bundle {
+    directory: OwnedFd,
+    /// For messages and logs.
     path: PathBuf,
     is_mounted: bool,
 }
@@ -70,7 +78,7 @@ pub enum BundleError {
         path: PathBuf,
     },
     /// The kernel does not mount it.
-    #[error("cannot mount an overlay file system at {}; it needs root, and Linux 6.5 or newer with overlayfs", path.display())]
+    #[error("cannot mount an overlay file system at {}; it needs root, and Linux 6.7 or newer with overlayfs", path.display())]
     Mount {
         /// Where.
         path: PathBuf,
@@ -87,13 +95,26 @@ impl Bundle {
     /// When there is one, or the file system refuses something.
     pub fn new(path: &Path) -> Result<Self, BundleError> {
         if !path.is_dir() {
-            make(path, 0o700, true)?;
+            make(path, path, 0o700, true)?;
         }
         let path = fs::canonicalize(path).map_err(at("find", path))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = openat(CWD, &path, flags, Mode::empty());
+        let directory = directory.map_err(|error| at("open", &path)(error.into()))?;
+        Self::within(directory, path)
+    }
+
+    /// Makes what is in the directory, except for the image, where it is open already. There must be no bundle yet. `path` is what
+    /// messages call it.
+    ///
+    /// # Errors
+    /// When there is one, or the file system refuses something. `/proc` has to be there.
+    pub fn within(directory: OwnedFd, path: PathBuf) -> Result<Self, BundleError> {
         for (name, mode) in DIRECTORIES {
+            let made = inside(&directory, name);
             // Left by a process that died; what is in use is not empty, or busy.
-            let _ = fs::remove_dir(path.join(name));
-            match make(&path.join(name), mode, false) {
+            let _ = fs::remove_dir(&made);
+            match make(&made, &path.join(name), mode, false) {
                 Err(BundleError::File { source, .. })
                     if source.kind() == io::ErrorKind::AlreadyExists =>
                 {
@@ -103,6 +124,7 @@ impl Bundle {
             }
         }
         Ok(Self {
+            directory,
             path,
             is_mounted: false,
         })
@@ -113,13 +135,18 @@ impl Bundle {
         self.path.join(ROOTFS)
     }
 
+    /// What is called `name` in the directory.
+    fn at(&self, name: &str) -> PathBuf {
+        inside(&self.directory, name)
+    }
+
     /// Mounts the image's layers at `rootfs` and writes down its configuration.
     ///
     /// # Errors
     /// When the kernel does not mount it, or the file system refuses something.
     pub fn mount(&mut self, image: &PulledImage) -> Result<(), BundleError> {
-        let configuration = self.path.join(CONFIGURATION);
-        fs::write(&configuration, &image.configuration).map_err(at("write", &configuration))?;
+        fs::write(self.at(CONFIGURATION), &image.configuration)
+            .map_err(at("write", &self.path.join(CONFIGURATION)))?;
         let mut lower = Vec::new();
         // The highest first, down to one that hides all below it.
         for layer in image.layers.iter().rev() {
@@ -129,24 +156,23 @@ impl Bundle {
             }
         }
         if lower.is_empty() {
-            let empty = self.path.join(EMPTY);
-            make(&empty, ROOT_MODE, false)?;
+            let empty = self.at(EMPTY);
+            make(&empty, &self.path.join(EMPTY), ROOT_MODE, false)?;
             lower.push(empty);
         }
         let lower: Vec<&str> = lower
             .iter()
             .map(|path| option(path))
             .collect::<Result<_, _>>()?;
-        let (upper, work) = (self.path.join(UPPER), self.path.join(WORK));
+        let (upper, work) = (self.at(UPPER), self.at(WORK));
         let options = lower
             .into_iter()
             .map(|layer| ("lowerdir+", layer))
             .chain([("upperdir", option(&upper)?), ("workdir", option(&work)?)])
             // Nothing in a layer may lead to another place than its own.
             .chain([("redirect_dir", "nofollow"), ("metacopy", "off")]);
-        let rootfs = self.rootfs();
-        mount_overlay(options, &rootfs).map_err(|error| BundleError::Mount {
-            path: rootfs.clone(),
+        mount_overlay(options, &self.at(ROOTFS)).map_err(|error| BundleError::Mount {
+            path: self.rootfs(),
             source: error.into(),
         })?;
         self.is_mounted = true;
@@ -158,15 +184,13 @@ impl Bundle {
     /// # Errors
     /// When it is in use, or the file system refuses something.
     pub fn remove(mut self) -> Result<(), BundleError> {
-        let rootfs = self.rootfs();
         if self.is_mounted {
-            unmount(&rootfs, UnmountFlags::NOFOLLOW)
-                .map_err(|error| at("unmount", &rootfs)(error.into()))?;
+            unmount(self.at(ROOTFS), UnmountFlags::NOFOLLOW)
+                .map_err(|error| at("unmount", &self.rootfs())(error.into()))?;
             self.is_mounted = false;
         }
         // The kernel leaves a directory of its own in it.
-        let work = self.path.join(WORK);
-        fs::remove_dir_all(&work).map_err(at("remove", &work))
+        fs::remove_dir_all(self.at(WORK)).map_err(at("remove", &self.path.join(WORK)))
     }
 }
 
@@ -177,10 +201,15 @@ impl Drop for Bundle {
             return;
         }
         for (name, _) in DIRECTORIES.iter().chain([&(EMPTY, ROOT_MODE)]) {
-            let _ = fs::remove_dir(self.path.join(name));
+            let _ = fs::remove_dir(self.at(name));
         }
-        let _ = fs::remove_file(self.path.join(CONFIGURATION));
+        let _ = fs::remove_file(self.at(CONFIGURATION));
     }
+}
+
+fn inside(directory: &OwnedFd, name: &str) -> PathBuf {
+    let number = directory.as_raw_fd();
+    PathBuf::from(format!("/proc/self/fd/{number}/{name}"))
 }
 
 fn mount_overlay<'a>(
@@ -230,9 +259,10 @@ fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BundleErro
     }
 }
 
-fn make(path: &Path, mode: u32, recursive: bool) -> Result<(), BundleError> {
+/// Makes the directory `path`, which messages call `shown`.
+fn make(path: &Path, shown: &Path, mode: u32, recursive: bool) -> Result<(), BundleError> {
     let made = DirBuilder::new().recursive(recursive).create(path);
     // Not when it is made, because the process's mask would change it.
     made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
-        .map_err(at("make the directory", path))
+        .map_err(at("make the directory", shown))
 }

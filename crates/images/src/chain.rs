@@ -131,7 +131,7 @@ pub(crate) struct Counting<'a> {
 impl Read for Counting<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if self.progress.is_over() {
-            return Err(std::io::Error::other("nobody waits for the image any more"));
+            return Err(std::io::Error::other("the pull was ended"));
         }
         let count = self.source.read(buffer)?;
         self.progress.read(count as u64);

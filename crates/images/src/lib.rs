@@ -44,5 +44,5 @@ pub use registry::{
     RegistriesConf, RegistriesConfError, RegistryError, RegistryFileError, RegistryLimits,
     RegistryOptions,
 };
-pub use resolve::{ImageError, Progress, ResolveError, Resolved, Resolver, ResolverError};
+pub use resolve::{Denied, ImageError, Progress, ResolveError, Resolved, Resolver, ResolverError};
 pub use store::{Store, StoreError};

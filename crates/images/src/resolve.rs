@@ -33,7 +33,7 @@ pub trait Progress: Sync {
     fn begin(&self, layers: usize, bytes: u64);
     /// So many more bytes of them were read.
     fn read(&self, bytes: u64);
-    /// Whether nobody wants the layers any more: then what is being read breaks off.
+    /// Whether the pull is to end: then what is being read breaks off.
     fn is_over(&self) -> bool {
         false
     }
@@ -105,6 +105,35 @@ pub enum ImageError {
         /// Name with tag.
         image: String,
     },
+}
+
+/// A registry wants credentials, or others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denied<'a> {
+    /// The registry, as references begin.
+    pub registry: &'a str,
+    /// Whether it was sent some.
+    pub with_credentials: bool,
+}
+
+impl ImageError {
+    /// Whether a registry refuses access. What may help depends on where credentials come from, so it is for callers to say.
+    pub fn denied(&self) -> Option<Denied<'_>> {
+        let Self::Origin { source, .. } = self else {
+            return None;
+        };
+        match source.as_ref() {
+            OriginError::Registry(RegistryError::Denied {
+                registry,
+                with_credentials,
+                ..
+            }) => Some(Denied {
+                registry,
+                with_credentials: *with_credentials,
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// Images that cannot be used, all of them.

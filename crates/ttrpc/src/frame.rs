@@ -105,6 +105,7 @@ pub struct Decoder {
     /// Bytes of a body that nobody wants.
     skip: u32,
     request_max: u32,
+    over: u64,
 }
 
 impl Decoder {
@@ -114,6 +115,7 @@ impl Decoder {
             buffer: BytesMut::new(),
             skip: 0,
             request_max: request_max.min(MESSAGE_MAX),
+            over: 0,
         }
     }
 
@@ -125,6 +127,11 @@ impl Decoder {
     /// Whether a message began that is not complete.
     pub fn is_midway(&self) -> bool {
         self.skip > 0 || !self.buffer.is_empty()
+    }
+
+    /// How many messages came to their last byte, also those that were not wanted. [`Decoder::decode`] counts them.
+    pub fn over(&self) -> u64 {
+        self.over
     }
 
     /// The next message, if it is complete. Bodies of messages that are not wanted are thrown away as they come.
@@ -141,6 +148,7 @@ impl Decoder {
                 if self.skip > 0 {
                     return Ok(None);
                 }
+                self.end();
             }
             let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
                 return Ok(None);
@@ -164,10 +172,14 @@ impl Decoder {
                 }
                 let mut body = self.buffer.split_to(whole).freeze();
                 body.advance(HEADER_BYTES);
+                self.end();
                 return Ok(Some(Incoming::Request { stream, body }));
             }
             self.buffer.advance(HEADER_BYTES);
             self.skip = length;
+            if length == 0 {
+                self.end();
+            }
             if is_request && !is_odd {
                 return Ok(Some(Incoming::Even { stream }));
             }
@@ -179,6 +191,10 @@ impl Decoder {
             }
             // A client has nothing else to send; what future versions may add is ignored, as the protocol says.
         }
+    }
+
+    fn end(&mut self) {
+        self.over = self.over.wrapping_add(1);
     }
 }
 

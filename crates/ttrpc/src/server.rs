@@ -142,8 +142,8 @@ struct Connection {
 struct Reader {
     stream: OwnedReadHalf,
     decoder: Decoder,
-    /// When the message has to be complete that began.
-    deadline: Option<Instant>,
+    /// Which message began, by the count of those before it, and when it has to be complete.
+    deadline: Option<(u64, Instant)>,
     message_time: Duration,
 }
 
@@ -278,16 +278,18 @@ impl Reader {
     async fn next(&mut self) -> Result<Option<Incoming>, ConnectionError> {
         loop {
             if let Some(incoming) = self.decoder.decode()? {
-                self.deadline = None;
                 return Ok(Some(incoming));
             }
             let is_midway = self.decoder.is_midway();
+            let number = self.decoder.over();
             let wait = self.message_time;
             let read = self.stream.read_buf(self.decoder.buffer());
             let count = match is_midway {
                 false => read.await?,
                 true => {
-                    let end = *self.deadline.get_or_insert_with(|| Instant::now() + wait);
+                    let begun = self.deadline.filter(|(message, _)| *message == number);
+                    let (_, end) = begun.unwrap_or_else(|| (number, Instant::now() + wait));
+                    self.deadline = Some((number, end));
                     let read = timeout_at(end, read).await;
                     read.map_err(|_| ConnectionError::Slow(wait))??
                 }

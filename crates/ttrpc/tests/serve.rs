@@ -76,12 +76,16 @@ struct Served {
 
 impl Served {
     fn new() -> Self {
+        Self::with(LIMITS)
+    }
+
+    fn with(limits: Limits) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let listener = UnixListener::bind(directory.path().join("s")).expect("binds");
         let echo = Arc::new(Echo::default());
         let mut tasks = JoinSet::new();
         let handler = Arc::clone(&echo);
-        tasks.spawn(async move { match serve(&listener, handler, LIMITS).await {} });
+        tasks.spawn(async move { match serve(&listener, handler, limits).await {} });
         Self {
             directory,
             echo,
@@ -241,6 +245,55 @@ async fn silence_is_for_the_time_between_messages() {
     client.end().await;
     assert!(begun.elapsed() < Duration::from_secs(2));
     patient.still_works().await;
+}
+
+#[tokio::test]
+async fn message_that_is_skipped_leaves_the_next_one_its_time() {
+    // Twice the pause is more than a message may take, once is far from it.
+    let limits = Limits {
+        message_time: Duration::from_secs(1),
+        ..LIMITS
+    };
+    let pause = Duration::from_millis(550);
+    let served = Served::with(limits);
+    let whole = request(3, "Echo", b"next", Duration::ZERO);
+    let (first, second) = whole.split_at(whole.len() / 2);
+    let skip = async |kind: u8| {
+        let mut client = served.client().await;
+        client.send(&header(300, 1, kind, 0)).await;
+        if kind == Kind::Request as u8 {
+            assert_eq!(client.refusal().await.0, 1);
+        }
+        client.send(&[0; 150]).await;
+        sleep(pause).await;
+        client.send(&[0; 150]).await;
+        sleep(pause * 2).await;
+        client.send(first).await;
+        sleep(pause).await;
+        client.send(second).await;
+        let (stream, response) = client.answer().await;
+        assert_eq!((stream, &*response.payload), (3, b"next".as_slice()));
+        // The next one begins in the same read in which the other one ends.
+        client.send(&header(300, 5, 9, 0)).await;
+        sleep(pause).await;
+        client.send(&[&[0; 300], first].concat()).await;
+        sleep(pause).await;
+        client.send(second).await;
+        assert_eq!(client.answer().await.0, 3, "kind {kind}");
+    };
+    // Too large, and of a kind that is ignored.
+    tokio::join!(skip(Kind::Request as u8), skip(9));
+}
+
+#[tokio::test]
+async fn body_that_is_skipped_has_to_end_too() {
+    let served = Served::new();
+    let mut client = served.client().await;
+    client.send(&header(300, 1, Kind::Request as u8, 0)).await;
+    assert_eq!(client.refusal().await.0, 1);
+    let begun = Instant::now();
+    client.end().await;
+    assert!(begun.elapsed() >= LIMITS.message_time / 2);
 }
 
 #[tokio::test]

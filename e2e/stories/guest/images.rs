@@ -31,7 +31,8 @@ fn agent_gets_an_image_with_all_that_belongs_to_it() {
     let guest = Guest::new(
         &[DENY, STORE, PULLER],
         "ask-for-image /run/confidential-containers/cdh.sock $(cat /result/image) /run/kata-containers/one >/result/said 2>&1; \
-         cd /run/kata-containers/one/rootfs && { cat hello; stat -c \"%%n %%a %%u:%%g\" su app app/file; getcap ping; ls; } >/result/content 2>&1",
+         cd /run/kata-containers/one/rootfs && { cat hello; stat -c \"%%n %%a %%u:%%g\" su app app/file; getcap ping; \
+         mknod node c 1 3 && stat -c \"%%n %%F %%t:%%T\" node; ls; } >/result/content 2>&1",
     );
     guest.add_program("ask-for-image", "examples/ask-for-image");
     let result = guest.result();
@@ -69,7 +70,8 @@ fn agent_gets_an_image_with_all_that_belongs_to_it() {
     let content = boot.read("content").expect(&boot.console);
     assert_eq!(
         content,
-        "hello from the image\nsu 4755 0:0\napp 700 1000:1001\napp/file 640 1000:1001\nping cap_net_raw=ep\napp\nhello\nping\nsu\n"
+        "hello from the image\nsu 4755 0:0\napp 700 1000:1001\napp/file 640 1000:1001\nping cap_net_raw=ep\n\
+         node character special file 1:3\napp\nhello\nnode\nping\nsu\n"
     );
 }
 

@@ -27,6 +27,20 @@ pub enum BundlePathError {
         /// Where bundles are.
         root: PathBuf,
     },
+    /// What is there belongs to containers.
+    #[error(
+        "bundle_path {path:?} goes through `{part}`, where containers write; expected a directory of the agent's own below {}: not in \
+         `{}` or `{}` there, and in no `{}`, `{}` or `{}`",
+        root.display(), SHARED[0], SHARED[1], OF_BUNDLES[0], OF_BUNDLES[1], OF_BUNDLES[2]
+    )]
+    Writable {
+        /// What was asked for.
+        path: String,
+        /// Which part of it.
+        part: String,
+        /// Where bundles are.
+        root: PathBuf,
+    },
     /// The kernel does not go there.
     #[error("bundle_path {path:?}: cannot open `{part}` without following a link or leaving the file system of {}", root.display())]
     Open {
@@ -69,6 +83,11 @@ pub enum BundlePathError {
     },
 }
 
+/// Directly below the root: volumes that containers share with each other and with the host, some of them on the root's own file system.
+const SHARED: [&str; 2] = ["shared", "sandbox"];
+/// Of a bundle: the root file system of a container, and where the kernel keeps what the container changes in it.
+const OF_BUNDLES: [&str; 3] = ["rootfs", "upper", "work"];
+
 /// The directory that has all bundles.
 #[derive(Debug)]
 pub(super) struct BundleRoot {
@@ -107,9 +126,12 @@ impl BundleRoot {
         })
     }
 
-    /// Finds, or makes, the directory that a request asks for. Only root may change what is found below the root, except in file systems
-    /// that are mounted there: the kernel refuses to enter those.
-    pub(super) fn find(&self, requested: &str) -> Result<PathBuf, BundlePathError> {
+    /// Makes the directory that a request asks for, if it is not there, and opens it. Also gives its path, for messages only: by the time
+    /// that something is done there, the path may lead elsewhere, but the descriptor does not.
+    ///
+    /// Containers write to file systems that are mounted below the root, which the kernel refuses to enter, and to directories of the
+    /// root's own file system, which are refused by their names.
+    pub(super) fn make(&self, requested: &str) -> Result<(OwnedFd, PathBuf), BundlePathError> {
         let outside = || BundlePathError::Outside {
             path: requested.to_owned(),
             root: self.named.clone(),
@@ -123,9 +145,18 @@ impl BundleRoot {
         if !below.split('/').all(is_plain) {
             return Err(outside());
         }
-        let mut inner: Option<OwnedFd> = None;
+        let first = below.split('/').next().filter(|part| SHARED.contains(part));
+        let of_containers = || below.split('/').find(|part| OF_BUNDLES.contains(part));
+        if let Some(part) = first.or_else(of_containers) {
+            return Err(BundlePathError::Writable {
+                path: requested.to_owned(),
+                part: part.to_owned(),
+                root: self.named.clone(),
+            });
+        }
+        let mut made: Option<OwnedFd> = None;
         for part in below.split('/') {
-            let around = inner.as_ref().unwrap_or(&self.directory);
+            let around = made.as_ref().unwrap_or(&self.directory);
             let opened = match mkdirat(around, part, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {
                     openat2(around, part, DIRECTORY, Mode::empty(), CONFINED)
@@ -138,15 +169,16 @@ impl BundleRoot {
                 root: self.named.clone(),
                 source: error.into(),
             })?;
-            inner = Some(opened);
+            made = Some(opened);
         }
-        if let Some(found) = inner.as_ref().and_then(first_entry) {
-            return Err(BundlePathError::Occupied {
+        let made = made.ok_or_else(outside)?;
+        match first_entry(&made) {
+            None => Ok((made, self.path.join(below))),
+            Some(found) => Err(BundlePathError::Occupied {
                 path: requested.to_owned(),
                 found,
-            });
+            }),
         }
-        Ok(self.path.join(below))
     }
 }
 
@@ -176,7 +208,7 @@ fn first_entry(directory: &OwnedFd) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::{fd::AsRawFd as _, unix::fs::symlink};
 
     use super::*;
 
@@ -198,9 +230,13 @@ mod tests {
             self.directory.path().join(name)
         }
 
-        fn find(&self, below: &str) -> Result<PathBuf, BundlePathError> {
-            self.root
-                .find(&format!("{}{below}", self.root.named.display()))
+        fn make(&self, below: &str) -> Result<PathBuf, BundlePathError> {
+            let path = format!("{}{below}", self.root.named.display());
+            let (made, shown) = self.root.make(&path)?;
+            // What is opened is what the path says.
+            let opened = fs::read_link(format!("/proc/self/fd/{}", made.as_raw_fd()));
+            assert_eq!(opened.expect("open"), shown);
+            Ok(shown)
         }
     }
 
@@ -210,16 +246,16 @@ mod tests {
         let expected = fs::canonicalize(place.at("root"))
             .expect("root")
             .join("id/images");
-        assert_eq!(place.find("/id/images").expect("made"), expected);
+        assert_eq!(place.make("/id/images").expect("made"), expected);
         assert!(expected.is_dir());
-        assert_eq!(place.find("/id/images").expect("found"), expected);
+        assert_eq!(place.make("/id/images").expect("found"), expected);
         fs::write(expected.join("file"), "").expect("writes");
-        let error = place.find("/id/images").expect_err("occupied");
+        let error = place.make("/id/images").expect_err("occupied");
         assert!(
             error.to_string().contains("something in it (`file`)"),
             "{error}"
         );
-        let error = place.find("/id").expect_err("occupied");
+        let error = place.make("/id").expect_err("occupied");
         assert!(error.to_string().contains("(`images`)"), "{error}");
     }
 
@@ -240,14 +276,14 @@ mod tests {
             "/../root/id",
             "/id\0",
         ] {
-            let error = place.find(below).expect_err(below);
+            let error = place.make(below).expect_err(below);
             assert!(
                 matches!(error, BundlePathError::Outside { .. }),
                 "{below}: {error}"
             );
         }
         for path in ["", "id", "/", "/etc", "root/id"] {
-            let error = place.root.find(path).expect_err(path);
+            let error = place.root.make(path).expect_err(path);
             assert!(
                 matches!(error, BundlePathError::Outside { .. }),
                 "{path}: {error}"
@@ -255,6 +291,31 @@ mod tests {
         }
         let left = fs::read_dir(place.at("root")).expect("root");
         assert_eq!(left.count(), 0, "nothing is made for what is refused");
+    }
+
+    #[test]
+    fn directories_that_containers_write_to_are_not_entered() {
+        let place = Place::new();
+        for (below, part) in [
+            ("/id/upper/x", "upper"),
+            ("/id/images/work", "work"),
+            ("/rootfs", "rootfs"),
+            ("/id/rootfs/x", "rootfs"),
+            ("/shared", "shared"),
+            ("/shared/containers/id-volume/local", "shared"),
+            ("/sandbox/ephemeral/x", "sandbox"),
+        ] {
+            let error = place.make(below).expect_err(below);
+            assert!(
+                matches!(&error, BundlePathError::Writable { part: found, .. } if found == part),
+                "{below}: {error}"
+            );
+        }
+        let left = fs::read_dir(place.at("root")).expect("root");
+        assert_eq!(left.count(), 0, "nothing is made for what is refused");
+        for below in ["/id/shared", "/sandbox-1/upper1", "/uppe"] {
+            place.make(below).expect(below);
+        }
     }
 
     #[test]
@@ -266,7 +327,7 @@ mod tests {
         symlink("inside", place.at("root/in")).expect("links");
         fs::write(place.at("root/file"), "").expect("writes");
         for below in ["/out", "/out/id", "/in", "/in/id", "/file", "/file/id"] {
-            let error = place.find(below).expect_err(below);
+            let error = place.make(below).expect_err(below);
             assert!(
                 matches!(error, BundlePathError::Open { .. }),
                 "{below}: {error}"

@@ -55,10 +55,24 @@ pub enum PullImageError {
     Store(#[from] StoreError),
     /// The image.
     #[error(transparent)]
-    Pull(#[from] PullError),
+    Pull(PullError),
+    /// A registry wants credentials, or others.
+    #[error(
+        "a registry wants credentials of somebody who may pull the image; give them with `--credentials FILE`"
+    )]
+    Denied(#[source] PullError),
     /// The root file system.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+}
+
+impl From<PullError> for PullImageError {
+    fn from(error: PullError) -> Self {
+        match error.source.denied() {
+            Some(_) => Self::Denied(error),
+            None => Self::Pull(error),
+        }
+    }
 }
 
 /// Pulls an image. Waits until it is there.

@@ -27,6 +27,8 @@ use super::{
 
 const SERVICE: &str = "api.ImagePullService";
 const METHOD: &str = "PullImage";
+/// An agent asks there for disks behind emptyDirs, if the runtime attaches some.
+const SECURE_MOUNT: &str = "api.SecureMountService";
 
 /// Answers requests.
 pub(super) struct Puller {
@@ -54,8 +56,14 @@ pub(super) struct Work {
 impl Handler for Puller {
     async fn call(&self, call: Call) -> Result<Bytes, Status> {
         if (&*call.service, &*call.method) != (SERVICE, METHOD) {
+            let advice = match &*call.service {
+                SECURE_MOUNT => {
+                    "; for emptyDirs on a disk set the runtime's `emptydir_mode` to another one than `block-encrypted`"
+                }
+                _ => "",
+            };
             let message = format!(
-                "found a call of {:?} in {:?}, expected `{METHOD}` in `{SERVICE}`: this socket does nothing else",
+                "found a call of {:?} in {:?}, expected `{METHOD}` in `{SERVICE}`: this socket does nothing else{advice}",
                 call.method, call.service
             );
             return Err(Status::new(Code::Unimplemented, message));
@@ -95,7 +103,7 @@ impl Puller {
             .map_err(|error| refusal::status(Code::InvalidArgument, error))?;
         let manifest_digest = image.digest().to_owned();
         // The image first: whoever waits for another one's layers keeps nobody else waiting.
-        let alone = self.alone(&manifest_digest).await;
+        let only_one = self.only_one(&manifest_digest).await;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|_| bug())?;
         let work = Arc::clone(&self.work);
@@ -103,20 +111,17 @@ impl Puller {
         // It goes on when nobody waits any more, so that its layers are there for the next attempt.
         spawn_blocking(move || {
             let done = work.pull(&image, &request.bundle_path, &|| sender.is_closed());
-            drop((alone, permit));
-            match sender.send(done) {
-                Ok(()) => {}
-                Err(Ok(bundle)) => remove(bundle),
-                Err(Err(status)) => tracing::warn!(%image, %status, "image not mounted"),
+            drop((only_one, permit));
+            if let Err(Err(status)) = sender.send(done.map(Unclaimed::new)) {
+                tracing::warn!(%image, %status, "image not mounted");
             }
         });
-        // The root file system stays when the bundle goes.
-        receiver.await.map_err(|_| bug())??;
+        receiver.await.map_err(|_| bug())??.claim();
         Ok(ImagePullResponse { manifest_digest })
     }
 
     /// Waits until nobody else pulls the image.
-    async fn alone(&self, digest: &str) -> OwnedMutexGuard<()> {
+    async fn only_one(&self, digest: &str) -> OwnedMutexGuard<()> {
         let lock = {
             let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
             images.retain(|_, lock| lock.strong_count() > 0);
@@ -137,7 +142,7 @@ impl Work {
         &self,
         image: &ImageReference,
         bundle_path: &str,
-        is_alone: &dyn Fn() -> bool,
+        nobody_waits: &dyn Fn() -> bool,
     ) -> Result<Bundle, Status> {
         // Before anything is transferred in vain.
         let mut bundle = self.bundle(bundle_path)?;
@@ -146,27 +151,34 @@ impl Work {
         let resolver = Resolver::new(&[], Some(&self.registries));
         let resolver = resolver.map_err(|error| internal(error.into()))?;
         let store = Store::open(&self.store, &self.boot);
-        let store = store.map_err(|error| internal(error.into()))?;
+        let store = store.map_err(|error| refusal::status(refusal::of_store(&error), error))?;
         let progress = LoggedProgress::new(image.to_string(), Arc::clone(&self.over));
         let pulled = resolver.pull(image, &store, &progress).map_err(|error| {
-            let code = match self.over.load(Ordering::Relaxed) {
-                true => Code::Unavailable,
-                false => refusal::code(&error.source),
+            let is_over = self.over.load(Ordering::Relaxed);
+            let (code, advice) = match is_over {
+                true => (
+                    Code::Unavailable,
+                    Some("this puller was told to stop".to_owned()),
+                ),
+                false => (
+                    refusal::code(&error.source),
+                    refusal::advice(&error.source, &self.credentials),
+                ),
             };
             let mut message = format!("{:#}", anyhow::Error::from(error));
-            if code == Code::PermissionDenied {
-                let file = self.credentials.display();
-                message.push_str(&format!("; this guest has credentials from {file}, which sealed credentials fill (`contrast seal registry`)"));
+            if let Some(advice) = advice {
+                message.push_str("; ");
+                message.push_str(&advice);
             }
             Status::new(code, message)
         })?;
-        if is_alone() {
+        if nobody_waits() {
             let message = "the image is in the store, but nobody waits for it any more";
             return Err(Status::new(Code::DeadlineExceeded, message));
         }
         bundle
             .mount(&pulled)
-            .map_err(|error| internal(error.into()))?;
+            .map_err(|error| refusal::status(refusal::of_bundle(&error), error))?;
         tracing::info!(
             %image,
             layers = pulled.diff_ids.len(),
@@ -179,23 +191,45 @@ impl Work {
 
     fn bundle(&self, path: &str) -> Result<Bundle, Status> {
         let _only = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.bundles.find(path).map_err(|error| {
+        let (directory, path) = self.bundles.make(path).map_err(|error| {
             let code = match error {
-                BundlePathError::Outside { .. } => Code::InvalidArgument,
+                BundlePathError::Outside { .. } | BundlePathError::Writable { .. } => {
+                    Code::InvalidArgument
+                }
                 _ => Code::FailedPrecondition,
             };
             refusal::status(code, error)
         })?;
-        Bundle::new(&path).map_err(|error| refusal::status(Code::Internal, error))
+        Bundle::within(directory, path)
+            .map_err(|error| refusal::status(refusal::of_bundle(&error), error))
     }
 }
 
-/// Takes away what was mounted in the moment in which the caller left.
-fn remove(bundle: Bundle) {
-    let rootfs = bundle.rootfs();
-    if let Err(error) = bundle.remove() {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, rootfs = %rootfs.display(), "a root file system that nobody waits for stays");
+/// A root file system on its way to whoever waits for it. It goes away again wherever on that way it is lost: when the other end of the
+/// channel is gone, and also when that goes with this in it.
+struct Unclaimed(Option<Bundle>);
+
+impl Unclaimed {
+    fn new(bundle: Bundle) -> Self {
+        Self(Some(bundle))
+    }
+
+    /// The root file system stays.
+    fn claim(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let Some(bundle) = self.0.take() else {
+            return;
+        };
+        let rootfs = bundle.rootfs();
+        if let Err(error) = bundle.remove() {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, rootfs = %rootfs.display(), "a root file system that nobody waits for stays");
+        }
     }
 }
 
@@ -204,4 +238,62 @@ fn bug() -> Status {
         Code::Internal,
         "the pull ended abnormally; this is a bug in the Initializer, its log says more",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+
+    use contrast_images::PulledImage;
+
+    use super::*;
+
+    #[test]
+    fn root_file_system_stays_only_if_it_arrives() {
+        let directory = tempfile::tempdir().expect("directory");
+        if fs::metadata(directory.path()).expect("metadata").uid() != 0 {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let image = PulledImage {
+            diff_ids: Vec::new(),
+            layers: Vec::new(),
+            configuration: b"{}".to_vec(),
+        };
+        let mounted = |name: &str| {
+            let mut bundle = Bundle::new(&directory.path().join(name)).expect("a bundle");
+            bundle.mount(&image).expect("mounts");
+            Unclaimed::new(bundle)
+        };
+        let is_mounted = |name: &str| {
+            let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+            let rootfs = directory.path().join(name).join("rootfs");
+            mounts.contains(&*rootfs.to_string_lossy())
+        };
+        // Sent, and not looked at by the time the caller goes.
+        let (sender, receiver) = oneshot::channel();
+        sender.send(mounted("sent")).map_err(drop).expect("is sent");
+        assert!(is_mounted("sent"));
+        drop(receiver);
+        assert!(!is_mounted("sent"));
+        let left = fs::read_dir(directory.path().join("sent")).expect("bundle");
+        assert_eq!(left.count(), 0);
+        // Not to be sent any more.
+        let (sender, receiver) = oneshot::channel();
+        drop(receiver);
+        drop(sender.send(mounted("late")));
+        assert!(!is_mounted("late"));
+        let (sender, mut receiver) = oneshot::channel();
+        sender
+            .send(mounted("claimed"))
+            .map_err(drop)
+            .expect("is sent");
+        receiver.try_recv().expect("arrives").claim();
+        assert!(is_mounted("claimed"));
+        let again = Bundle::new(&directory.path().join("claimed"));
+        again.expect_err("it is mounted, so it stays");
+        let rootfs = directory.path().join("claimed/rootfs");
+        let unmounted = std::process::Command::new("umount").arg(rootfs).status();
+        assert!(unmounted.expect("umount").success());
+    }
 }

@@ -15,7 +15,12 @@ use std::{
 use contrast_images::Digest;
 use serde_json::{Value, json};
 
-use crate::support::{Clean, directory, is_possible, push, registry, runs, shell, write_layers};
+use crate::{
+    serve_images::HTPASSWD,
+    support::{
+        Clean, directory, is_possible, push, registry, registry_that, runs, shell, write_layers,
+    },
+};
 
 /// What `tar` makes of the layers: whiteouts first, then the rest.
 fn unpack_with_tar(directory: &Path, into: &Path) {
@@ -206,4 +211,28 @@ fn pulled_tree_is_what_tar_unpacks() {
         text.contains("has no digest, so the host could run anything"),
         "{text}"
     );
+}
+
+#[test]
+fn registry_that_wants_credentials_is_told_with_the_flag_for_them() {
+    if !is_possible() {
+        return;
+    }
+    let directory = directory();
+    let passwords = directory.path().join("htpasswd");
+    fs::write(&passwords, HTPASSWD).expect("writes");
+    let line = format!(
+        "auth: {{htpasswd: {{realm: private, path: {}}}}}",
+        passwords.display()
+    );
+    let (_registry, address) = registry_that(directory.path(), &line);
+    let guest = Guest::new(directory.path(), &address);
+    let image = format!("{address}/app@{}", Digest::of(b""));
+    let (output, _mounted) = guest.pull(&image, "bundle");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for says in ["`--credentials FILE`", "no credentials are stored for it"] {
+        assert!(text.contains(says), "{text}");
+    }
+    assert!(!text.contains("docker login"), "{text}");
 }

@@ -114,14 +114,16 @@ pub enum LayerError {
     },
     /// The store is too small for it.
     #[error(
-        "its entry `{}` does not fit: the image may unpack to {room} bytes, which is what was free less a reserve; give the store more space",
+        "its entry `{}` does not fit: the store has {left} bytes left beside the {reserve} that stay free; give it more space",
         shown(entry)
     )]
     Room {
         /// Name of the entry.
         entry: String,
-        /// Bytes that there were for all layers.
-        room: u64,
+        /// Bytes that layers could still take.
+        left: u64,
+        /// Bytes that stay free for others.
+        reserve: u64,
     },
 }
 

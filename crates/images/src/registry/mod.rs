@@ -95,8 +95,7 @@ pub enum RegistryError {
     },
     /// It wants credentials and there are none, or it does not accept them.
     #[error(
-        "{registry} refuses access to `{repository}`: {}; log in with `docker login {registry}`, or `podman login`, as somebody who may \
-         pull it",
+        "{registry} refuses access to `{repository}`: {}",
         if *with_credentials { "it does not accept the credentials that are stored for it" } else { "no credentials are stored for it, and it wants some" }
     )]
     Denied {

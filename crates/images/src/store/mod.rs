@@ -17,7 +17,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use rustix::fs::statvfs;
+use rustix::fs::fstatvfs;
 use tempfile::TempDir;
 use write::LayerWriter;
 pub(crate) use write::OPAQUE;
@@ -28,7 +28,7 @@ const LAYERS: &str = "layers";
 const TEMPORARY: &str = "tmp";
 const BOOT: &str = "boot";
 const LOCK: &str = "lock";
-/// One part of so many stays free, for what runs beside the images.
+/// One part of so many of what was free when a store was opened stays free, for what runs beside the images.
 const RESERVE: u64 = 20;
 /// A store holds set-user-id programs of images that nobody outside of them may run.
 const PRIVATE: u32 = 0o700;
@@ -163,35 +163,57 @@ impl Store {
     }
 }
 
-/// Bytes that may still be written, by all layers together.
+/// Bytes that may still be written. Others write to the same file system, so it is asked each time; what was taken and is not written yet
+/// is known only here.
 #[derive(Debug)]
 struct Room {
-    total: u64,
+    file_system: File,
+    /// Stays free, whoever writes.
+    reserve: u64,
+    /// By all layers of this store, as much as was free when it was opened.
     left: AtomicU64,
+}
+
+enum Taken {
+    Yes,
+    TooLittle { left: u64 },
 }
 
 impl Room {
     fn of(directory: &Path) -> Result<Self, StoreError> {
-        let space = statvfs(directory).map_err(io::Error::from);
-        let space = space.map_err(at("look at the free space of", directory))?;
-        // A memory-backed file system without a limit says nothing.
-        let free = match space.f_blocks {
-            0 => u64::MAX,
-            _ => space.f_bavail.saturating_mul(space.f_frsize),
-        };
-        let total = free.saturating_sub(free / RESERVE);
+        let file_system = File::open(directory).map_err(at("open", directory))?;
+        let free = free(&file_system).map_err(at("look at the free space of", directory))?;
+        let reserve = free / RESERVE;
         Ok(Self {
-            total,
-            left: AtomicU64::new(total),
+            file_system,
+            reserve,
+            left: AtomicU64::new(free.saturating_sub(reserve)),
         })
     }
 
     /// Takes `bytes` of it, if there are as many.
-    fn take(&self, bytes: u64) -> bool {
+    fn take(&self, bytes: u64) -> io::Result<Taken> {
+        let free = free(&self.file_system)?.saturating_sub(self.reserve);
+        if free < bytes {
+            return Ok(Taken::TooLittle { left: free });
+        }
         let less = |left: u64| left.checked_sub(bytes);
         let order = Ordering::Relaxed;
-        self.left.fetch_update(order, order, less).is_ok()
+        Ok(match self.left.fetch_update(order, order, less) {
+            Ok(_) => Taken::Yes,
+            Err(left) => Taken::TooLittle { left },
+        })
     }
+}
+
+/// Bytes that are free in a file system.
+fn free(file_system: &File) -> io::Result<u64> {
+    let space = fstatvfs(file_system)?;
+    // A memory-backed file system without a limit says nothing.
+    Ok(match space.f_blocks {
+        0 => u64::MAX,
+        _ => space.f_bavail.saturating_mul(space.f_frsize),
+    })
 }
 
 fn is_occupied(error: &io::Error) -> bool {

@@ -20,7 +20,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::Room;
+use super::{Room, Taken};
 use crate::{
     LayerError,
     layer::{Described, Metadata, Visitor, What},
@@ -110,11 +110,12 @@ impl<'a> LayerWriter<'a> {
     }
 
     fn take(&self, entry: &Described<'_>, bytes: u64) -> Result<(), Failure> {
-        match self.room.take(bytes) {
-            true => Ok(()),
-            false => Err(Failure::Layer(LayerError::Room {
+        match self.room.take(bytes).map_err(Failure::File)? {
+            Taken::Yes => Ok(()),
+            Taken::TooLittle { left } => Err(Failure::Layer(LayerError::Room {
                 entry: entry.shown(),
-                room: self.room.total,
+                left,
+                reserve: self.room.reserve,
             })),
         }
     }

@@ -138,7 +138,7 @@ fn layers_of_an_image_are_unpacked_once() {
 }
 
 #[test]
-fn pull_that_nobody_wants_any_more_breaks_off() {
+fn pull_that_is_ended_breaks_off() {
     struct Over;
     impl Progress for Over {
         fn begin(&self, _layers: usize, _bytes: u64) {}
@@ -155,7 +155,7 @@ fn pull_that_nobody_wants_any_more_breaks_off() {
     let reference = ImageReference::parse(&name.to_string()).expect("a reference");
     let refused = resolver.pull(&reference, &guest.open(), &Over);
     let error = chain(&refused.expect_err("over"));
-    assert!(error.contains("nobody waits for the image"), "{error}");
+    assert!(error.contains("the pull was ended"), "{error}");
     guest.assert_untouched(&error);
     let blobs = |digest: &[u8]| {
         let path = format!("/v2/web/blobs/{}", Digest::of(digest));
@@ -344,8 +344,17 @@ fn bombs_do_not_fill_the_store() {
         drop(store);
         guest.assert_untouched(&error);
     }
-    let fits = guest.add(&Layer::default().file("a", &[1; 1 << 20]));
-    fits.expect("fits");
+    let layer = |name: &str| Layer::default().file(name, &[1; 1 << 20]);
+    guest.add(&layer("a")).expect("fits");
+    // Somebody else writes too, after the store was opened.
+    let opened = guest.open();
+    let other = store.join("other");
+    fs::write(&other, vec![1; 14 << 20]).expect("writes");
+    let error = chain(&opened.add(&layer("b").tar()).expect_err("too little"));
+    assert!(error.contains("does not fit"), "{error}");
+    fs::remove_file(&other).expect("removes");
+    opened.add(&layer("b").tar()).expect("fits again");
+    drop(opened);
     let unmounted = Command::new("umount").arg(&store).status();
     assert!(unmounted.is_ok_and(|status| status.success()));
 }
