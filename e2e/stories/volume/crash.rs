@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Bench, SMALL};
+use crate::support::{Bench, SMALL, check_ledger};
 
 /// How often the power goes.
 const CUTS: u64 = 6;
@@ -25,14 +25,7 @@ fn what_was_synchronised_survives_and_nothing_is_torn() {
         let mut guest = bench.boot(&format!("boot-{cut}"), &[&disk]);
         guest.open();
         let lines = guest.succeed("cat /state/lines 2>/dev/null || true");
-        let found = lines.lines().count() as u64;
-        assert!(
-            found >= safe,
-            "cut {cut}: {safe} lines were safe, {found} are there"
-        );
-        for (position, line) in lines.lines().enumerate() {
-            assert_eq!(line, format!("line {} of the ledger", position + 1));
-        }
+        check_ledger(&lines, safe, &format!("cut {cut}"));
         if cut == CUTS {
             guest.close();
             break;

@@ -8,7 +8,7 @@ use std::{
 use aws_lc_rs::rand;
 use contrast_e2e::vm::WriteLog;
 
-use crate::support::{Bench, Guest, OPEN_DEADLINE, SMALL};
+use crate::support::{Bench, Guest, OPEN_DEADLINE, SMALL, check_ledger};
 
 /// How long the writers write at least.
 const LOAD: Duration = Duration::from_secs(8);
@@ -153,16 +153,7 @@ fn load(guest: &mut Guest, log: &WriteLog) -> Vec<Promise> {
 
 fn check(guest: &mut Guest, promised: &Promise, which: &str) {
     let lines = guest.succeed("cat /state/lines");
-    let found = lines.lines().count() as u64;
-    assert!(
-        found >= promised.lines,
-        "{which}: {} lines were safe, {found} are there",
-        promised.lines
-    );
-    for (position, line) in lines.lines().enumerate() {
-        let expected = format!("line {} of the ledger", position + 1);
-        assert_eq!(line, expected, "{which}");
-    }
+    check_ledger(&lines, promised.lines, which);
     let said = guest.succeed("sqlite3 /state/shop.db 'pragma integrity_check; select count(*) from sale; select max(id) from sale'");
     let said: Vec<&str> = said.lines().collect();
     let [verdict, count, greatest] = said[..] else {

@@ -53,6 +53,25 @@ impl Bench {
     }
 }
 
+/// Each line is written when the one before is safe. The last one may not be, and is then whatever ext4 has at the end of a file that grew: the line, a part of
+/// it, or zeros.
+pub(crate) fn check_ledger(lines: &str, safe: u64, which: &str) {
+    let found = lines.lines().count() as u64;
+    assert!(
+        found >= safe,
+        "{which}: {safe} lines were safe, {found} are there"
+    );
+    for (line, number) in lines.lines().zip(1..) {
+        let expected = format!("line {number} of the ledger");
+        let is_open = number == found && number > safe;
+        let rest = line.trim_end_matches('\0');
+        match is_open {
+            true => assert!(expected.starts_with(rest), "{which}: {line:?}"),
+            false => assert_eq!(line, expected, "{which}"),
+        }
+    }
+}
+
 fn secret_file(name: &str, digit: char) -> String {
     let digits: String = std::iter::repeat_n(digit, 128).collect();
     format!("printf {digits} > /contrast/{name}")
