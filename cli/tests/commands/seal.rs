@@ -15,6 +15,35 @@ use crate::{
 /// `a:b`.
 const AUTH: &str = "YTpi";
 
+const PULL_SECRETS: [&str; 3] = ["seal", "pull-secrets", "application.yml"];
+
+fn secret<'a>(name: &'a str, pod: &'a str, file: &'a str) -> Vec<&'a str> {
+    vec![
+        "seal",
+        "secret",
+        name,
+        "application.yml",
+        "--pod",
+        pod,
+        "--from-file",
+        file,
+    ]
+}
+
+/// Of `ghcr.io`, for the workload `web`.
+fn registry(config: &str) -> Vec<&str> {
+    vec![
+        "seal",
+        "registry",
+        "ghcr.io",
+        "application.yml",
+        "--pod",
+        "web",
+        "--docker-config",
+        config,
+    ]
+}
+
 /// A workspace with a manifest and the key of its deployment.
 struct Deployment {
     context: Context,
@@ -72,16 +101,7 @@ fn with_pull_secret(config: &str) -> String {
 fn files_are_sealed_for_a_workload() {
     let deployment = deployment(APPLICATION);
     deployment.context.file("password", "correct horse");
-    let seal = [
-        "seal",
-        "secret",
-        "db",
-        "application.yml",
-        "--pod",
-        "web",
-        "--from-file",
-        "password=password",
-    ];
+    let seal = secret("db", "web", "password=password");
     let first = deployment.context.run(&seal);
     let again = deployment.context.run(&seal);
     insta::assert_snapshot!(format!("{first}\n{again}"));
@@ -99,86 +119,23 @@ fn nothing_is_written_when_a_secret_cannot_be_sealed() {
     deployment.context.file("config.json", "{\"auths\": {}}");
     let manifest = fs::read(deployment.context.path("manifest.json")).expect("manifest");
     let yaml = deployment.yaml();
-    let secret = |more: &[&'static str]| [&["seal", "secret"], more].concat();
     let refused = [
-        secret(&[
-            "db/x",
-            "application.yml",
-            "--pod",
-            "web",
-            "--from-file",
-            "a=password",
-        ]),
-        secret(&[
-            "db",
-            "application.yml",
-            "--pod",
-            "wob",
-            "--from-file",
-            "a=password",
-        ]),
-        secret(&[
-            "db",
-            "application.yml",
-            "--pod",
-            "coordinator",
-            "--from-file",
-            "a=password",
-        ]),
-        secret(&[
-            "db",
-            "application.yml",
-            "--pod",
-            "web",
-            "--from-file",
-            "password",
-        ]),
-        secret(&[
-            "db",
-            "application.yml",
-            "--pod",
-            "web",
-            "--from-file",
-            "../a=password",
-        ]),
-        secret(&[
-            "db",
-            "application.yml",
-            "--pod",
-            "web",
-            "--from-file",
-            "a=passwort",
-        ]),
-        vec![
-            "seal",
-            "registry",
-            "ghcr.io",
-            "application.yml",
-            "--pod",
-            "web",
-            "--docker-config",
-            "config.json",
-        ],
-        vec![
-            "seal",
-            "registry",
-            "ghcr.io",
-            "application.yml",
-            "--pod",
-            "web",
-            "--docker-config",
-            "password",
-        ],
-        vec!["seal", "pull-secrets", "application.yml"],
+        secret("db/x", "web", "a=password"),
+        secret("db", "wob", "a=password"),
+        secret("db", "coordinator", "a=password"),
+        secret("db", "web", "password"),
+        secret("db", "web", "../a=password"),
+        secret("db", "web", "a=passwort"),
+        registry("config.json"),
+        registry("password"),
+        PULL_SECRETS.to_vec(),
     ];
     let shown: Vec<String> = refused
         .iter()
         .map(|arguments| deployment.context.run(arguments))
         .collect();
     fs::remove_file(deployment.context.path("sealing-key.pem")).expect("remove");
-    let without_key = deployment
-        .context
-        .run(&["seal", "pull-secrets", "application.yml"]);
+    let without_key = deployment.context.run(&PULL_SECRETS);
     insta::assert_snapshot!(format!("{}\n{without_key}", shown.join("\n")));
     assert_eq!(
         fs::read(deployment.context.path("manifest.json")).expect("manifest"),
@@ -193,11 +150,7 @@ fn pull_secrets_become_sealed_credentials() {
         "{{\"auths\": {{\"https://index.docker.io/v1/\": {{\"auth\": \"{AUTH}\"}}, \"registry.example:5000\": {{\"username\": \"a\", \"password\": \"b\"}}}}}}"
     );
     let deployment = deployment(&with_pull_secret(&config));
-    insta::assert_snapshot!(
-        deployment
-            .context
-            .run(&["seal", "pull-secrets", "application.yml"])
-    );
+    insta::assert_snapshot!(deployment.context.run(&PULL_SECRETS));
     for registry in ["docker.io", "registry.example:5000"] {
         let credential = deployment.opened("Registry", registry);
         let credential = RegistryCredential::from_bytes(&credential).expect("credential");
@@ -234,22 +187,10 @@ fn credentials_that_were_sealed_stay_when_pull_secrets_are_converted() {
     let deployment = deployment(&with_pull_secret(&config));
     let newer = "{\"auths\": {\"ghcr.io\": {\"username\": \"a\", \"password\": \"newer\"}}}";
     deployment.context.file("newer.json", newer);
-    let seal = [
-        "seal",
-        "registry",
-        "ghcr.io",
-        "application.yml",
-        "--pod",
-        "web",
-        "--docker-config",
-        "newer.json",
-    ];
-    let sealed = deployment.context.output(&seal);
+    let sealed = deployment.context.output(&registry("newer.json"));
     assert_eq!(sealed.status.code(), Some(0), "{sealed:?}");
     let before = deployment.opened("Registry", "ghcr.io");
-    let converted = deployment
-        .context
-        .run(&["seal", "pull-secrets", "application.yml"]);
+    let converted = deployment.context.run(&PULL_SECRETS);
     assert!(
         converted.contains("`ghcr.io` that were sealed before stay"),
         "{converted}"
@@ -271,9 +212,7 @@ fn pull_secrets_that_no_guest_can_use_are_named() {
             let yaml = with_pull_secret(config);
             let deployment = deployment(&yaml);
             let before = deployment.yaml();
-            let shown = deployment
-                .context
-                .run(&["seal", "pull-secrets", "application.yml"]);
+            let shown = deployment.context.run(&PULL_SECRETS);
             assert_eq!(deployment.yaml(), before);
             shown
         })

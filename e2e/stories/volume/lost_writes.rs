@@ -53,7 +53,7 @@ fn what_was_synchronised_survives_a_disk_that_loses_the_rest() {
     let mut lost = 0;
     for machine in 0..MACHINES {
         let cuts: Vec<(usize, u64)> = (0..CUTS_PER_MACHINE)
-            .map(|cut| (cut, between(&promises[0], last)))
+            .map(|cut| (cut, random(promises[0].length, last.length)))
             .collect();
         let disks: Vec<_> = cuts
             .iter()
@@ -166,10 +166,6 @@ fn check(guest: &mut Guest, promised: &Promise, which: &str) {
         "{which}: {} sales were safe, {count} are there",
         promised.sales
     );
-}
-
-fn between(first: &Promise, last: &Promise) -> u64 {
-    random(first.length, last.length)
 }
 
 fn random(from: u64, to: u64) -> u64 {

@@ -56,27 +56,23 @@ impl Storage {
         record: Arc<dyn GenerationRecord + Send + Sync>,
     ) -> Result<Self, StorageError> {
         let work = move || -> Result<Self, VolumeError> {
-            let file = match file_bytes {
-                None => None,
-                Some(bytes) => {
-                    let file = LoopFile::attach(&request.device, bytes, request.format)?;
-                    file.device().clone_into(&mut request.device);
-                    Some((file, bytes))
-                }
-            };
+            let attach = |bytes| LoopFile::attach(&request.device, bytes, request.format);
+            let file = file_bytes.map(attach).transpose()?;
+            if let Some(file) = &file {
+                file.device().clone_into(&mut request.device);
+            }
             let opener = Opener {
                 workload_secret: &secret,
                 record: record.as_ref(),
                 entropy: &SystemEntropy,
             };
-            let grown = match &file {
-                None => Ok(()),
-                Some(_) if is_mounted(&request.mount_point) => Ok(()),
-                Some((file, bytes)) => grow(&opener, file, *bytes),
+            let grown = match file.as_ref().zip(file_bytes) {
+                Some((file, bytes)) if !is_mounted(&request.mount_point) => {
+                    grow(&opener, file, bytes)
+                }
+                _ => Ok(()),
             };
-            let opened = grown.and_then(|()| opener.open(&request));
-            let file = file.map(|(file, _)| file);
-            match opened {
+            match grown.and_then(|()| opener.open(&request)) {
                 Ok(volume) => Ok(Self {
                     volume,
                     file,
