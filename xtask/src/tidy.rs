@@ -45,6 +45,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-coordinator",
         "contrast-initializer",
         "contrast-service-mesh",
+        "contrast-port-forwarder",
         "contrast-cli",
     ],
     &[
