@@ -1,5 +1,6 @@
 //! What the command line looks like. Nothing here reads a file or acts.
 
+mod reach;
 mod seal;
 mod verify;
 
@@ -12,13 +13,14 @@ pub use crate::commands::{
     attestation::AttestationArgs, collateral::CollateralArgs, lint::LintArgs,
     manifest::ManifestArgs, measure::MeasureArgs, mesh::MeshArgs, policy::PolicyArgs,
 };
+pub use reach::{CoordinatorArgs, DoctorArgs, KubeArgs, ManArgs, PortForwardArgs, VersionArgs};
 pub use seal::{
     SealArgs, SealCommand, SealDeploymentArgs, SealPullSecretsArgs, SealRegistryArgs,
     SealSecretArgs, SealTargetArgs,
 };
 pub use verify::{SourceArgs, VerifyArgs};
 
-use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};
+use crate::{exit, transition::TransitionHash};
 
 /// Run Kubernetes pods as confidential VMs, and prove it
 #[derive(Debug, Parser)]
@@ -145,10 +147,16 @@ pub enum Command {
     Mesh(MeshArgs),
     /// Show, explain, compare and test the policies of pods
     Policy(PolicyArgs),
+    /// Make a Coordinator in a Kubernetes cluster reachable on this machine
+    PortForward(PortForwardArgs),
+    /// Check this machine, the cluster and the way to both
+    Doctor(DoctorArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
+    /// Write manual pages
+    Man(ManArgs),
     /// Print the version and what this build supports
-    Version(FormatArgs),
+    Version(VersionArgs),
     /// Make a software TEE for development: INSECURE, protects nothing
     #[cfg(feature = "software-tee")]
     InsecureTee(InsecureTeeArgs),
@@ -275,21 +283,6 @@ pub struct GenerateArgs {
     /// Shape of the result.
     #[command(flatten)]
     pub format: FormatArgs,
-}
-
-/// Where Coordinators may be.
-#[derive(Debug, Clone, Args)]
-pub struct CoordinatorArgs {
-    /// User API of the Coordinator; the port defaults to 1313. May be repeated or comma-separated: the next one is asked when
-    /// one is unavailable
-    #[arg(
-        short,
-        long,
-        value_name = "HOST[:PORT]",
-        required = true,
-        value_delimiter = ','
-    )]
-    pub coordinator: Vec<CoordinatorAddress>,
 }
 
 /// Platforms that reference values exist for.

@@ -4,15 +4,18 @@ mod approvals;
 pub mod attestation;
 pub mod collateral;
 mod completion;
+mod doctor;
 mod generate;
 mod import;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
 pub mod lint;
+mod man;
 pub mod manifest;
 pub mod measure;
 pub mod mesh;
 pub mod policy;
+mod port_forward;
 mod recover;
 mod seal;
 mod set;
@@ -58,6 +61,9 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Mesh(args) => mesh::run(args, output),
         Command::Policy(args) => policy::run(args, &workspace()?, output),
         Command::Completion(args) => completion::run(args, output),
+        Command::PortForward(args) => block_on(port_forward::run(args, output)),
+        Command::Doctor(args) => block_on(doctor::run(args, &workspace()?, output)),
+        Command::Man(args) => man::run(args),
         Command::Version(args) => version::run(*args, output),
         #[cfg(feature = "software-tee")]
         Command::InsecureTee(args) => insecure_tee::run(args, output),

@@ -11,6 +11,7 @@ use crate::{
     diagnostic::{Diagnose, Failure},
     dial::Session,
     exit::Exit,
+    kube,
     output::Output,
     status::{Status, StatusError},
     workspace::{MANIFEST, Workspace},
@@ -72,7 +73,8 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let manifest = read_manifest(&workspace.choose(args.manifest.as_deref(), MANIFEST))?;
     let collateral = collateral::open(&args.collateral)?;
-    let addresses = &args.coordinators.coordinator;
+    let reached = kube::reach(&args.coordinators, output).await?;
+    let addresses = &reached.addresses;
     let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     let mut attempts = Attempts::brief(addresses);

@@ -68,6 +68,7 @@ fn shows_version_as_text_and_json() {
         "version_json",
         context.run(&["version", "--format", "json"])
     );
+    insta::assert_snapshot!("version_verbose", context.run(&["version", "--verbose"]));
 }
 
 #[test]

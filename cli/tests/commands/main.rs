@@ -19,6 +19,8 @@ mod help;
 mod howto;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
+#[cfg(feature = "software-tee")]
+mod kube;
 mod lint;
 mod lint_injection;
 mod measure;
