@@ -109,7 +109,8 @@ pub(crate) fn owner_failure(error: StateError) -> OwnerFailure {
     }
 }
 
-fn classify(error: &ApiError) -> (Code, &'static str) {
+/// Code and machine-readable reason.
+pub(crate) fn classify(error: &ApiError) -> (Code, &'static str) {
     match error {
         ApiError::Request(_) => (Code::InvalidArgument, "REQUEST_MALFORMED"),
         ApiError::State(error) => classify_state(error),

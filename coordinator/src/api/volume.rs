@@ -7,6 +7,7 @@ use std::{
 };
 
 use contrast_atls::Peer;
+use contrast_audit::Subject;
 use contrast_manifest::CertificateKeyDigest;
 use contrast_pki::VolumeAnswer;
 use contrast_proto::mesh::Volume;
@@ -14,6 +15,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 
 use super::{mesh::MeshService, status::ApiError, wire::VolumeQuestion};
 use crate::{
+    audit::subject,
     bucket::{Bucket, Pace},
     issue::admit,
     state::{Active, Advance, Advanced, Generation, KeysError, StateError},
@@ -72,7 +74,7 @@ impl MeshService {
         // Nobody closes the semaphore.
         let _permit = self.volumes.at_once.acquire().await;
         let (active, volumes) = self.replica.confirmed_volumes().await?;
-        let secret_id = {
+        let (secret_id, workload) = {
             let (service, active, peer) = (self.clone(), Arc::clone(&active), Arc::clone(&peer));
             let judged = spawn_blocking(move || service.secret_id(&active, &peer));
             judged.await.map_err(|_| ApiError::Panicked)??
@@ -93,7 +95,7 @@ impl MeshService {
                         reporter: CertificateKeyDigest::of(&peer.spki).0,
                     },
                 };
-                self.advance(advance).await?
+                self.advance(advance, workload).await?
             }
         };
         let known = found.generation.is_some();
@@ -117,14 +119,20 @@ impl MeshService {
         })
     }
 
-    async fn advance(&self, advance: Advance) -> Result<Found, ApiError> {
+    async fn advance(&self, advance: Advance, workload: Subject) -> Result<Found, ApiError> {
         let (volume, number) = (advance.volume, advance.generation.number);
-        match self.replica.advance_volume(advance).await? {
-            Advanced::Accepted => Ok(Found {
-                generation: Some(number),
-                accepted: true,
-            }),
+        match self.replica.advance_volume(advance.clone()).await? {
+            Advanced::Accepted => {
+                let accepted = subject::volume(workload, &advance, None);
+                self.audit.record(accepted);
+                Ok(Found {
+                    generation: Some(number),
+                    accepted: true,
+                })
+            }
             Advanced::Behind { recorded } => {
+                let behind = subject::volume(workload, &advance, Some(recorded));
+                self.audit.record(behind);
                 tracing::warn!(
                     event = "volume_behind",
                     %volume,
@@ -142,8 +150,8 @@ impl MeshService {
         }
     }
 
-    /// The workload secret id of the peer's policy entry under the manifest of `active`.
-    fn secret_id(&self, active: &Active, peer: &Peer) -> Result<Arc<str>, ApiError> {
+    /// The workload secret id of the peer's policy entry under the manifest of `active`, and the workload, for the audit stream.
+    fn secret_id(&self, active: &Active, peer: &Peer) -> Result<(Arc<str>, Subject), ApiError> {
         let now = self.replica.guard().clock().now();
         let verified = self.verify(active, peer, now)?;
         let key = CertificateKeyDigest::of(&peer.spki);
@@ -152,7 +160,10 @@ impl MeshService {
             "" => Err(ApiError::NoSecretId {
                 policy: verified.policy_hash(),
             }),
-            id => Ok(id.into()),
+            id => Ok((
+                id.into(),
+                subject::workload(&verified, admission.entry, key),
+            )),
         }
     }
 }

@@ -193,6 +193,7 @@ impl Deployment {
             "--attest-api-address=127.0.0.1:0",
             "--transit-api-address=127.0.0.1:0",
             "--ops-address=127.0.0.1:0",
+            "--audit-log=off",
             "--drain-deadline=2",
             "--data-dir",
             directory,
