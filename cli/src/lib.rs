@@ -6,6 +6,7 @@
 //! - [`workspace`] knows the files around a deployment, [`deployment`] reads the YAML that `generate` wrote, [`dial`] opens
 //!   attested connections to a Coordinator, [`attempts`] chooses which one and how often, [`call`] explains its refusals.
 //! - [`attestation`] reads evidence from files and shows what it says.
+//! - `audit` shows and checks what Coordinators decided.
 //! - [`lint`] checks a deployment before it is generated.
 //! - [`status`] shows what a Coordinator says about its cluster; [`verify`] judges its history; [`generate`] turns Kubernetes YAML into a deployment.
 //!
@@ -17,6 +18,7 @@ pub mod approval;
 pub mod args;
 pub mod attempts;
 pub mod attestation;
+mod audit;
 pub mod call;
 pub use contrast_sdk::certificate;
 pub mod commands;
