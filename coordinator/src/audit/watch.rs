@@ -1,36 +1,68 @@
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use contrast_audit::{Event, Hash, Kind, Subject, hex64};
+use contrast_manifest::ManifestHash;
 use contrast_telemetry::drain::Watcher;
 use tokio::time::sleep;
 
 use super::{Recorder, subject};
-use crate::replica::{
-    Hosted,
-    status::{ClusterStatus, Role, Status},
+use crate::{
+    replica::{
+        Hosted,
+        status::{ClusterStatus, Role, Status},
+    },
+    state::{Phase, TransitionHash},
 };
 
 /// How often the replica is looked at. What comes and goes in between is not seen; the history and the leader's log have it.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// Records what changes without a request to this replica, until draining starts.
-pub(crate) async fn watch(
+/// Transitions that are recorded at once; a replica that joins gets the whole history. The number in the record tells of a gap.
+const TRANSITIONS_MAX: usize = 16;
+
+/// Records what changes from now on without a request to this replica, until draining starts.
+pub(crate) fn watch(
     replica: Hosted,
     recorder: Arc<Recorder>,
     drain: Watcher,
-) -> Result<(), Infallible> {
-    let mut seen = Seen::default();
-    while !drain.is_draining() {
-        for event in seen.look(&replica.status()) {
-            recorder.record(event);
+) -> impl Future<Output = Result<(), Infallible>> {
+    // What is on the disk was recorded by a process before.
+    let mut seen = Seen {
+        transition: links(&replica.guard().snapshot()).last().map(|last| last.0),
+        ..Seen::default()
+    };
+    async move {
+        while !drain.is_draining() {
+            for event in seen.look(&replica.status()) {
+                recorder.record(event);
+            }
+            let snapshot = replica.guard().snapshot();
+            if let Phase::Active(active) = &*snapshot
+                && seen.transition != Some(active.transition())
+            {
+                for event in seen.transitions(&links(&snapshot)) {
+                    recorder.record(event);
+                }
+            }
+            recorder.admit_losses();
+            tokio::select! {
+                () = sleep(PERIOD) => {}
+                () = drain.draining() => {}
+            }
         }
-        recorder.admit_losses();
-        tokio::select! {
-            () = sleep(PERIOD) => {}
-            () = drain.draining() => {}
-        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// All transitions with their manifests, oldest first.
+fn links(phase: &Phase) -> Vec<(TransitionHash, ManifestHash)> {
+    let Some(history) = phase.history() else {
+        return Vec::new();
+    };
+    let links = history.links();
+    links
+        .map(|link| (link.hash, link.transition.manifest_hash))
+        .collect()
 }
 
 /// What was seen last.
@@ -39,7 +71,7 @@ struct Seen {
     role: Option<(Role, Option<u64>)>,
     /// By identity: whether it votes.
     members: BTreeMap<u64, bool>,
-    transition: Option<[u8; 32]>,
+    transition: Option<TransitionHash>,
 }
 
 impl Seen {
@@ -54,21 +86,27 @@ impl Seen {
             events.push(Event::done(Kind::Leader, leadership(status)));
         }
         self.members(status.cluster.as_ref(), &mut events);
-        if let Some(active) = &status.active
-            && self.transition.replace(active.transition.0) != Some(active.transition.0)
-        {
+        events
+    }
+
+    /// Those that came into force since the last look.
+    fn transitions(&mut self, history: &[(TransitionHash, ManifestHash)]) -> Vec<Event> {
+        let known = history
+            .iter()
+            .rposition(|(hash, _)| Some(*hash) == self.transition);
+        let first = known.map_or(0, |known| known + 1);
+        let first = first.max(history.len().saturating_sub(TRANSITIONS_MAX));
+        self.transition = history.last().map(|last| last.0);
+        let numbered = history.iter().zip(1_u64..).skip(first);
+        let event = |((hash, manifest), number): (&(TransitionHash, ManifestHash), u64)| {
             let subject = Subject {
-                manifest: Some(Hash(active.manifest.0)),
-                generation: Some(active.generation),
+                manifest: Some(Hash(manifest.0)),
+                generation: Some(number),
                 ..Subject::default()
             };
-            events.push(subject::transition(
-                Kind::Transition,
-                subject,
-                active.transition,
-            ));
-        }
-        events
+            subject::transition(Kind::Transition, subject, *hash)
+        };
+        numbered.map(event).collect()
     }
 
     fn members(&mut self, cluster: Option<&ClusterStatus>, events: &mut Vec<Event>) {
@@ -110,19 +148,13 @@ fn leadership(status: &Status) -> Subject {
 
 #[cfg(test)]
 mod tests {
-    use contrast_manifest::ManifestHash;
-
     use super::*;
     use crate::{
         cluster::ClusterId,
-        replica::{
-            message::Place,
-            status::{ActiveStatus, MemberStatus},
-        },
-        state::TransitionHash,
+        replica::{message::Place, status::MemberStatus},
     };
 
-    fn status(role: Role, members: &[(u64, bool)], transition: Option<u8>) -> Status {
+    fn status(role: Role, members: &[(u64, bool)]) -> Status {
         let member = |(node, voter): &(u64, bool)| MemberStatus {
             node: *node,
             place: Place::new("10.0.0.1:7778"),
@@ -144,12 +176,7 @@ mod tests {
                 applied: 0,
                 members: members.iter().map(member).collect(),
             }),
-            active: transition.map(|byte| ActiveStatus {
-                manifest: ManifestHash([byte; 32]),
-                transition: TransitionHash([byte; 32]),
-                generation: byte.into(),
-                since: Duration::ZERO,
-            }),
+            active: None,
             confirmed_ago: None,
             confirmation_bound: Duration::ZERO,
         }
@@ -167,28 +194,40 @@ mod tests {
     #[test]
     fn each_change_is_seen_once_and_names_no_address() {
         let mut seen = Seen::default();
-        assert_eq!(
-            news(&mut seen, &status(Role::Empty, &[], None)),
-            ["leader empty"]
-        );
-        let alone = status(Role::Leader, &[(1, true)], Some(1));
+        assert_eq!(news(&mut seen, &status(Role::Empty, &[])), ["leader empty"]);
+        let alone = status(Role::Leader, &[(1, true)]);
         let events = seen.look(&alone);
-        assert_eq!(events.len(), 3);
+        assert_eq!(events.len(), 2);
         assert!(!format!("{events:?}").contains("10.0.0.1"));
         assert!(seen.look(&alone).is_empty());
-        let two = status(Role::Leader, &[(1, true), (2, false)], Some(1));
+        let two = status(Role::Leader, &[(1, true), (2, false)]);
         assert_eq!(news(&mut seen, &two), ["member 0000000000000002 learner"]);
-        let two = status(Role::Leader, &[(1, true), (2, true)], Some(2));
-        assert_eq!(
-            news(&mut seen, &two),
-            ["member 0000000000000002 voter", "transition"]
-        );
-        let gone = status(Role::Leader, &[(1, true)], Some(2));
-        assert_eq!(news(&mut seen, &gone), ["member 0000000000000002 none"]);
-        let outside = status(Role::Waiting, &[], None);
-        assert_eq!(
-            news(&mut seen, &outside),
-            ["leader waiting", "member 0000000000000001 none"]
-        );
+        let two = status(Role::Leader, &[(1, true), (2, true)]);
+        assert_eq!(news(&mut seen, &two), ["member 0000000000000002 voter"]);
+        assert_eq!(news(&mut seen, &alone), ["member 0000000000000002 none"]);
+        let outside = status(Role::Waiting, &[]);
+        let expected = ["leader waiting", "member 0000000000000001 none"];
+        assert_eq!(news(&mut seen, &outside), expected);
+    }
+
+    #[test]
+    fn each_transition_is_seen_once_also_of_those_that_came_together() {
+        let history = |numbers: std::ops::RangeInclusive<u8>| -> Vec<_> {
+            let both = |number| (TransitionHash([number; 32]), ManifestHash([number; 32]));
+            numbers.map(both).collect()
+        };
+        let mut seen = Seen::default();
+        let mut numbers = |numbers| -> Vec<_> {
+            let events = seen.transitions(&history(numbers)).into_iter();
+            events
+                .filter_map(|event| event.subject.generation)
+                .collect()
+        };
+        assert_eq!(numbers(1..=2), [1, 2]);
+        assert!(numbers(1..=2).is_empty());
+        assert_eq!(numbers(1..=5), [3, 4, 5]);
+        assert_eq!(numbers(1..=100), (85..=100).collect::<Vec<_>>());
+        // Another cluster's history, which this replica joined.
+        assert_eq!(numbers(101..=103), [1, 2, 3]);
     }
 }
