@@ -24,6 +24,7 @@ use contrast_collateral::{AzureImds, Collateral, CompletingIssuer, OptionsError}
 use contrast_proto::{mesh::mesh_api_server::MeshApiServer, user::user_api_server::UserApiServer};
 use contrast_telemetry::{
     drain::{self, Watcher},
+    exposure::PUBLIC,
     readiness::{Pending, Readiness},
     tasks::{TaskError, Tasks},
 };
@@ -145,6 +146,7 @@ impl Surroundings {
         let issuer = config.issuer().issuer_on(AzureImds::shared())?;
         if config.insecure_software_tee.is_some() {
             tracing::warn!(
+                exposure = PUBLIC,
                 "INSECURE: this Coordinator proves itself with a software TEE; whoever can read its directory can \
                  impersonate it"
             );
@@ -310,6 +312,7 @@ impl Bound {
             peer_api = ?addresses.peer_api,
             ops = %addresses.ops,
             state = replica.guard().snapshot().name(),
+            exposure = PUBLIC,
             "coordinator is serving"
         );
         Ok(Self {
@@ -445,7 +448,7 @@ impl Bound {
             ended = apis.join() => ended,
             ended = ops.join() => ended,
             () = shutdown => {
-                tracing::info!(deadline_s = self.drain_deadline.as_secs(), "draining");
+                tracing::info!(deadline_s = self.drain_deadline.as_secs(), exposure = PUBLIC, "draining");
                 // While it still serves: others take over before connections are cut.
                 self.replica.leave(self.drain_deadline / 2).await;
                 trigger.drain();
@@ -469,7 +472,7 @@ impl Bound {
             // A scraper that keeps its connection open is no reason to call the shutdown failed.
             tracing::warn!(%error, "probes and metrics did not end in time");
         }
-        tracing::info!("coordinator stopped");
+        tracing::info!(exposure = PUBLIC, "coordinator stopped");
         Ok(())
     }
 }

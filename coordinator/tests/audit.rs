@@ -395,3 +395,64 @@ async fn disk_that_is_full_is_counted_and_stops_nobody() {
         .await;
     assert_eq!(recent.expect("answers").into_inner().issued.len(), 1);
 }
+
+/// What a process logs at `exposure` while it issues, refuses a peer and refuses an update.
+async fn logged(exposure: &str) -> Vec<serde_json::Value> {
+    let deployment = Deployment::new();
+    let manifest = deployment.manifest("web");
+    let mut command = deployment.command();
+    command
+        .env("CONTRAST_LOG_EXPOSURE", exposure)
+        .stdout(Stdio::null());
+    let mut process = Process::spawn(command);
+    let addresses = process.addresses(&deployment.address_file());
+    let mut user = user_client(addresses["user_api"], &manifest).await;
+    let request = deployment.request(&manifest, &[]);
+    let set = user.set_manifest(request).await.expect("sets").into_inner();
+    let changed = deployment.guest(b"changed policy");
+    mesh_client(addresses["mesh_api"], &manifest, changed)
+        .await
+        .expect_err("unknown policy");
+    let guest = deployment.guest(WEB_INITDATA);
+    let mesh = mesh_client(addresses["mesh_api"], &manifest, guest).await;
+    mesh.expect("connects")
+        .new_mesh_cert(NewMeshCertRequest::default())
+        .await
+        .expect("issues");
+    let mut unsigned = deployment.request(&deployment.manifest("other"), &set.transition);
+    unsigned.signatures.clear();
+    user.set_manifest(unsigned).await.expect_err("unsigned");
+    let id = Pid::from_raw(process.0.id().cast_signed());
+    kill(id, Signal::SIGTERM).expect("signals");
+    process.0.wait().expect("waits");
+    let log = process.log();
+    let parsed = log.lines().map(|line| serde_json::from_str(line));
+    parsed.collect::<Result<_, _>>().expect("lines of JSON")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_that_may_leave_says_what_happened_and_neither_to_whom_nor_why() {
+    const PRIVATE: [&str; 2] = ["attested TLS handshake failed", "request refused"];
+    const PUBLIC: [&str; 3] = ["coordinator is serving", "issued a certificate", "stopped"];
+    let count = |log: &[serde_json::Value], text: &str| {
+        let messages = log.iter().filter_map(|line| line["message"].as_str());
+        messages.filter(|message| message.contains(text)).count()
+    };
+    let all = logged("all").await;
+    for text in PRIVATE.iter().chain(&PUBLIC) {
+        assert!(count(&all, text) > 0, "{text}: {all:#?}");
+    }
+    let private = |line: &&serde_json::Value| line["exposure"] == "private";
+    assert!(all.iter().any(|line| private(&line)));
+    let public = logged("public").await;
+    for text in PUBLIC {
+        assert!(count(&public, text) > 0, "{text}: {public:#?}");
+    }
+    for text in PRIVATE {
+        assert_eq!(count(&public, text), 0, "{public:#?}");
+    }
+    for line in &public {
+        assert_eq!(line["exposure"], "public", "{line}");
+        assert!(line.get("peer").is_none(), "{line}");
+    }
+}

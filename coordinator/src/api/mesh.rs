@@ -14,7 +14,7 @@ use contrast_proto::mesh::{
     AdvanceVolumeRequest, GetVolumeRequest, NewMeshCertRequest, NewMeshCertResponse, SealedSecret,
     Volume, WaitForTransitionRequest, WaitForTransitionResponse, mesh_api_server::MeshApi,
 };
-use contrast_telemetry::drain::Watcher;
+use contrast_telemetry::{drain::Watcher, exposure::PUBLIC};
 use futures::future::BoxFuture;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tonic::{Request, Response, Status};
@@ -185,9 +185,9 @@ impl MeshService {
         let name = admission.entry.sans.first().map_or("", String::as_str);
         if verified.is_insecure() {
             self.metrics.insecure_evidence_accepted();
-            tracing::warn!(%policy, name, %key, "INSECURE: issued a certificate for evidence of a software TEE");
+            tracing::warn!(%policy, name, %key, exposure = PUBLIC, "INSECURE: issued a certificate for evidence of a software TEE");
         } else {
-            tracing::info!(%policy, name, %key, reference = verified.reference(), "issued a certificate");
+            tracing::info!(%policy, name, %key, reference = verified.reference(), exposure = PUBLIC, "issued a certificate");
         }
         let previous = active.previous_mesh_ca(now);
         let (previous_mesh_ca, trusted_for) = previous.unwrap_or_default();

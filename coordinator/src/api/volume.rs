@@ -11,6 +11,7 @@ use contrast_audit::Subject;
 use contrast_manifest::CertificateKeyDigest;
 use contrast_pki::VolumeAnswer;
 use contrast_proto::mesh::Volume;
+use contrast_telemetry::exposure::PUBLIC;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 
 use super::{mesh::MeshService, status::ApiError, wire::VolumeQuestion};
@@ -138,6 +139,7 @@ impl MeshService {
                     %volume,
                     reported = number,
                     recorded,
+                    exposure = PUBLIC,
                     "a pod reported a generation of an encrypted volume that is not new: it has an older image of the volume, or another \
                      pod opened it at the same time"
                 );

@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use contrast_clock::WallClock;
+use contrast_telemetry::exposure::PUBLIC;
 use tokio::task::spawn_blocking;
 
 use super::AppError;
@@ -33,6 +34,9 @@ pub(super) fn open(
 pub(super) async fn close(recorder: Arc<Recorder>, graceful: bool) {
     let closed = spawn_blocking(move || recorder.close(subject::stopped(graceful), AUDIT_STOP));
     if !closed.await.unwrap_or(false) {
-        tracing::error!("the last records of the audit stream could not be written");
+        tracing::error!(
+            exposure = PUBLIC,
+            "the last records of the audit stream could not be written"
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use contrast_telemetry::exposure::PUBLIC;
 use prometheus_client::metrics::counter::Counter;
 
 use super::QUEUE_LINES_MAX;
@@ -111,7 +112,7 @@ fn write_all(shared: &Shared, mut out: impl Write, failures: &Counter) {
             };
             failures.inc();
             if !failing {
-                tracing::error!(%error, "the audit log cannot be written; trying again, and counting what does not fit in memory");
+                tracing::error!(%error, exposure = PUBLIC, "the audit log cannot be written; trying again, and counting what does not fit in memory");
             }
             failing = true;
             let state = shared.lock();
