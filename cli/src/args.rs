@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use contrast_resources::CustomTemplate;
 
 pub use crate::commands::{
-    attestation::AttestationArgs, collateral::CollateralArgs, lint::LintArgs,
+    attestation::AttestationArgs, audit::AuditArgs, collateral::CollateralArgs, lint::LintArgs,
     manifest::ManifestArgs, measure::MeasureArgs, mesh::MeshArgs, policy::PolicyArgs,
 };
 pub use reach::{CoordinatorArgs, DoctorArgs, KubeArgs, ManArgs, PortForwardArgs, VersionArgs};
@@ -137,6 +137,8 @@ pub enum Command {
     Recover(RecoverArgs),
     /// Show or verify evidence in files, offline
     Attestation(AttestationArgs),
+    /// Check and show what Coordinators decided
+    Audit(AuditArgs),
     /// Fetch and show what CPU vendors publish about their CPUs
     Collateral(CollateralArgs),
     /// Work on a manifest file

@@ -7,6 +7,7 @@
 //!   attested connections to a Coordinator, [`attempts`] chooses which one and how often, [`call`] explains its refusals.
 //! - [`attestation`] reads evidence from files and shows what it says.
 //! - `kube` reaches a Coordinator in a cluster through `kubectl`; `doctor` checks the way there.
+//! - `audit` shows and checks what Coordinators decided.
 //! - [`lint`] checks a deployment before it is generated.
 //! - [`status`] shows what a Coordinator says about its cluster; [`verify`] judges its history; [`generate`] turns Kubernetes YAML into a deployment.
 //!
@@ -18,6 +19,7 @@ pub mod approval;
 pub mod args;
 pub mod attempts;
 pub mod attestation;
+mod audit;
 pub mod call;
 pub use contrast_sdk::certificate;
 pub mod commands;

@@ -23,6 +23,7 @@ const LAYERS: [&[&str]; 6] = [
     ],
     &[
         "contrast-telemetry",
+        "contrast-audit",
         "contrast-pki",
         "contrast-attestation",
         "contrast-attest-document",

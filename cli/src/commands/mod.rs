@@ -2,6 +2,7 @@
 
 mod approvals;
 pub mod attestation;
+pub mod audit;
 pub mod collateral;
 mod completion;
 mod doctor;
@@ -55,6 +56,7 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Status(args) => block_on(status::run(args, &workspace()?, output)),
         Command::Recover(args) => block_on(recover::run(args, &workspace()?, output)),
         Command::Attestation(args) => attestation::run(args, output),
+        Command::Audit(args) => audit::run(args, || Ok(workspace()?), output),
         Command::Collateral(args) => collateral::run(args, output),
         Command::Manifest(args) => manifest::run(args, &workspace()?, output),
         Command::Measure(args) => measure::run(args, output),

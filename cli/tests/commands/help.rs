@@ -17,6 +17,7 @@ fn help_of_every_command() {
         "import",
         "sign",
         "approvals",
+        "audit",
         "mesh",
         "completion",
         "version",
