@@ -13,7 +13,9 @@ pub use crate::commands::{
     attestation::AttestationArgs, audit::AuditArgs, collateral::CollateralArgs, lint::LintArgs,
     manifest::ManifestArgs, measure::MeasureArgs, mesh::MeshArgs, policy::PolicyArgs,
 };
-pub use reach::{CoordinatorArgs, DoctorArgs, KubeArgs, ManArgs, PortForwardArgs, VersionArgs};
+pub use reach::{
+    CoordinatorArgs, DashboardArgs, DoctorArgs, KubeArgs, ManArgs, PortForwardArgs, VersionArgs,
+};
 pub use seal::{
     SealArgs, SealCommand, SealDeploymentArgs, SealPullSecretsArgs, SealRegistryArgs,
     SealSecretArgs, SealTargetArgs,
@@ -149,6 +151,8 @@ pub enum Command {
     Mesh(MeshArgs),
     /// Show, explain, compare and test the policies of pods
     Policy(PolicyArgs),
+    /// Serve a page about the deployment on this machine, for people
+    Dashboard(DashboardArgs),
     /// Make a Coordinator in a Kubernetes cluster reachable on this machine
     PortForward(PortForwardArgs),
     /// Check this machine, the cluster and the way to both
@@ -455,6 +459,11 @@ pub struct StatusArgs {
     /// What CPU vendors publish, for evidence that comes without it.
     #[command(flatten)]
     pub collateral: contrast_collateral::Options,
+
+    /// Show it again every SECONDS until interrupted [default: 2]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub watch: Option<u64>,
 
     /// Shape of the result.
     #[command(flatten)]

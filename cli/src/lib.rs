@@ -9,6 +9,7 @@
 //! - `kube` reaches a Coordinator in a cluster through `kubectl`; `doctor` checks the way there.
 //! - `audit` shows and checks what Coordinators decided.
 //! - [`lint`] checks a deployment before it is generated.
+//! - `dashboard` serves a page about the deployment on loopback.
 //! - [`status`] shows what a Coordinator says about its cluster; [`verify`] judges its history; [`generate`] turns Kubernetes YAML into a deployment.
 //!
 //! What it never does: send anything to anyone but the Coordinator and the registries that were named, write a secret that
@@ -23,6 +24,7 @@ mod audit;
 pub mod call;
 pub use contrast_sdk::certificate;
 pub mod commands;
+mod dashboard;
 pub mod deployment;
 pub mod diagnostic;
 pub mod dial;

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
@@ -98,6 +98,26 @@ pub struct DoctorArgs {
     /// Shape of the result.
     #[command(flatten)]
     pub format: FormatArgs,
+}
+
+/// `contrast dashboard`.
+#[derive(Debug, Args)]
+pub struct DashboardArgs {
+    /// The manifest whose Coordinators are asked [default: manifest.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// Where Coordinators may be. All of them are asked.
+    #[command(flatten)]
+    pub coordinators: CoordinatorArgs,
+
+    /// Where to serve the page; loopback only
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8314")]
+    pub listen: SocketAddr,
+
+    /// What CPU vendors publish, for evidence that comes without it.
+    #[command(flatten)]
+    pub collateral: contrast_collateral::Options,
 }
 
 /// `contrast man`.

@@ -19,6 +19,7 @@ use crate::{
     diagnostic::{Diagnose, Failure},
     dial::Session,
     exit::Exit,
+    kube,
     output::Output,
     workspace::{MANIFEST, Workspace},
 };
@@ -245,7 +246,8 @@ async fn recent(
     let manifest = read_manifest(&workspace.choose(args.manifest.as_deref(), MANIFEST))?;
     super::warn_if_insecure(&manifest, output);
     let collateral = collateral::open(&args.collateral)?;
-    let addresses = &args.coordinators.coordinator;
+    let reached = kube::reach(&args.coordinators, output).await?;
+    let addresses = &reached.addresses;
     let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     let mut attempts = Attempts::brief(addresses);

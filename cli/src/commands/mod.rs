@@ -5,6 +5,7 @@ pub mod attestation;
 pub mod audit;
 pub mod collateral;
 mod completion;
+mod dashboard;
 mod doctor;
 mod generate;
 mod import;
@@ -63,6 +64,7 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Mesh(args) => mesh::run(args, output),
         Command::Policy(args) => policy::run(args, &workspace()?, output),
         Command::Completion(args) => completion::run(args, output),
+        Command::Dashboard(args) => block_on(dashboard::run(args, &workspace()?, output)),
         Command::PortForward(args) => block_on(port_forward::run(args, output)),
         Command::Doctor(args) => block_on(doctor::run(args, &workspace()?, output)),
         Command::Man(args) => man::run(args),
