@@ -1,6 +1,7 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
 mod demo;
+mod manifests;
 mod process;
 mod sim;
 mod tidy;
@@ -56,6 +57,12 @@ enum Task {
     },
     /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
     Tools,
+    /// Renders the chart into `deploy/manifests` and its values into `docs/reference/chart.md`, and validates all that it can render.
+    Manifests {
+        /// Write nothing; fail where a file differs.
+        #[arg(long)]
+        check: bool,
+    },
     /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
     Web,
 }
@@ -71,6 +78,8 @@ fn main() -> ExitCode {
         Task::Model { mutants } => model(mutants),
         Task::VmTest { long, filter } => vm::test(filter.as_deref(), long),
         Task::Tools => tools::fetch_all(),
+        Task::Manifests { check: true } => manifests::check_or_explain(),
+        Task::Manifests { check: false } => manifests::write(),
         Task::Web => web::build(),
     };
     match outcome {
@@ -112,6 +121,7 @@ fn lint() -> Result<()> {
     let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "--deny warnings");
     run(doc)?;
+    manifests::check_or_explain()?;
     run(tools::cargo_deny()?)
 }
 

