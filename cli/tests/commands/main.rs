@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod attestation;
+mod chart;
 mod collateral;
 mod context;
 #[cfg(feature = "software-tee")]

@@ -83,7 +83,15 @@ fn kept() -> Vec<Case> {
 
 /// What the node installer is told, beside platform and handler.
 fn install() -> Value {
-    json!({"config": {}})
+    let at = "/opt/contrast/{handler}";
+    json!({
+        "files": [{"source": "file:///opt/contrast", "path": at}],
+        "runtime": {
+            "type": "io.containerd.contrast-cc.v2",
+            "shim": format!("{at}/bin/containerd-shim-contrast-cc-v2"),
+            "config": format!("{at}/etc/configuration.toml"),
+        },
+    })
 }
 
 /// Every combination of what changes the most.
@@ -135,6 +143,17 @@ pub(super) fn everything() -> Case {
         settings["runtimeVersion"] = json!("0a1b2c3d");
         settings["overheadMemory"] = json!("2Gi");
         settings["install"] = install();
+        settings["install"]["files"][0]["integrity"] =
+            json!("sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+        settings["install"]["files"][0]["mode"] = json!("0755");
+        settings["install"]["runtime"]["rs"] = json!(false);
+        settings["install"]["runtime"]["pod_annotations"] = json!(["io.katacontainers.*"]);
+        settings["install"]["runtime"]["snapshotter"] =
+            json!({"name": "nydus", "address": "/run/{handler}/snapshotter.sock"});
+        settings["install"]["containerd"] = json!({
+            "dialect": "k3s", "config": "/etc/containerd/config.toml", "config_version": 3,
+            "units": ["k3s.service"], "restart_timeout_seconds": 60,
+        });
         ((*platform).to_owned(), settings)
     });
     let peer = json!([{"namespaceSelector": {"matchLabels": {"team": "a"}}, "podSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}]);
@@ -260,7 +279,12 @@ fn refused() -> Vec<Case> {
         one(
             "nothing to install",
             json!({"platforms": {"metal-qemu-snp": {"install": {}}}}),
-            &["at '/platforms/metal-qemu-snp/install': missing property 'config'"],
+            &["at '/platforms/metal-qemu-snp/install': missing properties 'files', 'runtime'"],
+        ),
+        one(
+            "file from the network",
+            json!({"platforms": {"metal-qemu-snp": {"install": {"files": [{"source": "https://a/b", "path": "/b"}]}}}}),
+            &["at '/platforms/metal-qemu-snp/install/files/0/source'"],
         ),
         one(
             "peer without anything",

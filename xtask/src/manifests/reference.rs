@@ -25,7 +25,7 @@ The objects have fixed names, because the programs look for them: one release wi
 | image, environment, resources | another policy: `contrast generate --keep-coordinator`, `contrast set`, then apply ([upgrade](replicas.md#upgrading-the-coordinators-one-by-one)) |
 | everything else in the pod | Kubernetes replaces one replica after the other; with one replica that costs its memory, and owners [recover](../explanation/high-availability.md#recovering) |
 | `coordinator.storage` | Kubernetes refuses it: claims of a StatefulSet do not change |
-| `platforms.PLATFORM.runtimeVersion` | another class beside the one before; running pods keep theirs |
+| `platforms.PLATFORM` | Helm removes the class and the installer that are no longer there. Running pods go on, and cannot start again: install a new `runtimeVersion` as a release of its own, and move the pods first |
 ";
 
 pub(super) fn page(chart: &Path, defaults: &Value) -> Result<String> {
@@ -118,6 +118,10 @@ fn form(property: &Value) -> Result<String> {
         },
         Some("array") => match property["items"]["$ref"].as_str() {
             Some("#/definitions/name") => "list of names".to_owned(),
+            Some("#/definitions/file") => {
+                "list of `source` (`file:///...`), `path`, and if wanted `integrity` (`sha256-...`) and `mode` (`0755`)".to_owned()
+            }
+            Some("#/definitions/unit" | "#/definitions/annotationPattern") => "list of names".to_owned(),
             _ => "list of objects".to_owned(),
         },
         Some("object") if property["additionalProperties"]["type"] == "string" => {
