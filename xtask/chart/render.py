@@ -59,6 +59,8 @@ class Validator:
 
 def render(chart, validator, case):
     outcome = {"name": case["name"]}
+    if isinstance(case["values"], str):
+        case["values"] = yaml.load(case["values"], Loader=yaml.CSafeLoader)
     try:
         files = chart.render(case["values"], name=RELEASE, namespace=case["namespace"])
     except helm_python.HelmError as error:

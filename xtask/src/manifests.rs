@@ -25,6 +25,7 @@ use crate::{tools, workspace_root};
 use cases::Case;
 
 const CHART: &str = "deploy/chart";
+const PLUGIN: &str = "deploy/helm-plugin/plugin.yaml";
 const MANIFESTS: &str = "deploy/manifests";
 /// Versions of Kubernetes whose schemas count: the oldest and the newest that people run, and one between them.
 const VERSIONS: [&str; 3] = ["1.32", "1.34", "1.37"];
@@ -72,7 +73,7 @@ pub(crate) fn check_or_explain() -> Result<()> {
 
 fn run(check: bool) -> Result<()> {
     let root = workspace_root();
-    let answer = render(&root, cases::all())?;
+    let answer = render(&root, cases::all(&root)?)?;
     let mut problems = answer.lint.clone();
     problems.extend(versions(&root, &answer.metadata)?);
     let facts = meaning::Facts::read(&root)?;
@@ -237,14 +238,21 @@ fn versions(root: &Path, metadata: &Value) -> Result<Vec<String>> {
         .trim_matches('"');
     let fields = ["version", "appVersion"].into_iter();
     let other = fields.filter(|field| metadata[field] != version);
-    Ok(other
+    let mut problems: Vec<String> = other
         .map(|field| {
             format!(
                 "{CHART}/Chart.yaml: expected {field} {version} as in Cargo.toml, found {}",
                 metadata[field]
             )
         })
-        .collect())
+        .collect();
+    let plugin = fs::read_to_string(root.join(PLUGIN))?;
+    if !plugin.contains(&format!("\nversion: {version}\n")) {
+        problems.push(format!(
+            "{PLUGIN}: expected version {version} as in Cargo.toml"
+        ));
+    }
+    Ok(problems)
 }
 
 /// The manifest that is kept: what `helm template` prints, without the notes, and how to make it.

@@ -11,7 +11,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* Labels by which pods are found: they never change. Takes a dict: root, component, name (or the component). */}}
 {{- define "contrast.selector" -}}
 app.kubernetes.io/name: {{ .name | default .component }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end }}
 
 {{/* An image, by digest where there is one. Takes a dict: root, image. */}}
@@ -25,7 +25,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- with .Values.image.pullSecrets -}}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -1,5 +1,8 @@
 //! Values: those that are kept as manifests, those that only have to be right, and those that must be refused.
 
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 /// Values and what becomes of them.
@@ -21,16 +24,37 @@ const PLATFORMS: [&str; 5] = [
     "metal-qemu-tdx-gpu",
     "insecure-software-tee",
 ];
+/// Where values are shown to people.
+const PAGE: &str = "docs/how-to/install.md";
 const REGISTRY: &str = "registry.example.com/contrast";
 const DIGEST: &str = "sha256:7d2c4b0f4f6a0b0d3cf1f5b6a3c49a8cf80ad7a0a0a0f6f5b5a54f4c3f9d1e01";
 
-pub(super) fn all() -> Vec<Case> {
+/// All of them.
+///
+/// # Errors
+/// When a page of the documentation cannot be read, or has no values any more.
+pub(super) fn all(root: &Path) -> Result<Vec<Case>> {
     let mut all = kept();
     all.extend(matrix());
     all.push(everything());
     all.extend(options());
     all.extend(refused());
-    all
+    all.extend(documented(root)?);
+    Ok(all)
+}
+
+/// Values that readers of the documentation are told to write.
+fn documented(root: &Path) -> Result<Vec<Case>> {
+    let text =
+        fs::read_to_string(root.join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
+    let blocks = text.split("<<'EOF'\n").skip(1);
+    let values = blocks.filter_map(|rest| rest.split_once("\nEOF\n"));
+    let cases: Vec<Case> = values
+        .enumerate()
+        .map(|(number, (values, _))| case(format!("{PAGE}, {}. values", number + 1), json!(values)))
+        .collect();
+    ensure!(!cases.is_empty(), "{PAGE}: expected values in it");
+    Ok(cases)
 }
 
 fn case(name: impl Into<String>, values: Value) -> Case {
@@ -231,6 +255,18 @@ fn options() -> Vec<Case> {
             "pod monitor",
             json!({"metrics": {"podMonitor": {"enabled": true}}}),
         ),
+        Case {
+            namespace: "2024",
+            ..one(
+                "names that look like numbers",
+                json!({
+                    "image": {"pullSecrets": ["1e3"]},
+                    "coordinator": {"log": {"level": "off"}, "priorityClassName": "1", "storage": {"size": "1073741824"}},
+                    "platforms": {"metal-qemu-snp": {"install": install(), "overheadMemory": "1073741824"}},
+                    "nodeInstaller": {"priorityClassName": "1"},
+                }),
+            )
+        },
         one("nothing", json!({"coordinator": {"enabled": false}})),
         one("below another chart", json!({"global": {"a": 1}})),
     ]
