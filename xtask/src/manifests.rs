@@ -342,7 +342,7 @@ mod tests {
         let facts = meaning::Facts::read(&workspace_root()).expect("reads");
         let objects = &rendered[0].objects;
         assert_eq!(meaning::check(objects, &facts), Vec::<String>::new());
-        for (kind, name, pointer, value, expected) in meaning::MISTAKES {
+        for (kind, name, pointer, value, expected) in meaning::mistakes::ALL {
             let mut objects = objects.clone();
             let object = objects
                 .iter_mut()
