@@ -116,7 +116,7 @@ impl PythonClient {
 /// Installs the Python clients, or says what is missing; their tests then skip.
 #[expect(clippy::print_stderr, reason = "a note for the person at the terminal")]
 pub(crate) fn python_clients_or_explain() {
-    for client in [SPIFFE, HVAC] {
+    for client in [SPIFFE, HVAC, CHART] {
         if let Err(error) = client.install() {
             let package = client.package;
             eprintln!("note: no Python package {package}, so its test is skipped: {error:#}");
