@@ -84,7 +84,7 @@ fn kept() -> Vec<Case> {
                 "image": {"registry": REGISTRY},
                 "coordinator": {"enabled": false},
                 "nodeInstaller": {"priorityClassName": "system-node-critical"},
-                "platforms": {platform: {"nodeSelector": {label: "true"}, "install": install()}},
+                "platforms": {platform: {"nodeSelector": {label: "true"}, "install": install(platform)}},
             }),
         )
     };
@@ -106,14 +106,19 @@ fn kept() -> Vec<Case> {
 }
 
 /// What the node installer is told, beside platform and handler.
-fn install() -> Value {
-    let at = "/opt/contrast/{handler}";
+fn install(platform: &str) -> Value {
+    let at = "/opt/edgeless/{handler}";
+    let tee = if platform.contains("tdx") {
+        "tdx"
+    } else {
+        "snp"
+    };
     json!({
-        "files": [{"source": "file:///opt/contrast", "path": at}],
+        "files": [{"source": "file:///payload", "path": at}],
         "runtime": {
             "type": "io.containerd.contrast-cc.v2",
             "shim": format!("{at}/bin/containerd-shim-contrast-cc-v2"),
-            "config": format!("{at}/etc/configuration.toml"),
+            "config": format!("{at}/etc/configuration-qemu-{tee}.toml"),
         },
     })
 }
@@ -139,7 +144,7 @@ fn matrix() -> Vec<Case> {
                 if let Some(platform) = platform {
                     values["platforms"] = json!({platform: {}});
                     if on(3) {
-                        values["platforms"][platform]["install"] = install();
+                        values["platforms"][platform]["install"] = install(platform);
                     }
                 }
                 cases.push(case(
@@ -166,10 +171,11 @@ pub(super) fn everything() -> Case {
         let mut settings = node.clone();
         settings["runtimeVersion"] = json!("0a1b2c3d");
         settings["overheadMemory"] = json!("2Gi");
-        settings["install"] = install();
-        settings["install"]["files"][0]["integrity"] =
-            json!("sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
-        settings["install"]["files"][0]["mode"] = json!("0755");
+        settings["install"] = install(platform);
+        settings["install"]["files"][0] = json!({
+            "source": "file:///payload/bin/shim", "path": "/opt/edgeless/{handler}/bin/shim", "mode": "0755",
+            "integrity": "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+        });
         settings["install"]["runtime"]["rs"] = json!(false);
         settings["install"]["runtime"]["pod_annotations"] = json!(["io.katacontainers.*"]);
         settings["install"]["runtime"]["snapshotter"] =
@@ -262,7 +268,7 @@ fn options() -> Vec<Case> {
                 json!({
                     "image": {"pullSecrets": ["1e3"]},
                     "coordinator": {"log": {"level": "off"}, "priorityClassName": "1", "storage": {"size": "1073741824"}},
-                    "platforms": {"metal-qemu-snp": {"install": install(), "overheadMemory": "1073741824"}},
+                    "platforms": {"metal-qemu-snp": {"install": install("metal-qemu-snp"), "overheadMemory": "1073741824"}},
                     "nodeInstaller": {"priorityClassName": "1"},
                 }),
             )
