@@ -64,7 +64,7 @@ fn manifests_of_the_chart_are_clean_before_and_after_generate() {
 }
 
 #[test]
-fn number_of_replicas_is_not_in_the_policy() {
+fn scaling_changes_one_line_and_no_policy() {
     let context = Context::new();
     let mut seen = Vec::new();
     for replicas in [1, 3, 5] {
@@ -83,6 +83,28 @@ fn number_of_replicas_is_not_in_the_policy() {
     }
     assert_eq!(seen[0].len(), 1);
     assert!(seen.iter().all(|one| *one == seen[0]), "{seen:?}");
+    let lines = |replicas: u32| {
+        context.file("coordinator.yaml", &coordinator(replicas));
+        let arguments = [
+            "generate",
+            "--reference-values",
+            "metal-qemu-snp",
+            "-m",
+            "1.json",
+        ];
+        context.run(&[&arguments[..], &["coordinator.yaml"]].concat());
+        let text = fs::read_to_string(context.path("coordinator.yaml")).expect("the resources");
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (before, after) = (lines(1), lines(3));
+    let changed: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).collect();
+    assert_eq!(before.len(), after.len());
+    assert_eq!(
+        changed,
+        [(&"  replicas: 1".to_owned(), &"  replicas: 3".to_owned())]
+    );
+
     let other = coordinator(1).replace("value: \"25\"", "value: \"20\"");
     context.file("coordinator.yaml", &other);
     context.run(&["generate", "-m", "1.json", "coordinator.yaml"]);
