@@ -1,6 +1,7 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
 mod demo;
+mod images;
 mod manifests;
 mod process;
 mod sim;
@@ -63,6 +64,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Builds the container images into `target/images`, with what is in them and where it comes from.
+    Images(images::Images),
     /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
     Web,
 }
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Task::Tools => tools::fetch_all(),
         Task::Manifests { check: true } => manifests::check_or_explain(),
         Task::Manifests { check: false } => manifests::write(),
+        Task::Images(images) => images.run(),
         Task::Web => web::build(),
     };
     match outcome {

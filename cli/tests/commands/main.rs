@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod attestation;
+mod audit;
 mod chart;
 mod collateral;
 mod context;
@@ -20,6 +21,8 @@ mod help;
 mod howto;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
+#[cfg(feature = "software-tee")]
+mod kube;
 mod lint;
 mod lint_injection;
 mod measure;
