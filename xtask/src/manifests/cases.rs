@@ -197,6 +197,7 @@ pub(super) fn everything() -> Case {
                 "runtimeClassName": "contrast-cc-metal-qemu-snp-0a1b2c3d",
                 "drainDeadlineSeconds": 3600,
                 "log": {"level": "debug", "format": "json"},
+                "streams": "read",
                 "collateralProxy": "https://collateral.example.com",
                 "env": {"HTTPS_PROXY": "http://proxy.example.com:3128", "CONTRAST_DEAD_MEMBER_GRACE": "60"},
                 "resources": {"memory": "1Gi", "cpu": "500m"},
