@@ -40,7 +40,7 @@ use crate::{
     attest::{self, AttestService},
     cluster::{LogFile, LogMedium},
     config::Config,
-    ops::{self, Metrics, Probes, refresh},
+    ops::{self, Metrics, Probes, refresh, space},
     peer::{self, PeerClient},
     replica::{Alone, Hosted, Parts, Replica, message::Place, peers::Peers},
     state::{Directory, Medium, Observer, StateError},
@@ -183,6 +183,7 @@ pub struct Bound {
     ops: StdTcpListener,
     addresses: Addresses,
     drain_deadline: Duration,
+    data_dir: PathBuf,
     replica: Hosted,
     runtime: ReplicaRuntime,
     issuer: CompletingIssuer,
@@ -255,7 +256,8 @@ impl Bound {
             entropy,
             observer,
         } = surroundings;
-        let identity = Identity::generate(clock.now()).map_err(AppError::Identity)?;
+        let started = clock.now();
+        let identity = Identity::generate(started).map_err(AppError::Identity)?;
         let issuer = CompletingIssuer {
             issuer,
             collateral: Arc::new(collateral),
@@ -308,12 +310,13 @@ impl Bound {
             ops: ops.into_std().map_err(AppError::LocalAddress)?,
             addresses,
             drain_deadline: config.drain_deadline,
+            data_dir: config.data_dir.clone(),
             replica,
             runtime,
             issuer,
             identity: Arc::new(identity),
             clock,
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(Metrics::new(started)),
             startup,
             ports_pending,
         })
@@ -350,6 +353,11 @@ impl Bound {
         apis.spawn(
             "collateral refresh",
             refresh::keep_fresh(self.issuer.clone(), watcher.clone()),
+        );
+        let metrics = Arc::clone(&self.metrics);
+        apis.spawn(
+            "store space",
+            space::measure(self.data_dir, metrics, watcher.clone()),
         );
         let attest = AttestService::new(
             self.replica.clone(),

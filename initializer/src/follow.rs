@@ -14,6 +14,7 @@ use crate::{
     enroll::connect,
     pauses::{Pauses, millis},
     renewal_delay,
+    report::Reporter,
 };
 
 /// The Coordinator answers a question for transitions within 30 s.
@@ -27,6 +28,8 @@ pub(crate) struct Coordinator {
     pub(crate) address: String,
     /// The pod's side of attested TLS.
     pub(crate) client: ClientConfig,
+    /// Hears of every attempt.
+    pub(crate) reporter: Reporter,
 }
 
 /// A certificate that the pod has.
@@ -155,9 +158,14 @@ impl Coordinator {
         let mut attempt = 1_u64;
         loop {
             let error = match enroll(&self.address, &self.client, deployment).await {
-                Ok(enrolled) => return enrolled,
+                Ok(enrolled) => {
+                    let now = self.client.clock.now();
+                    self.reporter.succeeded(now, enrolled.not_after);
+                    return enrolled;
+                }
                 Err(error) => error,
             };
+            self.reporter.failed(error.is_not_admitted());
             let delay = pauses.next();
             self.report(error, attempt, delay, held_until);
             tokio::time::sleep(delay).await;

@@ -213,6 +213,7 @@ impl MeshService {
         };
         let signature = answer.message().sign(active.keys().root());
         response.signature = signature.map_err(KeysError::from)?.into();
+        self.metrics.certificate_issued();
         Ok(response)
     }
 }

@@ -6,6 +6,7 @@ mod ingress;
 mod metrics;
 mod probes;
 pub(crate) mod refresh;
+pub(crate) mod space;
 
 pub use ingress::open_ingress;
 pub(crate) use metrics::Metrics;
