@@ -116,7 +116,7 @@ impl CollateralMetrics {
         );
         registry.register(
             COLLATERAL_STALE,
-            "Those of them that are not valid now, so that evidence which needs them is refused",
+            "Known documents of CPU vendors that are not valid now, so that evidence which needs them is refused",
             metrics.stale.clone(),
         );
         registry.register(
@@ -166,7 +166,7 @@ impl StoreMetrics {
         );
         registry.register_with_unit(
             STORE_FREE,
-            "What is free of it",
+            "Free space of the file system that the history is on",
             Unit::Bytes,
             metrics.free.clone(),
         );

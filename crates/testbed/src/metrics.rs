@@ -1,4 +1,11 @@
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    io::{ErrorKind, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// Everything that one program exposes, to be compared with its section of `docs/reference/metrics.md`.
 #[derive(Debug, Clone, Copy)]
@@ -102,4 +109,38 @@ fn labels(sample: &str) -> impl Iterator<Item = &str> {
         .and_then(|(_, rest)| rest.split_once('}'));
     let pairs = inside.map_or("", |(inside, _)| inside).split(',');
     pairs.filter_map(|pair| Some(pair.split_once('=')?.0))
+}
+
+/// Has promtool look at metrics in Prometheus' text form; says so when there is no promtool.
+///
+/// # Panics
+/// When promtool finds fault with them.
+pub fn lint_metrics(exposition: &str) {
+    let started = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut promtool = match started {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            println!(
+                "skipped: no promtool (Debian package `prometheus`), so metrics are not linted"
+            );
+            return;
+        }
+        started => started.expect("promtool"),
+    };
+    let mut input = promtool.stdin.take().expect("a pipe");
+    input
+        .write_all(exposition.as_bytes())
+        .expect("promtool reads");
+    drop(input);
+    let output = promtool.wait_with_output().expect("promtool ends");
+    assert!(
+        output.status.success(),
+        "promtool finds fault:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
