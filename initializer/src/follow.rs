@@ -215,3 +215,43 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use contrast_atls::{Identity, Limits};
+    use contrast_clock::{SystemWallClock, WallClock as _};
+    use contrast_telemetry::enrolment::Enrolment;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_that_fail_are_reported() {
+        let base = tempfile::tempdir().expect("directory");
+        let clock = Arc::new(SystemWallClock);
+        let coordinator = Coordinator {
+            // Nobody may listen there.
+            address: "127.0.0.1:0".to_owned(),
+            client: ClientConfig {
+                identity: Arc::new(Identity::generate(clock.now()).expect("identity")),
+                issuer: None,
+                verifier: None,
+                clock,
+                limits: Limits::client(),
+            },
+            reporter: Reporter::new(base.path().to_owned()),
+        };
+        let attempts = coordinator.enroll_with_retries(None, None);
+        tokio::time::timeout(Duration::from_secs(60), attempts)
+            .await
+            .expect_err("nobody listens");
+        let report = Enrolment::read(base.path()).expect("readable");
+        let report = report.expect("a report");
+        assert!(report.failures > 2, "{report:?}");
+        let expected = Enrolment {
+            failures: report.failures,
+            failing: 1,
+            ..Enrolment::default()
+        };
+        assert_eq!(report, expected);
+    }
+}
