@@ -1,6 +1,7 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
 mod demo;
+mod monitoring;
 mod process;
 mod sim;
 mod tidy;
@@ -54,6 +55,12 @@ enum Task {
         /// Only tests whose name contains it.
         filter: Option<String>,
     },
+    /// Writes the dashboards and the table of alerts, and checks alert rules, their tests and runbooks, and every expression.
+    Monitoring {
+        /// Write nothing: what is there must be up to date.
+        #[arg(long)]
+        check: bool,
+    },
     /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
     Tools,
     /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
@@ -70,6 +77,8 @@ fn main() -> ExitCode {
         Task::Sim { arguments, .. } => sim::simulate(&arguments),
         Task::Model { mutants } => model(mutants),
         Task::VmTest { long, filter } => vm::test(filter.as_deref(), long),
+        Task::Monitoring { check: false } => monitoring::write(&workspace_root()),
+        Task::Monitoring { check: true } => monitoring::check(&workspace_root()),
         Task::Tools => tools::fetch_all(),
         Task::Web => web::build(),
     };
