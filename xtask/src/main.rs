@@ -1,6 +1,7 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
 mod demo;
+mod images;
 mod monitoring;
 mod process;
 mod sim;
@@ -63,6 +64,8 @@ enum Task {
     },
     /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
     Tools,
+    /// Builds the container images into `target/images`, with what is in them and where it comes from.
+    Images(images::Images),
     /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
     Web,
 }
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Task::Monitoring { check: false } => monitoring::write(&workspace_root()),
         Task::Monitoring { check: true } => monitoring::check(&workspace_root()),
         Task::Tools => tools::fetch_all(),
+        Task::Images(images) => images.run(),
         Task::Web => web::build(),
     };
     match outcome {

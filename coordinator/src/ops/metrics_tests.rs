@@ -1,3 +1,4 @@
+use contrast_audit::{Kind, Outcome};
 use contrast_testbed::MetricsReference;
 
 use super::*;
@@ -65,6 +66,7 @@ fn touched() -> Metrics {
     metrics.transit_answered("encrypt", 200);
     metrics.observe_request("NewMeshCert", Code::Ok, Duration::from_micros(200));
     metrics.store_measured(1000, 900);
+    metrics.audit().decided(Kind::Certificate, Outcome::Done);
     metrics
 }
 

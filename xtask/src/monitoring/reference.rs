@@ -3,13 +3,6 @@ use std::collections::BTreeMap;
 /// What Prometheus itself makes.
 const OF_PROMETHEUS: [&str; 2] = ["up", "ALERTS"];
 
-/// Metrics that Coordinators with an audit log have.
-const OF_THE_AUDIT_LOG: [&str; 3] = [
-    "contrast_audit_decisions_total",
-    "contrast_audit_lost_records_total",
-    "contrast_audit_write_failures_total",
-];
-
 /// The metrics that there are, by name, with their types.
 #[derive(Debug)]
 pub(super) struct Reference(BTreeMap<String, String>);
@@ -34,7 +27,6 @@ impl Reference {
     /// Whether an expression may use `name`.
     pub(super) fn knows(&self, name: &str) -> bool {
         OF_PROMETHEUS.contains(&name)
-            || OF_THE_AUDIT_LOG.contains(&name)
             || self.metrics().any(|metric| self.is_sample_of(name, metric))
     }
 
