@@ -106,6 +106,10 @@ pub(super) fn check(objects: &[Value], facts: &Facts) -> Vec<String> {
                 check.workload(object);
                 check.installer(object);
             }
+            "Deployment" => {
+                check.workload(object);
+                check.forwarder(object);
+            }
             "PodDisruptionBudget" => check.budget(object),
             "NetworkPolicy" => check.network(object),
             "RuntimeClass" => check.class(object),
@@ -288,6 +292,44 @@ impl<'a> Check<'a> {
                 requests["memory"].is_string() && requests == &container["resources"]["limits"],
                 workload,
                 "expected a limit of memory, and requests that are the limits",
+            );
+        }
+    }
+
+    /// Every route of the port forwarder begins at a port of its pod and ends at a port of a Service.
+    fn forwarder(&mut self, workload: &Value) {
+        let template = &workload["spec"]["template"];
+        self.expect(
+            template["spec"]["runtimeClassName"].is_null(),
+            workload,
+            "nothing can be forwarded to a pod with a runtime class",
+        );
+        let namespace = &workload["metadata"]["namespace"];
+        let offered: BTreeSet<String> = self
+            .all
+            .iter()
+            .filter(|other| {
+                other["kind"] == "Service" && other["metadata"]["namespace"] == *namespace
+            })
+            .flat_map(|service| {
+                let name = service["metadata"]["name"].as_str().unwrap_or_default();
+                items(&service["spec"]["ports"]).map(move |port| format!("{name}:{}", port["port"]))
+            })
+            .collect();
+        let own: BTreeSet<u64> = ports(template).into_values().collect();
+        let variables = items(&template["spec"]["containers"][0]["env"]);
+        let mut variables = variables.filter(|variable| variable["name"] == "CONTRAST_FORWARD");
+        let routes = variables.next().map(|variable| &variable["value"]);
+        let routes = routes.and_then(Value::as_str).unwrap_or_default();
+        for route in routes.split(',') {
+            let (listen, target) = route.split_once('=').unwrap_or_default();
+            let listens = listen.parse().is_ok_and(|port: u64| own.contains(&port));
+            self.expect(
+                listens && offered.contains(target),
+                workload,
+                format!(
+                    "the route `{route}` leads from no port of the pod, or to no port of a Service"
+                ),
             );
         }
     }

@@ -1,7 +1,21 @@
 //! Mistakes that the checks must notice.
 
 /// Mistakes, and what is said about each: kind, name and place of what is changed, the new value, a part of the problem.
-pub(in crate::manifests) const ALL: [(&str, &str, &str, &str, &str); 33] = [
+pub(in crate::manifests) const ALL: [(&str, &str, &str, &str, &str); 35] = [
+    (
+        "Deployment",
+        "coordinator-port-forwarder",
+        "/spec/template/spec/containers/0/env/0/value",
+        r#""1313=coordinator:1313,1314=coordinator:1315""#,
+        "the route `1314=coordinator:1315` leads",
+    ),
+    (
+        "Deployment",
+        "coordinator-port-forwarder",
+        "/spec/template/spec",
+        r#"{"runtimeClassName": "contrast-cc"}"#,
+        "nothing can be forwarded to a pod with a runtime class",
+    ),
     (
         "Service",
         "coordinator",
