@@ -1,0 +1,153 @@
+//! What containerd makes of its configuration: judged from `containerd config dump`, or from what k3s rendered.
+
+use toml::{Table, Value};
+
+use super::{Entry, Version};
+
+/// containerd would not do what its configuration is to make it do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EffectiveError {
+    /// Its answer is no TOML.
+    #[error("containerd's answer is no TOML: {0}")]
+    Toml(String),
+    /// Nothing of the CRI plugin is there.
+    #[error(
+        "containerd has no configuration of runtimes, neither in `{}` nor in `{}`; use a containerd with the CRI plugin", Version::V2.plugin(), Version::V3.plugin()
+    )]
+    NoPlugin,
+    /// The handler is not there.
+    #[error(
+        "containerd does not know the runtime `{handler}`; expected it among {known}. Look for an import that replaces it"
+    )]
+    Missing {
+        /// Which.
+        handler: String,
+        /// Those that it knows.
+        known: String,
+    },
+    /// The handler is another one.
+    #[error(
+        "containerd has {found} as `{key}` of the runtime `{handler}`, expected {expected}; {hint}"
+    )]
+    Differs {
+        /// Which.
+        handler: String,
+        /// What differs.
+        key: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// containerd serves no pod without its default runtime.
+    #[error(
+        "the default runtime `{name}` is not configured any more, and without it containerd serves no pod; add it to the configuration"
+    )]
+    NoDefault {
+        /// Its name.
+        name: String,
+    },
+    /// A runtime of somebody else is gone.
+    #[error("the runtime `{name}` would be gone; move the runtimes of containerd into one file")]
+    Lost {
+        /// Its name.
+        name: String,
+    },
+}
+
+struct Runtimes {
+    all: Table,
+    default: String,
+}
+
+fn read(dump: &str) -> Result<Runtimes, EffectiveError> {
+    let document: Table = dump
+        .parse()
+        .map_err(|error: toml::de::Error| EffectiveError::Toml(error.message().to_owned()))?;
+    let plugins = document.get("plugins").and_then(Value::as_table);
+    let containerd = [Version::V3, Version::V2]
+        .into_iter()
+        .find_map(|version| {
+            plugins?
+                .get(version.plugin())?
+                .get("containerd")?
+                .as_table()
+        })
+        .ok_or(EffectiveError::NoPlugin)?;
+    let all = containerd.get("runtimes").and_then(Value::as_table);
+    let default = containerd.get("default_runtime_name");
+    Ok(Runtimes {
+        all: all.cloned().unwrap_or_default(),
+        default: default.and_then(Value::as_str).unwrap_or("runc").to_owned(),
+    })
+}
+
+/// Judges what containerd says that its configuration is. `before` is what it said before a change, after which no runtime may be gone.
+///
+/// # Errors
+/// When it does not know the runtime, knows another one, or forgets one of somebody else.
+pub fn judge(dump: &str, before: Option<&str>, entry: &Entry) -> Result<(), EffectiveError> {
+    let runtimes = read(dump)?;
+    let handler = &entry.handler;
+    let Some(found) = runtimes.all.get(handler) else {
+        let known: Vec<&str> = runtimes.all.keys().map(String::as_str).collect();
+        return Err(EffectiveError::Missing {
+            handler: handler.clone(),
+            known: if known.is_empty() {
+                "none".into()
+            } else {
+                known.join(", ")
+            },
+        });
+    };
+    for (key, expected) in values(entry) {
+        let of_key = match key {
+            "ConfigPath" => found.get("options").and_then(|options| options.get(key)),
+            _ => found.get(key),
+        };
+        if of_key != Some(&expected) {
+            return Err(EffectiveError::Differs {
+                handler: handler.clone(),
+                key,
+                expected: expected.to_string(),
+                found: of_key.map_or_else(|| "nothing".into(), Value::to_string),
+                hint: match key {
+                    "snapshotter" => "a snapshotter for one runtime needs containerd 1.7 or newer",
+                    _ => "look for an import that replaces it",
+                },
+            });
+        }
+    }
+    if !runtimes.all.contains_key(&runtimes.default) {
+        return Err(EffectiveError::NoDefault {
+            name: runtimes.default,
+        });
+    }
+    let before = before.map(read).transpose()?;
+    let lost = before.and_then(|before| {
+        let mut names = before.all.into_iter().map(|(name, _)| name);
+        names.find(|name| !runtimes.all.contains_key(name))
+    });
+    lost.map_or(Ok(()), |name| Err(EffectiveError::Lost { name }))
+}
+
+fn values(entry: &Entry) -> Vec<(&'static str, Value)> {
+    let runtime = &entry.runtime;
+    let annotations = runtime.pod_annotations.iter();
+    let annotations = annotations.map(|one| Value::String(one.clone())).collect();
+    let text = |text: &str| Value::String(text.to_owned());
+    let mut values = vec![
+        ("runtime_type", text(&runtime.runtime_type)),
+        ("runtime_path", text(runtime.shim.as_str())),
+        ("privileged_without_host_devices", Value::Boolean(true)),
+        ("pod_annotations", Value::Array(annotations)),
+        ("ConfigPath", text(runtime.config.as_str())),
+    ];
+    if let Some(snapshotter) = &runtime.snapshotter {
+        values.push(("snapshotter", text(&snapshotter.name)));
+    }
+    values
+}
