@@ -36,6 +36,12 @@ pub fn apply(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Er
         plan,
     } = node.compare(config, false)?;
     let target = &observed.target;
+    let paths = wanted.iter().map(|file| &file.path);
+    for path in paths.chain([&target.file, &Record::path(&config.handler)?]) {
+        for unfinished in unfinished(path, &config.handler) {
+            node.tree.remove(&unfinished)?;
+        }
+    }
     if !plan.changes.is_empty() {
         check_writable(node, &plan, target)?;
         let restarts = plan
@@ -400,15 +406,20 @@ impl Run<'_> {
     }
 }
 
-/// Names of files that an interrupted run may have left beside `path`.
-pub(crate) fn leftovers(path: &HostPath, handler: &str) -> [HostPath; 5] {
-    let backup = backup(path, handler);
+/// Names of files that an interrupted run may have left beside `path`, and that nobody needs.
+fn unfinished(path: &HostPath, handler: &str) -> [HostPath; 4] {
     let candidate = path.beside(CANDIDATE);
     [
         path.beside(UNFINISHED),
-        backup.beside(UNFINISHED),
-        backup,
+        backup(path, handler).beside(UNFINISHED),
         candidate.beside(UNFINISHED),
         candidate,
     ]
+}
+
+/// Names of everything that may be beside `path` as long as it is installed.
+pub(crate) fn leftovers(path: &HostPath, handler: &str) -> Vec<HostPath> {
+    let mut all = vec![backup(path, handler)];
+    all.extend(unfinished(path, handler));
+    all
 }

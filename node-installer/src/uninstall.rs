@@ -30,6 +30,7 @@ pub fn uninstall(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<
     };
     run.containerd(&mut record)?;
     let mut left = Vec::new();
+    let above_record = Record::path(handler)?.ancestors();
     if let Some(record) = &record {
         for file in &record.files {
             match node.tree.content(&file.path, false)? {
@@ -43,21 +44,23 @@ pub fn uninstall(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<
                 run.remove(&path)?;
             }
         }
-        let records = HostPath::new(record::DIRECTORY)?;
-        let above_record = |directory: &&HostPath| {
-            records == **directory || records.ancestors().contains(directory)
-        };
         for directory in record.directories.iter().rev() {
-            if !above_record(&directory) {
+            if !above_record.contains(directory) {
                 run.remove_directory(directory)?;
             }
         }
-        let own = Record::path(handler)?;
-        run.remove(&own)?;
-        for path in leftovers(&own, handler) {
-            run.remove(&path)?;
-        }
-        for directory in record.directories.iter().rev().filter(above_record) {
+    }
+    let own = Record::path(handler)?;
+    run.remove(&own)?;
+    for path in leftovers(&own, handler) {
+        run.remove(&path)?;
+    }
+    let made = record
+        .as_ref()
+        .map_or(&[][..], |record| &record.directories);
+    for directory in above_record.iter().rev() {
+        // The innermost is nobody else's, even if the record was never written or is gone already.
+        if made.contains(directory) || directory.as_str() == record::DIRECTORY {
             run.remove_directory(directory)?;
         }
     }

@@ -100,7 +100,10 @@ fn an_interrupted_apply_is_completed_by_the_next() {
             // The backup of a configuration that was written anew does not exist in either.
             same(node, &whole, when);
             let restarts = node.restarts();
-            assert!(node.apply(&config).expect("applies").changes.is_empty(), "{when}");
+            assert!(
+                node.apply(&config).expect("applies").changes.is_empty(),
+                "{when}"
+            );
             assert_eq!(node.restarts(), restarts, "{when}: restarted again");
         });
     }

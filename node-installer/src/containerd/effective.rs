@@ -126,7 +126,8 @@ pub fn judge(dump: &str, before: Option<&str>, entry: &Entry) -> Result<(), Effe
             name: runtimes.default,
         });
     }
-    let before = before.map(read).transpose()?;
+    // Nothing that can be lost, if there was nothing that could be read.
+    let before = before.and_then(|before| read(before).ok());
     let lost = before.and_then(|before| {
         let mut names = before.all.into_iter().map(|(name, _)| name);
         names.find(|name| !runtimes.all.contains_key(name))

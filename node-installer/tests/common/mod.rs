@@ -29,38 +29,38 @@ use contrast_node_installer::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub const HANDLER: &str = "contrast-cc-metal-qemu-snp-0a1b2c3d";
-pub const K3S: &str = "var/lib/rancher/k3s/agent/etc/containerd";
-pub const RKE2: &str = "var/lib/rancher/rke2/agent/etc/containerd";
+pub(crate) const HANDLER: &str = "contrast-cc-metal-qemu-snp-0a1b2c3d";
+pub(crate) const K3S: &str = "var/lib/rancher/k3s/agent/etc/containerd";
+pub(crate) const RKE2: &str = "var/lib/rancher/rke2/agent/etc/containerd";
 const LOCK_SECONDS: u64 = 2;
 
 /// What the programs of the host do, and what they were asked to.
 #[derive(Default)]
-pub struct Behaviour {
-    pub restarts: usize,
+pub(crate) struct Behaviour {
+    pub(crate) restarts: usize,
     /// Whether containerd comes up, asked with its configuration.
-    pub comes_up: Option<Box<dyn Fn(&str) -> bool + Send>>,
+    pub(crate) comes_up: Option<Box<dyn Fn(&str) -> bool + Send>>,
     /// Whether containerd is active between restarts of its own.
-    pub crash_loops: bool,
+    pub(crate) crash_loops: bool,
     /// What containerd refuses, asked with its configuration.
-    pub refuses: Option<Box<dyn Fn(&str) -> bool + Send>>,
+    pub(crate) refuses: Option<Box<dyn Fn(&str) -> bool + Send>>,
     /// Whether k3s renders its template.
-    pub renders_nothing: bool,
+    pub(crate) renders_nothing: bool,
     /// What `containerd --version` says.
-    pub version: Option<String>,
+    pub(crate) version: Option<String>,
     /// Seconds that were waited.
-    pub waited: u64,
+    pub(crate) waited: u64,
     /// Units that are there.
-    pub units: Option<Vec<String>>,
+    pub(crate) units: Option<Vec<String>>,
     /// What every command is answered with first, to find out what was run.
-    pub commands: Vec<String>,
+    pub(crate) commands: Vec<String>,
     polls: usize,
 }
 
 #[derive(Clone)]
-pub struct FakeHost {
+pub(crate) struct FakeHost {
     root: PathBuf,
-    pub behaviour: Arc<Mutex<Behaviour>>,
+    pub(crate) behaviour: Arc<Mutex<Behaviour>>,
 }
 
 fn said(code: i32, stdout: impl Into<Vec<u8>>, stderr: &str) -> Result<Output, HostError> {
@@ -107,10 +107,19 @@ impl FakeHost {
                 continue;
             };
             let three = old.contains("version = 3");
-            let name = if three { "config-v3.toml.tmpl" } else { "config.toml.tmpl" };
+            let name = if three {
+                "config-v3.toml.tmpl"
+            } else {
+                "config.toml.tmpl"
+            };
             let base = base(if three { 3 } else { 2 });
             let new = match fs::read_to_string(directory.join(name)) {
-                Ok(template) => template.replace("{{ template \"base\" . }}\n", &base),
+                Ok(template) => template
+                    .replace("{{ template \"base\" . }}\n", &base)
+                    .lines()
+                    // Conditions, all of which are true.
+                    .filter(|line| !line.starts_with("{{"))
+                    .fold(String::new(), |text, line| text + line + "\n"),
                 Err(_) => base,
             };
             fs::write(rendered, new).expect("renders");
@@ -118,7 +127,11 @@ impl FakeHost {
     }
 
     fn configuration(&self) -> String {
-        let all = ["etc/containerd/config.toml".to_owned(), format!("{K3S}/config.toml"), format!("{RKE2}/config.toml")];
+        let all = [
+            "etc/containerd/config.toml".to_owned(),
+            format!("{K3S}/config.toml"),
+            format!("{RKE2}/config.toml"),
+        ];
         all.iter()
             .filter_map(|path| fs::read_to_string(self.root.join(path)).ok())
             .collect()
@@ -126,7 +139,7 @@ impl FakeHost {
 }
 
 /// What k3s renders without a template.
-pub fn base(version: u8) -> String {
+pub(crate) fn base(version: u8) -> String {
     let plugin = match version {
         2 => "io.containerd.grpc.v1.cri",
         _ => "io.containerd.cri.v1.runtime",
@@ -137,12 +150,7 @@ pub fn base(version: u8) -> String {
 }
 
 impl Host for FakeHost {
-    fn run(
-        &self,
-        program: &str,
-        arguments: &[&str],
-        _: Duration,
-    ) -> Result<Output, HostError> {
+    fn run(&self, program: &str, arguments: &[&str], _: Duration) -> Result<Output, HostError> {
         let mut behaviour = self.behaviour.lock().expect("a lock");
         behaviour
             .commands
@@ -150,12 +158,22 @@ impl Host for FakeHost {
         match (program, arguments) {
             ("systemctl", ["show", _, "--", unit]) => {
                 let units = &behaviour.units;
-                let there = units.as_ref().is_none_or(|units| units.iter().any(|one| one == unit));
+                let there = units
+                    .as_ref()
+                    .is_none_or(|units| units.iter().any(|one| one == unit));
                 behaviour.polls += 1;
                 let load = if there { "loaded" } else { "not-found" };
                 let active = if there { "active" } else { "inactive" };
-                let restarts = if behaviour.crash_loops { behaviour.polls } else { 0 };
-                said(0, format!("LoadState={load}\nActiveState={active}\nNRestarts={restarts}\n"), "")
+                let restarts = if behaviour.crash_loops {
+                    behaviour.polls
+                } else {
+                    0
+                };
+                said(
+                    0,
+                    format!("LoadState={load}\nActiveState={active}\nNRestarts={restarts}\n"),
+                    "",
+                )
             }
             ("systemctl", ["restart", _]) => {
                 behaviour.restarts += 1;
@@ -170,11 +188,19 @@ impl Host for FakeHost {
             }
             (_, ["--version"]) => {
                 let version = behaviour.version.clone().unwrap_or_default();
-                said(0, format!("containerd github.com/containerd/containerd {version} abc\n"), "")
+                said(
+                    0,
+                    format!("containerd github.com/containerd/containerd {version} abc\n"),
+                    "",
+                )
             }
             (_, ["--config", path, "config", "dump"]) => {
                 let dump = self.dump(path);
-                match behaviour.refuses.as_ref().is_some_and(|refuses| refuses(&dump)) {
+                match behaviour
+                    .refuses
+                    .as_ref()
+                    .is_some_and(|refuses| refuses(&dump))
+                {
                     true => said(1, "", "containerd: failed to load TOML: no\n"),
                     false => said(0, dump, ""),
                 }
@@ -190,7 +216,7 @@ impl Host for FakeHost {
 
 /// The power fails at a step, and nothing happens after it.
 #[derive(Debug)]
-pub struct PowerCut {
+pub(crate) struct PowerCut {
     at: usize,
     steps: Arc<Mutex<Vec<String>>>,
 }
@@ -207,14 +233,14 @@ impl Steps for PowerCut {
 }
 
 /// A node, and the image of the installer.
-pub struct FakeNode {
-    pub directory: TempDir,
-    pub host: FakeHost,
+pub(crate) struct FakeNode {
+    pub(crate) directory: TempDir,
+    pub(crate) host: FakeHost,
 }
 
 impl FakeNode {
     /// A node with SEV-SNP and nothing else.
-    pub fn bare() -> Self {
+    pub(crate) fn bare() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path().join("host");
         let node = Self {
@@ -236,7 +262,7 @@ impl FakeNode {
     }
 
     /// A node whose containerd has this configuration.
-    pub fn with_containerd(config: &str) -> Self {
+    pub(crate) fn with_containerd(config: &str) -> Self {
         let node = Self::bare();
         node.write("etc/containerd/config.toml", config);
         node.write("usr/bin/containerd", "");
@@ -244,46 +270,47 @@ impl FakeNode {
     }
 
     /// A node with k3s or RKE2, which rendered a configuration of this version.
-    pub fn with_rancher(directory: &str, version: u8) -> Self {
+    pub(crate) fn with_rancher(directory: &str, version: u8) -> Self {
         let node = Self::bare();
         node.write(&format!("{directory}/config.toml"), &base(version));
         node
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.host.root
     }
 
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root().join(path)
     }
 
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
         fs::write(path, text).expect("writes");
     }
 
-    pub fn link(&self, path: &str, target: &str) {
+    pub(crate) fn link(&self, path: &str, target: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
         symlink(target, path).expect("links");
     }
 
-    pub fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         let path = self.path(path);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    pub fn payload(&self, path: &str, text: &str, mode: u32) {
+    pub(crate) fn payload(&self, path: &str, text: &str, mode: u32) {
         let path = self.directory.path().join("payload").join(path);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
         fs::write(&path, text).expect("writes");
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
     }
 
-    pub fn document(&self) -> Value {
-        let source = |path: &str| format!("file://{}/payload/{path}", self.directory.path().display());
+    pub(crate) fn document(&self) -> Value {
+        let source =
+            |path: &str| format!("file://{}/payload/{path}", self.directory.path().display());
         json!({
             "handler": HANDLER,
             "files": [
@@ -300,22 +327,22 @@ impl FakeNode {
     }
 
     /// Writes a document, and reads it as the installer does.
-    pub fn config_of(&self, document: &Value) -> Config {
+    pub(crate) fn config_of(&self, document: &Value) -> Config {
         Config::read(&self.config_file(document)).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    pub fn config_file(&self, document: &Value) -> PathBuf {
+    pub(crate) fn config_file(&self, document: &Value) -> PathBuf {
         let path = self.directory.path().join("config.json");
         fs::write(&path, document.to_string()).expect("writes");
         path
     }
 
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         self.config_of(&self.document())
     }
 
     /// The node as the installer sees it, until the power fails at this step.
-    pub fn node(&self, at: usize) -> (Node, Arc<Mutex<Vec<String>>>) {
+    pub(crate) fn node(&self, at: usize) -> (Node, Arc<Mutex<Vec<String>>>) {
         let steps = Arc::default();
         let cut = PowerCut {
             at,
@@ -326,21 +353,21 @@ impl FakeNode {
         (Node { tree, host }, steps)
     }
 
-    pub fn apply(&self, config: &Config) -> Result<Plan, Error> {
+    pub(crate) fn apply(&self, config: &Config) -> Result<Plan, Error> {
         apply(&self.node(usize::MAX).0, config, LOCK_SECONDS)
     }
 
-    pub fn uninstall(&self, config: &Config) -> Result<Vec<String>, Error> {
+    pub(crate) fn uninstall(&self, config: &Config) -> Result<Vec<String>, Error> {
         uninstall(&self.node(usize::MAX).0, config, LOCK_SECONDS)
     }
 
-    pub fn findings(&self, config: &Config) -> Vec<String> {
+    pub(crate) fn findings(&self, config: &Config) -> Vec<String> {
         let findings = self.node(usize::MAX).0.findings(config, false);
         findings.unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
     /// Applies, which must work.
-    pub fn applied(&self) -> Config {
+    pub(crate) fn applied(&self) -> Config {
         let config = self.config();
         if let Err(error) = self.apply(&config) {
             panic!("{}", chain(&error));
@@ -348,16 +375,16 @@ impl FakeNode {
         config
     }
 
-    pub fn restarts(&self) -> usize {
+    pub(crate) fn restarts(&self) -> usize {
         self.host.behaviour.lock().expect("a lock").restarts
     }
 
-    pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+    pub(crate) fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
         change(&mut self.host.behaviour.lock().expect("a lock"));
     }
 
     /// Everything on the host: kind, permissions, owner and content.
-    pub fn snapshot(&self) -> BTreeMap<String, String> {
+    pub(crate) fn snapshot(&self) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         collect(self.root(), self.root(), &mut all);
         // Gone with the next boot, and there as long as anybody installed anything.
@@ -370,7 +397,11 @@ fn collect(root: &Path, directory: &Path, all: &mut BTreeMap<String, String>) {
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
         let metadata = fs::symlink_metadata(&path).expect("metadata");
-        let name = path.strip_prefix(root).expect("below").display().to_string();
+        let name = path
+            .strip_prefix(root)
+            .expect("below")
+            .display()
+            .to_string();
         let content = if metadata.is_dir() {
             collect(root, &path, all);
             "directory".to_owned()
@@ -385,7 +416,7 @@ fn collect(root: &Path, directory: &Path, all: &mut BTreeMap<String, String>) {
 }
 
 /// A configuration of Kata whose files are below a directory.
-pub fn kata(directory: &str) -> String {
+pub(crate) fn kata(directory: &str) -> String {
     format!(
         "[hypervisor.qemu]\npath = \"{directory}/{HANDLER}/share/qemu\"\nfirmware = \"{directory}/{HANDLER}/share/firmware/OVMF.fd\"\n[runtime]\nenable_debug = false\n"
     )
