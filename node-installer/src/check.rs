@@ -43,6 +43,13 @@ impl Node {
             {
                 findings.push(error.to_string());
             }
+            // Whoever restarts containerd without the installer may not have done it yet.
+            if findings.is_empty() && !target.units.is_empty() {
+                let found = self.not_serving(target)?;
+                findings.extend(
+                    found.map(|found| format!("containerd does not serve the kubelet: {found}")),
+                );
+            }
         }
         Ok(findings)
     }

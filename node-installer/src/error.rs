@@ -71,6 +71,12 @@ pub enum Error {
         /// Whether containerd runs with the old one.
         after: String,
     },
+    /// containerd runs, but its plugin for the kubelet does not.
+    #[error("containerd runs and does not serve the kubelet: {found}; see its log on the node")]
+    NotServing {
+        /// What is wrong.
+        found: String,
+    },
     /// k3s did not take the runtime over.
     #[error("the configuration that is rendered from the template has no such runtime")]
     NotRendered(#[source] EffectiveError),

@@ -114,7 +114,14 @@ impl Host for ThisHost {
             Command::new(program)
         };
         command.args(arguments).env_clear().env("PATH", PATH);
-        run_bounded(program, &mut command, limit)
+        let output = run_bounded(program, &mut command, limit)?;
+        if self.enter && output.code == Some(i32::from(NOT_STARTED)) {
+            return Err(HostError::Start {
+                program: program.to_owned(),
+                source: io::Error::other(output.last_words()),
+            });
+        }
+        Ok(output)
     }
 
     fn pause(&self, duration: Duration) {

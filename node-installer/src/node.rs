@@ -150,6 +150,31 @@ impl Node {
         }
         Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
     }
+
+    /// Why containerd does not serve the kubelet; `None`: it does, or cannot be asked. systemd calls it active all the same.
+    ///
+    /// # Errors
+    /// When it cannot be asked although it should.
+    pub(crate) fn not_serving(&self, target: &Target) -> Result<Option<String>, Error> {
+        let directory = target.binary.as_ref().and_then(HostPath::parent);
+        let Some(directory) = directory else {
+            return Ok(None);
+        };
+        let client = directory.join("ctr")?;
+        let address = match self.dump(target, &target.main)? {
+            Some(dump) if self.tree.exists(&client)? => containerd::address(&dump),
+            _ => None,
+        };
+        let Some(address) = address else {
+            return Ok(None);
+        };
+        let arguments = ["--address", &address, "plugins", "ls"];
+        let output = self.host.run(client.as_str(), &arguments, QUICK)?;
+        Ok(match output.success() {
+            false => Some(format!("it does not answer: {}", output.last_words())),
+            true => containerd::not_running(&String::from_utf8_lossy(&output.stdout)),
+        })
+    }
 }
 
 /// What the configuration of containerd is to be.

@@ -136,6 +136,17 @@ impl Host for RealHost {
                 true => said(0, ""),
                 false => said(1, "Job for containerd.service failed"),
             },
+            ("/usr/bin/ctr", arguments) => {
+                let output = Command::new(program)
+                    .args(arguments)
+                    .output()
+                    .expect("runs");
+                Ok(Output {
+                    code: output.status.code(),
+                    stdout: output.stdout,
+                    stderr: output.stderr,
+                })
+            }
             (_, arguments) => {
                 let inside = |argument: &&str| match argument.starts_with('/') {
                     true => format!("{}{argument}", self.root.display()),
@@ -201,6 +212,9 @@ fn serves_kubernetes(host: &RealHost) -> bool {
 fn containerd_takes_the_runtime_and_serves_with_it() {
     let Some(binary) = binary() else { return };
     let fake = FakeNode::with_containerd("");
+    if Path::new("/usr/bin/ctr").exists() {
+        fake.write("usr/bin/ctr", "");
+    }
     let host = host(&fake, binary);
     let config_text = isolated(&host.root, "");
     fake.write(CONFIG, &config_text);
@@ -250,6 +264,34 @@ fn containerd_that_cannot_start_gets_its_configuration_back() {
     let error = apply(&node(&host), &fake.config(), 1).expect_err("does not start");
     assert_eq!(error.exit_code(), 5, "{}", chain(&error));
     assert_eq!(host.service.lock().expect("a lock").starts, 2);
+    assert_eq!(fake.read(CONFIG), text);
+}
+
+/// systemd calls a containerd active whose plugin for the kubelet did not load; its client knows better.
+#[test]
+fn containerd_that_does_not_serve_the_kubelet_is_found_out() {
+    let Some(binary) = binary() else { return };
+    if !Path::new("/usr/bin/ctr").exists() {
+        println!("skipped: no `ctr`");
+        return;
+    }
+    let fake = FakeNode::with_containerd("");
+    fake.write("usr/bin/ctr", "");
+    let host = host(&fake, binary);
+    let text = isolated(
+        &host.root,
+        "[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  snapshotter = \"none\"",
+    );
+    fake.write(CONFIG, &text);
+    let error = apply(&node(&host), &fake.config(), 1).expect_err("does not serve");
+    let shown = chain(&error);
+    assert!(
+        shown.contains(
+            "does not serve the kubelet: io.containerd.grpc.v1.cri is in the state `error`"
+        ),
+        "{shown}"
+    );
+    assert_eq!(error.exit_code(), 5);
     assert_eq!(fake.read(CONFIG), text);
 }
 

@@ -27,6 +27,8 @@ fn before(name: &str) -> String {
 
 /// The file after installing must be the golden one; after uninstalling everything must be as before.
 fn becomes(node: &FakeNode, file: &str, name: &str, snapshotter: bool) {
+    // What k3s renders without the installer.
+    node.host.render();
     let untouched = node.snapshot();
     let mut document = node.document();
     if snapshotter {

@@ -97,6 +97,8 @@ fn has_gpus(spec: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use contrast_attestation::Tee;
+
     use super::*;
 
     const SNP: ReferenceValuesChoice = ReferenceValuesChoice::Metal(Platform::MetalQemuSnp);

@@ -135,6 +135,41 @@ pub fn judge(dump: &str, before: Option<&str>, entry: &Entry) -> Result<(), Effe
     lost.map_or(Ok(()), |name| Err(EffectiveError::Lost { name }))
 }
 
+/// What of the CRI plugin is not running, from the table that `ctr plugins ls` prints: type, name, platforms, state.
+pub(crate) fn not_running(listing: &str) -> Option<String> {
+    let plugins: Vec<Vec<&str>> = listing
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let mut of_cri = plugins
+        .iter()
+        .filter_map(|columns| match columns.as_slice() {
+            [kind, name, .., state] => {
+                let serves = (*kind == "io.containerd.grpc.v1" && *name == "cri")
+                    || *kind == "io.containerd.cri.v1";
+                serves.then(|| (format!("{kind}.{name}"), *state))
+            }
+            _ => None,
+        });
+    let mut some = false;
+    let broken = of_cri.find(|(_, state)| {
+        some = true;
+        *state != "ok"
+    });
+    match (broken, some) {
+        (Some((name, state)), _) => Some(format!("{name} is in the state `{state}`")),
+        (None, false) => Some("it is not there".into()),
+        (None, true) => None,
+    }
+}
+
+/// Where containerd listens, by its own word.
+pub(crate) fn address(dump: &str) -> Option<String> {
+    let document: Table = dump.parse().ok()?;
+    let address = document.get("grpc")?.get("address")?.as_str()?;
+    Some(address.to_owned())
+}
+
 fn values(entry: &Entry) -> Vec<(&'static str, Value)> {
     let runtime = &entry.runtime;
     let annotations = runtime.pod_annotations.iter();
@@ -151,4 +186,24 @@ fn values(entry: &Entry) -> Vec<(&'static str, Value)> {
         values.push(("snapshotter", text(&snapshotter.name)));
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_is_not_ok_is_named() {
+        let one = "TYPE                         ID    PLATFORMS      STATUS    \nio.containerd.grpc.v1        cri   linux/amd64    STATE        \nio.containerd.grpc.v1        leases   -    ok\n";
+        assert_eq!(not_running(&one.replace("STATE", "ok")), None);
+        let error = not_running(&one.replace("STATE", "error")).expect("broken");
+        assert_eq!(error, "io.containerd.grpc.v1.cri is in the state `error`");
+        let two = "io.containerd.grpc.v1 cri - ok\nio.containerd.cri.v1 images - ok\nio.containerd.cri.v1 runtime linux/amd64 skip\n";
+        let error = not_running(two).expect("broken");
+        assert!(
+            error.contains("cri.v1.runtime is in the state `skip`"),
+            "{error}"
+        );
+        assert!(not_running("io.containerd.grpc.v1 leases - ok\n").is_some());
+    }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use edit::{install, uninstall};
 pub use effective::{EffectiveError, judge};
+pub(crate) use effective::{address, not_running};
 pub(crate) use locate::QUICK;
 pub use locate::{Target, locate};
 

@@ -99,7 +99,7 @@ impl FakeHost {
     }
 
     /// k3s and RKE2 render their configuration when they start.
-    fn render(&self) {
+    pub(crate) fn render(&self) {
         for directory in [K3S, RKE2] {
             let directory = self.root.join(directory);
             let rendered = directory.join("config.toml");
