@@ -14,8 +14,11 @@ use contrast_node_installer::{apply, chain, uninstall};
 
 const V2: &str = "version = 2 # mine\n\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n";
 
-/// Nodes of different kinds, each new at every call.
-const NODES: [(&str, fn() -> FakeNode); 4] = [
+/// A new node at every call.
+type MakeNode = fn() -> FakeNode;
+
+/// Nodes of different kinds.
+const NODES: [(&str, MakeNode); 4] = [
     ("containerd", || FakeNode::with_containerd(V2)),
     ("no configuration", || {
         let node = FakeNode::bare();

@@ -4,8 +4,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking"
+    reason = "a test fails by panicking, and says when it skips"
 )]
 
 mod common;
@@ -17,10 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{FakeNode, HANDLER};
+use common::{FakeNode, HANDLER, V2};
 use serde_json::{Value, json};
 
-const V2: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_node-installer");
 
 /// A node whose containerd is restarted by somebody else, and cannot be asked anything.

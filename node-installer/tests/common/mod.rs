@@ -32,18 +32,23 @@ use tempfile::TempDir;
 pub(crate) const HANDLER: &str = "contrast-cc-metal-qemu-snp-0a1b2c3d";
 pub(crate) const K3S: &str = "var/lib/rancher/k3s/agent/etc/containerd";
 pub(crate) const RKE2: &str = "var/lib/rancher/rke2/agent/etc/containerd";
+pub(crate) const CONFIG: &str = "etc/containerd/config.toml";
+pub(crate) const V2: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n";
 const LOCK_SECONDS: u64 = 2;
+
+/// Asked with the configuration of containerd.
+type Question = Box<dyn Fn(&str) -> bool + Send>;
 
 /// What the programs of the host do, and what they were asked to.
 #[derive(Default)]
 pub(crate) struct Behaviour {
     pub(crate) restarts: usize,
     /// Whether containerd comes up, asked with its configuration.
-    pub(crate) comes_up: Option<Box<dyn Fn(&str) -> bool + Send>>,
+    pub(crate) comes_up: Option<Question>,
     /// Whether containerd is active between restarts of its own.
     pub(crate) crash_loops: bool,
     /// What containerd refuses, asked with its configuration.
-    pub(crate) refuses: Option<Box<dyn Fn(&str) -> bool + Send>>,
+    pub(crate) refuses: Option<Question>,
     /// Whether k3s renders its template.
     pub(crate) renders_nothing: bool,
     /// What `containerd --version` says.
@@ -413,6 +418,18 @@ fn collect(root: &Path, directory: &Path, all: &mut BTreeMap<String, String>) {
         let (mode, uid, gid) = (metadata.mode(), metadata.uid(), metadata.gid());
         all.insert(name, format!("{mode:o} {uid}:{gid} {content}"));
     }
+}
+
+/// The sentence that a refusal is, after which the host is as before.
+pub(crate) fn refused(node: &FakeNode, config: &Config, code: u8) -> String {
+    let before = node.snapshot();
+    let error = node.apply(config).expect_err("refused");
+    assert_eq!(error.exit_code(), code, "{}", chain(&error));
+    assert_eq!(node.snapshot(), before, "{}", chain(&error));
+    assert_eq!(node.restarts(), 0);
+    let text = chain(&error);
+    assert!(!text.contains('\n'), "{text}");
+    text
 }
 
 /// A configuration of Kata whose files are below a directory.
