@@ -179,5 +179,5 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     let (global, config) = (global.clone(), config.clone());
     let done = spawn_blocking(move || work(&node(&global)?, &global, &config)).await;
-    done.unwrap_or_else(|error| Err(Error::Signals(io::Error::other(error))))
+    done.unwrap_or_else(|error| Err(Error::Panicked(error)))
 }

@@ -97,6 +97,9 @@ pub enum Error {
     /// The answer could not be printed.
     #[error("cannot write to standard output")]
     Output(#[source] std::io::Error),
+    /// The work ended by a panic.
+    #[error("the work ended by a panic, which is a bug; report what is in the log")]
+    Panicked(#[source] tokio::task::JoinError),
     /// Signals cannot be received.
     #[error("cannot handle signals")]
     Signals(#[source] std::io::Error),

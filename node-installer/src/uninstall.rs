@@ -4,7 +4,7 @@ use crate::{
     apply::leftovers,
     config::Config,
     containerd::{self, ContainerdError, Target},
-    error::{Error, Rejection},
+    error::Error,
     integrity,
     lock::Lock,
     node::Node,
@@ -240,9 +240,6 @@ impl Run<'_> {
         }
         let tree = &self.node.tree;
         tree.replace(file, before.permissions, before.bytes.as_slice(), None)?;
-        Err(match error {
-            rejected @ Error::Rejected(Rejection::Dump { .. }) => rejected,
-            other => other,
-        })
+        Err(error)
     }
 }
