@@ -205,3 +205,41 @@ pub fn enter_and_exec(pid: u32, program: &str, arguments: &[String]) -> HostErro
         source: Command::new(program).args(arguments).exec(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, limit: Duration) -> Result<Output, HostError> {
+        run_bounded("sh", Command::new("sh").args(["-c", script]), limit)
+    }
+
+    #[test]
+    fn what_takes_too_long_is_ended() {
+        let start = Instant::now();
+        let error = sh("exec sleep 60", Duration::from_millis(100)).expect_err("too long");
+        assert!(matches!(error, HostError::TooLong { .. }), "{error:?}");
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    /// More than a pipe holds, on both streams at once.
+    #[test]
+    fn everything_that_is_said_is_kept() {
+        let script = "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2; echo >&2; echo last >&2; exit 3";
+        let output = sh(script, Duration::from_secs(60)).expect("runs");
+        assert_eq!((output.stdout.len(), output.code), (300_000, Some(3)));
+        assert_eq!(output.last_words(), "last");
+    }
+
+    #[test]
+    fn what_does_not_exist_is_named() {
+        let mut command = Command::new("/nowhere/program");
+        let error = run_bounded("program", &mut command, Duration::from_secs(1));
+        assert!(
+            error
+                .expect_err("no program")
+                .to_string()
+                .contains("`program`")
+        );
+    }
+}

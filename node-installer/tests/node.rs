@@ -18,7 +18,10 @@ use std::{
 };
 
 use common::{CONFIG, FakeNode, HANDLER, K3S, RKE2, V2, kata, refused};
-use contrast_node_installer::{Error, Lock, chain};
+use contrast_node_installer::{
+    Error, HostPath, Integrity, Lock, chain,
+    tree::{Permissions, TreeError},
+};
 use serde_json::json;
 
 #[test]
@@ -206,6 +209,25 @@ fn a_source_with_another_digest_is_refused_before_anything_happens() {
         .apply(&node.config_of(&document))
         .expect_err("a directory");
     assert!(error.to_string().contains("which has no digest"), "{error}");
+}
+
+/// Between the look at a source and its copy, and only then, it may become another.
+#[test]
+fn what_changes_while_it_is_copied_is_not_put_there() {
+    let node = FakeNode::bare();
+    let (node_seen, _) = node.node(usize::MAX);
+    let before = node.snapshot();
+    let path = HostPath::new("/opt/shim").expect("plain");
+    let expected = "sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=".to_owned();
+    let expected = Integrity::try_from(expected).expect("a digest");
+    let mode = Permissions::of_mode(0o755);
+    let tree = &node_seen.tree;
+    let error = tree.replace(&path, mode, &b"abd"[..], Some(&expected));
+    assert!(matches!(error, Err(TreeError::Differs { .. })), "{error:?}");
+    assert_eq!(node.snapshot(), before);
+    tree.replace(&path, mode, &b"abc"[..], Some(&expected))
+        .expect("the right one");
+    assert_eq!(node.read("opt/shim"), "abc");
 }
 
 #[test]

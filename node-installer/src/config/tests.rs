@@ -215,3 +215,13 @@ fn what_is_no_document_is_refused() {
     let error = Config::read(Path::new("/nowhere/a.json")).expect_err("no file");
     assert!(error.to_string().contains("--config"), "{error}");
 }
+
+#[test]
+fn the_example_in_the_documentation_is_valid() {
+    let page = include_str!("../../../docs/how-to/install-nodes.md");
+    let (_, example) = page.split_once("```json\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let config = read("a.json", example).expect("is valid");
+    assert_eq!(config.handler, "contrast-cc-metal-qemu-snp-0a1b2c3d");
+    assert_eq!(config.files.len(), 3);
+}
