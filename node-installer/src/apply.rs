@@ -2,7 +2,7 @@
 //!
 //! Written down, copied, backed up, edited, asked of containerd, restarted, looked at. Only then the record says that it is installed.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use crate::{
     config::Config,
@@ -16,7 +16,7 @@ use crate::{
     record::{self, Change, Record, RecordedFile, Stage, backup},
     restart::{restart, unit},
     source::{SourceError, WantedFile},
-    tree::{Permissions, Text, UNFINISHED},
+    tree::{Permissions, Text, TreeError, UNFINISHED},
 };
 
 /// Permissions of a configuration that was not there.
@@ -93,14 +93,32 @@ pub fn apply(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Er
     }
 }
 
+/// Whether everything can be written, and fits, before anything is.
 fn check_writable(node: &Node, plan: &Plan, target: &Target) -> Result<(), Error> {
-    node.tree.check_writable(&Record::path(&plan.handler)?)?;
+    let tree = &node.tree;
+    tree.file_system(&Record::path(&plan.handler)?)?;
+    let mut needed_in = BTreeMap::new();
     for change in &plan.changes {
         match change {
-            Planned::PutFile { path, .. } | Planned::RemoveFile { path } => {
-                node.tree.check_writable(path)?;
+            Planned::PutFile { path, content, .. } => {
+                let (system, free) = tree.file_system(path)?;
+                let needed: &mut u64 = needed_in.entry(system).or_default();
+                *needed = needed.saturating_add(content.size);
+                if *needed > free {
+                    return Err(TreeError::NoSpace {
+                        path: path.clone(),
+                        free,
+                        needed: *needed,
+                    }
+                    .into());
+                }
             }
-            Planned::EditContainerd { .. } => node.tree.check_writable(&target.file)?,
+            Planned::RemoveFile { path } => {
+                tree.file_system(path)?;
+            }
+            Planned::EditContainerd { .. } => {
+                tree.file_system(&target.file)?;
+            }
             _ => {}
         }
     }

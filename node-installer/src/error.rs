@@ -149,7 +149,9 @@ impl Error {
             | Self::Containerd(_)
             | Self::InTheWay(_)
             | Self::Restart(RestartError::NoUnit { .. })
-            | Self::Tree(TreeError::ReadOnly { .. } | TreeError::Root { .. }) => 3,
+            | Self::Tree(
+                TreeError::ReadOnly { .. } | TreeError::NoSpace { .. } | TreeError::Root { .. },
+            ) => 3,
             Self::Rejected(_) | Self::RolledBack { .. } => 5,
             _ => 4,
         }

@@ -83,6 +83,18 @@ pub enum TreeError {
         /// What was to be written.
         path: HostPath,
     },
+    /// The file system is too full.
+    #[error(
+        "the file system of {path} on the host has {free} bytes free, and {needed} are needed; make room, or choose a path on another one"
+    )]
+    NoSpace {
+        /// A file that would not fit any more.
+        path: HostPath,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that all files there need.
+        needed: u64,
+    },
     /// Something is no regular file.
     #[error("{path} on the host is {found}, expected a regular file; move it away")]
     NotAFile {
@@ -375,26 +387,23 @@ impl HostTree {
         Ok(Vec::new())
     }
 
-    /// Whether a file can be put at `path`, as far as the file system is concerned.
+    /// The file system in which a file at `path` would be: its number, and how many bytes are free.
     ///
     /// # Errors
     /// When it is read-only.
-    pub fn check_writable(&self, path: &HostPath) -> Result<(), TreeError> {
-        let there = path
-            .ancestors()
-            .into_iter()
-            .map(Some)
-            .rev()
-            .chain([None])
-            .find_map(|directory| self.directory(directory.as_ref()).ok());
-        let Some(directory) = there else {
-            return Ok(());
+    pub fn file_system(&self, path: &HostPath) -> Result<(u64, u64), TreeError> {
+        // Directories that are not there yet will be in that of the one above them. The root is always there.
+        let mut directories = path.ancestors().into_iter().rev();
+        let there = directories.find_map(|directory| self.directory(Some(&directory)).ok());
+        let state = match &there {
+            Some(directory) => fstatvfs(directory),
+            None => fstatvfs(&self.root),
         };
-        let state = fstatvfs(&directory).map_err(failed("look at", path))?;
+        let state = state.map_err(failed("look at", path))?;
         if state.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Err(TreeError::ReadOnly { path: path.clone() });
         }
-        Ok(())
+        Ok((state.f_fsid, state.f_bavail.saturating_mul(state.f_frsize)))
     }
 
     /// Makes one directory; one that is there already is fine.
