@@ -1,6 +1,7 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
 mod demo;
+mod images;
 mod process;
 mod sim;
 mod tidy;
@@ -56,6 +57,8 @@ enum Task {
     },
     /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
     Tools,
+    /// Builds the container images into `target/images`, with what is in them and where it comes from.
+    Images(images::Images),
     /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
     Web,
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Task::Model { mutants } => model(mutants),
         Task::VmTest { long, filter } => vm::test(filter.as_deref(), long),
         Task::Tools => tools::fetch_all(),
+        Task::Images(images) => images.run(),
         Task::Web => web::build(),
     };
     match outcome {

@@ -24,6 +24,7 @@ const LAYERS: [&[&str]; 6] = [
     ],
     &[
         "contrast-telemetry",
+        "contrast-audit",
         "contrast-pki",
         "contrast-attestation",
         "contrast-attest-document",
@@ -47,6 +48,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-initializer",
         "contrast-node-installer",
         "contrast-service-mesh",
+        "contrast-port-forwarder",
         "contrast-cli",
     ],
     &[

