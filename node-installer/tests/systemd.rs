@@ -23,12 +23,14 @@ const UNITS: &str = "etc/systemd/system";
 const CONFIG: &str = "# mine\nversion = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  snapshotter = \"native\"\n";
 const SECONDS: &str = "150";
 
-/// As in a pod: the host's root at `/host`, in a mount namespace of its own. Each command leaves its exit code, what it says, the
+/// As in a pod: the host's root at `/host`, in a mount namespace of its own that has none of the host's programs. Each command leaves its exit code, what it says, the
 /// configuration of containerd and which run of containerd there is.
 const SCRIPT: &str = r#"
 installer() {
     name=$1; config=$2; shift 2
-    unshare --mount sh -c "mount --rbind / /host && exec /payload/node-installer --config /payload/$config.json $*" \
+    unshare --mount sh -c "mount --rbind / /host &&
+        for program in systemctl containerd ctr; do mount --bind /payload/shim /usr/bin/\$program || exit; done &&
+        exec /payload/node-installer --config /payload/$config.json $*" \
         >/result/$name.out 2>/result/$name.err
     echo $? >/result/$name.code
     cp /etc/containerd/config.toml /result/$name.toml
