@@ -227,17 +227,14 @@ impl Run<'_> {
             return Ok(());
         };
         let tree = &self.node.tree;
-        let before = match self.target.template {
-            true => self.rendered()?,
-            false => None,
-        };
         let current = self.target.current.as_ref();
         if current.is_none_or(|current| current.bytes != edited.as_bytes()) {
             if let Some(Text { bytes, permissions }) = current {
                 let backup = change.backup(&self.config.handler);
                 tree.replace(&backup, *permissions, bytes.as_slice(), None)?;
             }
-            let asked = self.ask_before(edited);
+            let before = self.dump_before()?;
+            let asked = self.ask_before(edited, before.as_deref());
             let candidate = self.target.file.beside(CANDIDATE);
             if !asked.as_ref().is_err_and(Error::is_interrupted) {
                 tree.remove(&candidate)?;
@@ -248,7 +245,7 @@ impl Run<'_> {
             self.write(edited)?;
             tracing::info!(file = %self.target.file, "containerd's configuration has the runtime");
             if !self.target.is_main()
-                && let Err(error) = self.ask(&self.target.main, None)
+                && let Err(error) = self.ask(&self.target.main, before.as_deref())
             {
                 return self.give_up(record, &change, true, error);
             }
@@ -264,7 +261,7 @@ impl Run<'_> {
             Some(unit) => {
                 let seconds = self.config.containerd.restart_timeout_seconds;
                 let up = restart(&*self.node.host, unit, seconds).map_err(Error::from);
-                let up = up.and_then(|()| self.wait_until_rendered(before.as_deref(), seconds));
+                let up = up.and_then(|()| self.wait_until_rendered(seconds));
                 let up = up.and_then(|()| self.serves());
                 if let Err(error) = up {
                     return self.roll_back(record, &change, unit, error);
@@ -285,26 +282,29 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What containerd makes of its configuration now; `None`: nothing, or it cannot be asked.
+    fn dump_before(&self) -> Result<Option<String>, Error> {
+        if self.target.current.is_none() {
+            return Ok(None);
+        }
+        match self.node.dump(self.target, &self.target.main) {
+            // It does not take the old one either; the question about the new one says why.
+            Err(Error::Rejected(_)) => Ok(None),
+            other => other,
+        }
+    }
+
     /// Asks containerd about the new configuration, as long as it is not in place. What is imported can only be asked about in place.
-    fn ask_before(&self, edited: &str) -> Result<(), Error> {
+    fn ask_before(&self, edited: &str, before: Option<&str>) -> Result<(), Error> {
         if !self.target.is_main() || self.target.binary.is_none() {
             return Ok(());
         }
-        let before = match &self.target.current {
-            Some(_) => match self.node.dump(self.target, &self.target.file) {
-                Ok(dump) => dump,
-                // It does not take the old one either; the question about the new one says why.
-                Err(Error::Rejected(_)) => None,
-                Err(error) => return Err(error),
-            },
-            None => None,
-        };
         let candidate = self.target.file.beside(CANDIDATE);
         let permissions = Permissions::of_mode(0o600);
         self.node
             .tree
             .replace(&candidate, permissions, edited.as_bytes(), None)?;
-        self.ask(&candidate, before.as_deref())
+        self.ask(&candidate, before)
     }
 
     fn ask(&self, path: &HostPath, before: Option<&str>) -> Result<(), Error> {
@@ -321,14 +321,14 @@ impl Run<'_> {
     }
 
     /// k3s and RKE2 render their template some time after they start.
-    fn wait_until_rendered(&self, before: Option<&str>, seconds: u64) -> Result<(), Error> {
+    fn wait_until_rendered(&self, seconds: u64) -> Result<(), Error> {
         if !self.target.template {
             return Ok(());
         }
         let mut waited = 0;
         loop {
             let rendered = self.rendered()?.unwrap_or_default();
-            let Err(error) = judge(&rendered, before, &self.entry) else {
+            let Err(error) = judge(&rendered, None, &self.entry) else {
                 return Ok(());
             };
             if waited >= seconds {

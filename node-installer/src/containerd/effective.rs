@@ -50,6 +50,18 @@ pub enum EffectiveError {
         /// Its name.
         name: String,
     },
+    /// A runtime of somebody else is another one.
+    #[error(
+        "the runtime `{name}` would change from {before} to {after}; move the runtimes of containerd into one file"
+    )]
+    Changed {
+        /// Its name.
+        name: String,
+        /// What it was.
+        before: String,
+        /// What it would be.
+        after: String,
+    },
     /// A runtime of somebody else is gone.
     #[error("the runtime `{name}` would be gone; move the runtimes of containerd into one file")]
     Lost {
@@ -85,7 +97,7 @@ fn read(dump: &str) -> Result<Runtimes, EffectiveError> {
     })
 }
 
-/// Judges what containerd says that its configuration is. `before` is what it said before a change, after which no runtime may be gone.
+/// Judges what containerd says that its configuration is. `before` is what it said before a change, after which no other runtime may be gone or another one.
 ///
 /// # Errors
 /// When it does not know the runtime, knows another one, or forgets one of somebody else.
@@ -128,11 +140,45 @@ pub fn judge(dump: &str, before: Option<&str>, entry: &Entry) -> Result<(), Effe
     }
     // Nothing that can be lost, if there was nothing that could be read.
     let before = before.and_then(|before| read(before).ok());
-    let lost = before.and_then(|before| {
-        let mut names = before.all.into_iter().map(|(name, _)| name);
-        names.find(|name| !runtimes.all.contains_key(name))
-    });
-    lost.map_or(Ok(()), |name| Err(EffectiveError::Lost { name }))
+    for (name, before) in before.into_iter().flat_map(|before| before.all) {
+        match runtimes.all.get(&name) {
+            None => return Err(EffectiveError::Lost { name }),
+            Some(after) if name != *handler && !same(Some(&before), Some(after)) => {
+                return Err(EffectiveError::Changed {
+                    name,
+                    before: before.to_string(),
+                    after: after.to_string(),
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether containerd takes two values for the same; what is not there is empty.
+fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a, b) {
+        (Some(Value::Table(a)), Some(Value::Table(b))) => {
+            let mut keys = a.keys().chain(b.keys());
+            keys.all(|key| same(a.get(key), b.get(key)))
+        }
+        (Some(one), None) | (None, Some(one)) => is_empty(one),
+        (Some(a), Some(b)) => a == b || (is_empty(a) && is_empty(b)),
+        (None, None) => true,
+    }
+}
+
+/// Whether containerd takes a value for nothing; a runtime without `sandboxer` has `podsandbox`.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => matches!(text.as_str(), "" | "podsandbox"),
+        Value::Boolean(set) => !set,
+        Value::Integer(number) => *number == 0,
+        Value::Array(all) => all.is_empty(),
+        Value::Table(table) => table.values().all(is_empty),
+        _ => false,
+    }
 }
 
 /// What of the CRI plugin is not running, from the table that `ctr plugins ls` prints: type, name, platforms, state.
@@ -191,6 +237,89 @@ fn values(entry: &Entry) -> Vec<(&'static str, Value)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn entry() -> Entry {
+        let path = |text: &str| crate::path::HostPath::new(text).expect("plain");
+        Entry {
+            handler: "h".into(),
+            runtime: crate::config::Runtime {
+                runtime_type: "io.containerd.x.v2".into(),
+                shim: path("/shim"),
+                config: path("/kata.toml"),
+                rs: false,
+                pod_annotations: Vec::new(),
+                snapshotter: None,
+            },
+        }
+    }
+
+    /// What containerd says, with this `runc`.
+    fn dump(runc: &str) -> String {
+        let runtimes = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes";
+        format!(
+            "[{runtimes}.h]\nruntime_type = 'io.containerd.x.v2'\nruntime_path = '/shim'\nprivileged_without_host_devices = true\npod_annotations = []\noptions.ConfigPath = '/kata.toml'\n[{runtimes}.runc]\n{runc}\n"
+        )
+    }
+
+    #[test]
+    fn other_runtimes_must_stay_what_they_are() {
+        let judged = |before: &str, after: &str| judge(&dump(after), Some(&dump(before)), &entry());
+        for (before, after) in [
+            (
+                "options.SystemdCgroup = true",
+                "options.SystemdCgroup = true",
+            ),
+            (
+                "options.SystemdCgroup = false\nsandboxer = 'podsandbox'",
+                "options = {}",
+            ),
+            ("", "container_annotations = []\ncni_max_conf_num = 0"),
+        ] {
+            assert_eq!(judged(before, after), Ok(()), "{before} | {after}");
+        }
+        for (before, after) in [
+            ("options.SystemdCgroup = true", ""),
+            (
+                "options.SystemdCgroup = true",
+                "options.SystemdCgroup = false",
+            ),
+            ("runtime_type = 'a'", "runtime_type = 'b'"),
+            ("", "runtime_path = '/other'"),
+        ] {
+            let error = judged(before, after).expect_err(before);
+            assert!(matches!(error, EffectiveError::Changed { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_value_of_the_runtime_counts() {
+        let good = dump("");
+        for (old, new) in [
+            ("x.v2", "y.v2"),
+            ("'/shim'", "'/other'"),
+            ("= true", "= false"),
+            ("[]", "['a']"),
+            ("/kata.toml", "/other.toml"),
+        ] {
+            let error = judge(&good.replacen(old, new, 1), None, &entry()).expect_err(old);
+            assert!(matches!(error, EffectiveError::Differs { .. }), "{error}");
+        }
+        let error = judge(&good.replace(".runc]", ".crun]"), None, &entry());
+        assert!(
+            matches!(error, Err(EffectiveError::NoDefault { .. })),
+            "{error:?}"
+        );
+        let lost = good.replace(".runc]", ".crun]")
+            + &good
+                .split_once("ConfigPath = '/kata.toml'\n")
+                .expect("runc")
+                .1;
+        let error = judge(&good, Some(&lost), &entry());
+        assert!(
+            matches!(error, Err(EffectiveError::Lost { .. })),
+            "{error:?}"
+        );
+    }
 
     #[test]
     fn a_plugin_that_is_not_ok_is_named() {
