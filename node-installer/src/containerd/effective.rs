@@ -309,11 +309,10 @@ mod tests {
             matches!(error, Err(EffectiveError::NoDefault { .. })),
             "{error:?}"
         );
-        let lost = good.replace(".runc]", ".crun]")
-            + &good
-                .split_once("ConfigPath = '/kata.toml'\n")
-                .expect("runc")
-                .1;
+        let (_, runc) = good
+            .split_once("ConfigPath = '/kata.toml'\n")
+            .expect("runc");
+        let lost = format!("{}{runc}", good.replace(".runc]", ".crun]"));
         let error = judge(&good, Some(&lost), &entry());
         assert!(
             matches!(error, Err(EffectiveError::Lost { .. })),
