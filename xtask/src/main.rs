@@ -2,6 +2,7 @@
 
 mod demo;
 mod images;
+mod manifests;
 mod process;
 mod sim;
 mod tidy;
@@ -57,6 +58,12 @@ enum Task {
     },
     /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
     Tools,
+    /// Renders the chart into `deploy/manifests` and its values into `docs/reference/chart.md`, and validates all that it can render.
+    Manifests {
+        /// Write nothing; fail where a file differs.
+        #[arg(long)]
+        check: bool,
+    },
     /// Builds the container images into `target/images`, with what is in them and where it comes from.
     Images(images::Images),
     /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
@@ -74,6 +81,8 @@ fn main() -> ExitCode {
         Task::Model { mutants } => model(mutants),
         Task::VmTest { long, filter } => vm::test(filter.as_deref(), long),
         Task::Tools => tools::fetch_all(),
+        Task::Manifests { check: true } => manifests::check_or_explain(),
+        Task::Manifests { check: false } => manifests::write(),
         Task::Images(images) => images.run(),
         Task::Web => web::build(),
     };
@@ -116,6 +125,7 @@ fn lint() -> Result<()> {
     let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "--deny warnings");
     run(doc)?;
+    manifests::check_or_explain()?;
     run(tools::cargo_deny()?)
 }
 
