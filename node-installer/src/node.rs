@@ -48,7 +48,7 @@ impl Node {
     /// When the node is not fit, or sources are not what they must be.
     pub fn compare(&self, config: &Config, quick: bool) -> Result<Comparison, Error> {
         tee::check(&self.tree, config.platform)?;
-        let wanted = source::resolve(&config.files)?;
+        let wanted = source::resolve(&config.files, quick)?;
         self.check_runtime(config, &wanted)?;
         let record = Record::read(&self.tree, &config.handler)?;
         let target = containerd::locate(&self.tree, &*self.host, &config.containerd)?;

@@ -144,6 +144,29 @@ fn check_names_what_is_not_as_wanted() {
     assert_eq!(node.findings(&config), Vec::<String>::new());
 }
 
+/// A probe must not read gigabytes: what cannot be read does not matter to it.
+#[test]
+fn a_quick_check_reads_no_file() {
+    let node = FakeNode::with_containerd(V2);
+    let mut document = node.document();
+    node.payload("share/image", "abc", 0o644);
+    let config = node.config_of(&document);
+    node.apply(&config).expect("applies");
+    // Now the digest is wrong, which only reading would show.
+    let wrong = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    document["files"][0]["integrity"] = json!(wrong);
+    let config = node.config_of(&document);
+    let (seen, _) = node.node(usize::MAX);
+    assert_eq!(
+        seen.findings(&config, true).expect("checks"),
+        Vec::<String>::new()
+    );
+    assert!(seen.findings(&config, false).is_err());
+    fs::remove_file(node.path(&format!("opt/edgeless/{HANDLER}/share/image"))).expect("removes");
+    let findings = seen.findings(&config, true).expect("checks");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+}
+
 #[test]
 fn what_somebody_changed_since_stays_when_uninstalling() {
     let node = FakeNode::with_containerd(V2);
