@@ -225,3 +225,26 @@ fn the_example_in_the_documentation_is_valid() {
     assert_eq!(config.handler, "contrast-cc-metal-qemu-snp-0a1b2c3d");
     assert_eq!(config.files.len(), 3);
 }
+
+/// What the chart writes is what this reads.
+#[test]
+fn the_manifests_for_nodes_are_valid() {
+    for (manifest, platform) in [
+        (
+            include_str!("../../../deploy/manifests/runtime-metal-qemu-snp.yaml"),
+            Platform::MetalQemuSnp,
+        ),
+        (
+            include_str!("../../../deploy/manifests/runtime-metal-qemu-tdx.yaml"),
+            Platform::MetalQemuTdx,
+        ),
+    ] {
+        let (_, rest) = manifest
+            .split_once("node-installer.json: |\n")
+            .expect("a configuration");
+        let (json, _) = rest.split_once("\n---").expect("its end");
+        let config = read("a.json", json).expect("is valid");
+        assert_eq!(config.platform, platform);
+        assert!(!config.files.is_empty());
+    }
+}
