@@ -3,6 +3,7 @@
 mod demo;
 mod images;
 mod manifests;
+mod monitoring;
 mod process;
 mod sim;
 mod tidy;
@@ -56,6 +57,12 @@ enum Task {
         /// Only tests whose name contains it.
         filter: Option<String>,
     },
+    /// Writes the dashboards and the table of alerts, and checks alert rules, their tests and runbooks, and every expression.
+    Monitoring {
+        /// Write nothing: what is there must be up to date.
+        #[arg(long)]
+        check: bool,
+    },
     /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
     Tools,
     /// Renders the chart into `deploy/manifests` and its values into `docs/reference/chart.md`, and validates all that it can render.
@@ -80,6 +87,8 @@ fn main() -> ExitCode {
         Task::Sim { arguments, .. } => sim::simulate(&arguments),
         Task::Model { mutants } => model(mutants),
         Task::VmTest { long, filter } => vm::test(filter.as_deref(), long),
+        Task::Monitoring { check: false } => monitoring::write(&workspace_root()),
+        Task::Monitoring { check: true } => monitoring::check(&workspace_root()),
         Task::Tools => tools::fetch_all(),
         Task::Manifests { check: true } => manifests::check_or_explain(),
         Task::Manifests { check: false } => manifests::write(),
