@@ -174,11 +174,7 @@ pub fn traced(channel: Channel) -> Traced {
     InterceptedService::new(channel, name_span)
 }
 
-#[expect(
-    clippy::result_large_err,
-    clippy::unnecessary_wraps,
-    reason = "the signature of an interceptor"
-)]
+#[expect(clippy::unnecessary_wraps, reason = "the signature of an interceptor")]
 fn name_span(mut request: Request<()>) -> Result<Request<()>, Status> {
     let mut carrier = HashMap::new();
     let context = Span::current().context();
