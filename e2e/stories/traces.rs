@@ -146,7 +146,7 @@ fn set_and_enrolment_are_parents_of_what_the_coordinator_did() {
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
     ];
     let directory = tempfile::tempdir().expect("directory");
-    let cluster = Cluster::create(directory.path(), 57).expect("cluster");
+    let cluster = Cluster::create(directory.path(), 97).expect("cluster");
     cluster.generate().expect("generates");
     let coordinator = cluster.start_coordinator_with(&variables).expect("starts");
 
