@@ -8,4 +8,5 @@
 )]
 
 mod faults;
+mod join;
 mod story;

@@ -19,7 +19,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 const CLIENTS: u32 = 4;
 
 /// One story at a time: each is a handful of busy processes.
-static TURN: Mutex<()> = Mutex::new(());
+pub(crate) static TURN: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Story {
     pub(crate) replicas: ReplicaSet,
