@@ -1,10 +1,12 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
+mod book;
 mod demo;
 mod process;
 mod sim;
 mod tidy;
 mod tools;
+mod try_docs;
 mod vm;
 mod web;
 
@@ -54,8 +56,15 @@ enum Task {
         /// Only tests whose name contains it.
         filter: Option<String>,
     },
-    /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
+    /// Fetches the tools that tests, the demo and the book use (Envoy, cargo-deny, mdBook and others) into `target/tools`.
     Tools,
+    /// Builds the book of `docs` into `target/book` and checks links and diagrams.
+    Book,
+    /// Types what a page says and compares what is printed: `cargo xtask try-docs [PAGE]...`, the tutorial by default.
+    TryDocs {
+        /// Pages, from the root of the repository.
+        pages: Vec<PathBuf>,
+    },
     /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
     Web,
 }
@@ -71,6 +80,8 @@ fn main() -> ExitCode {
         Task::Model { mutants } => model(mutants),
         Task::VmTest { long, filter } => vm::test(filter.as_deref(), long),
         Task::Tools => tools::fetch_all(),
+        Task::Book => book::build(),
+        Task::TryDocs { pages } => try_docs::try_pages(&pages),
         Task::Web => web::build(),
     };
     match outcome {
@@ -101,6 +112,7 @@ fn model(mutants: bool) -> Result<()> {
 fn lint() -> Result<()> {
     run(cargo(["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
+    book::check_summary(&workspace_root())?;
     run(cargo([
         "clippy",
         "--workspace",

@@ -1,6 +1,6 @@
 //! Surroundings for tests, never for programs: services of CPU vendors on loopback ([`Vendor`], [`Silence`]), and evidence that was
 //! collected from real machines ([`evidence`]), firmware and kernels to measure ([`Ovmf`], [`efi_kernel`]), and the Envoy that was fetched
-//! ([`envoy()`]), and the check of a server against its OpenAPI document ([`OpenApi`]).
+//! ([`envoy()`]), the check of a server against its OpenAPI document ([`OpenApi`]), and that of pages which are made from programs ([`reference`]).
 
 #![expect(
     clippy::expect_used,
@@ -12,6 +12,7 @@ mod envoy;
 mod evidence;
 mod openapi;
 mod ovmf;
+pub mod reference;
 mod vendor;
 
 pub use envoy::envoy;
