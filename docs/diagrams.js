@@ -13,7 +13,7 @@
             source.parentElement.replaceWith(diagram);
             return diagram;
         });
-        mermaid.initialize({ startOnLoad: false, theme: dark ? "dark" : "default" });
+        mermaid.initialize({ startOnLoad: false, theme: dark ? "dark" : "default", sequence: { wrap: true, width: 200 } });
         mermaid.run({ nodes: diagrams }).catch((error) => console.error(error.message ?? String(error)));
     };
     document.head.append(library);

@@ -20,6 +20,21 @@ const FIRST: &str = "docs/README.md";
 /// Markdown that is no page of the book, and has its links checked too.
 const OUTSIDE: [&str; 2] = ["README.md", SUMMARY];
 
+/// Directories whose files pages name.
+const SOURCES: [&str; 11] = [
+    "cli",
+    "coordinator",
+    "crates",
+    "deploy",
+    "docs",
+    "e2e",
+    "initializer",
+    "proto",
+    "service-mesh",
+    "sim",
+    "xtask",
+];
+
 /// Builds `target/book`. What mdBook warns about, a broken link, a diagram that cannot be drawn and a page that nobody finds are errors.
 pub(crate) fn build() -> Result<()> {
     let root = workspace_root();
@@ -68,10 +83,29 @@ pub(crate) fn check_summary(root: &Path) -> Result<()> {
     }
     let is_page = |path: &Path| path.extension().is_some_and(|extension| extension == "md");
     for page in find(&root.join("docs"), &is_page)? {
+        check_named_files(root, &page)?;
         let page = page.strip_prefix(root)?;
         ensure!(
             page == Path::new(SUMMARY) || listed.contains(page),
             "nobody finds {}: add it to {SUMMARY}",
+            page.display()
+        );
+    }
+    Ok(())
+}
+
+/// What a page names as a file of the repository is there: `crates/…`, `e2e/…`, as code and as a whole.
+fn check_named_files(root: &Path, page: &Path) -> Result<()> {
+    let text = fs::read_to_string(page)?;
+    for code in text.split('`').skip(1).step_by(2) {
+        let is_path = code
+            .chars()
+            .all(|character| character.is_ascii_alphanumeric() || "_-./".contains(character));
+        let directory = code.split_once('/').map(|(directory, _)| directory);
+        let of_sources = directory.is_some_and(|directory| SOURCES.contains(&directory));
+        ensure!(
+            !(is_path && of_sources) || root.join(code).exists(),
+            "{} names `{code}`, which is not there",
             page.display()
         );
     }
@@ -100,7 +134,7 @@ fn lay_out(root: &Path, pages: &[PathBuf], stage: &Path) -> Result<()> {
     for page in pages {
         let text =
             fs::read_to_string(root.join(page)).with_context(|| page.display().to_string())?;
-        let directory = page.parent().unwrap_or(Path::new(""));
+        let directory = page.parent().unwrap_or_else(|| Path::new(""));
         for link in links(&text).filter(|link| !link.contains("://")) {
             let linked = resolve(directory, link)?;
             let is_page = linked

@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         Task::VmTest { long, filter } => vm::test(filter.as_deref(), long),
         Task::Tools => tools::fetch_all(),
         Task::Book => book::build(),
-        Task::TryDocs { pages } => try_docs::try_pages(&pages),
+        Task::TryDocs { pages } => build_programs().and_then(|()| try_docs::try_pages(&pages)),
         Task::Web => web::build(),
     };
     match outcome {
@@ -127,7 +127,7 @@ fn lint() -> Result<()> {
     run(tools::cargo_deny()?)
 }
 
-/// The end-to-end tests and the demo start the real programs, so these must be built first.
+/// The end-to-end tests, the demo and the tutorial start the real programs, so these must be built first.
 fn build_programs() -> Result<()> {
     run(cargo(["build", "--workspace", "--bins", "--examples"]))
 }
