@@ -100,7 +100,7 @@ fn section(command: &mut Command, sections: &mut String) {
     }
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
-    let name = command.get_bin_name().unwrap_or(command.get_name());
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
     let about = command
         .get_about()
         .map(ToString::to_string)
