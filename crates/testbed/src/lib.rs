@@ -1,6 +1,6 @@
 //! Surroundings for tests, never for programs: services of CPU vendors on loopback ([`Vendor`], [`Silence`]), and evidence that was
 //! collected from real machines ([`evidence`]), firmware and kernels to measure ([`Ovmf`], [`efi_kernel`]), and the Envoy that was fetched
-//! ([`envoy()`]), the check of a server against its OpenAPI document ([`OpenApi`]), and that of pages which are made from programs ([`reference`]).
+//! ([`envoy()`]), the check of a server against its OpenAPI document ([`OpenApi`]), and that of pages which are made from programs ([`mod@reference`]).
 
 #![expect(
     clippy::expect_used,
