@@ -1,5 +1,6 @@
 //! What the command line looks like. Nothing here reads a file or acts.
 
+mod reach;
 mod seal;
 mod verify;
 
@@ -9,8 +10,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use contrast_resources::CustomTemplate;
 
 pub use crate::commands::{
-    attestation::AttestationArgs, collateral::CollateralArgs, lint::LintArgs,
+    attestation::AttestationArgs, audit::AuditArgs, collateral::CollateralArgs, lint::LintArgs,
     manifest::ManifestArgs, measure::MeasureArgs, mesh::MeshArgs, policy::PolicyArgs,
+};
+pub use reach::{
+    CoordinatorArgs, DashboardArgs, DoctorArgs, KubeArgs, ManArgs, PortForwardArgs, VersionArgs,
 };
 pub use seal::{
     SealArgs, SealCommand, SealDeploymentArgs, SealPullSecretsArgs, SealRegistryArgs,
@@ -18,7 +22,7 @@ pub use seal::{
 };
 pub use verify::{SourceArgs, VerifyArgs};
 
-use crate::{address::CoordinatorAddress, exit, transition::TransitionHash};
+use crate::{exit, transition::TransitionHash};
 
 /// Run Kubernetes pods as confidential VMs, and prove it
 #[derive(Debug, Parser)]
@@ -135,6 +139,8 @@ pub enum Command {
     Recover(RecoverArgs),
     /// Show or verify evidence in files, offline
     Attestation(AttestationArgs),
+    /// Check and show what Coordinators decided
+    Audit(AuditArgs),
     /// Fetch and show what CPU vendors publish about their CPUs
     Collateral(CollateralArgs),
     /// Work on a manifest file
@@ -145,10 +151,18 @@ pub enum Command {
     Mesh(MeshArgs),
     /// Show, explain, compare and test the policies of pods
     Policy(PolicyArgs),
+    /// Serve a page about the deployment on this machine, for people
+    Dashboard(DashboardArgs),
+    /// Make a Coordinator in a Kubernetes cluster reachable on this machine
+    PortForward(PortForwardArgs),
+    /// Check this machine, the cluster and the way to both
+    Doctor(DoctorArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
+    /// Write manual pages
+    Man(ManArgs),
     /// Print the version and what this build supports
-    Version(FormatArgs),
+    Version(VersionArgs),
     /// Make a software TEE for development: INSECURE, protects nothing
     #[cfg(feature = "software-tee")]
     InsecureTee(InsecureTeeArgs),
@@ -275,21 +289,6 @@ pub struct GenerateArgs {
     /// Shape of the result.
     #[command(flatten)]
     pub format: FormatArgs,
-}
-
-/// Where Coordinators may be.
-#[derive(Debug, Clone, Args)]
-pub struct CoordinatorArgs {
-    /// User API of the Coordinator; the port defaults to 1313. May be repeated or comma-separated: the next one is asked when
-    /// one is unavailable
-    #[arg(
-        short,
-        long,
-        value_name = "HOST[:PORT]",
-        required = true,
-        value_delimiter = ','
-    )]
-    pub coordinator: Vec<CoordinatorAddress>,
 }
 
 /// Platforms that reference values exist for.
@@ -460,6 +459,11 @@ pub struct StatusArgs {
     /// What CPU vendors publish, for evidence that comes without it.
     #[command(flatten)]
     pub collateral: contrast_collateral::Options,
+
+    /// Show it again every SECONDS until interrupted [default: 2]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub watch: Option<u64>,
 
     /// Shape of the result.
     #[command(flatten)]

@@ -14,9 +14,10 @@ use contrast_collateral::{Collateral, CompletingVerifier};
 use contrast_manifest::Manifest;
 use contrast_pki::SealingPublicKey;
 use contrast_proto::user::{
-    self as wire, GetManifestsRequest, GetManifestsResponse, GetSealingKeyRequest,
-    GetSeedSharesRequest, GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse,
-    SeedShares, SetManifestRequest, SetManifestResponse, user_api_client::UserApiClient,
+    self as wire, GetManifestsRequest, GetManifestsResponse, GetRecentDecisionsRequest,
+    GetSealingKeyRequest, GetSeedSharesRequest, GetStatusRequest, ImportSeedRequest,
+    RecentDecisions, RecoverRequest, RecoverResponse, SeedShares, SetManifestRequest,
+    SetManifestResponse, user_api_client::UserApiClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -320,6 +321,16 @@ impl Session {
     pub async fn status(&mut self) -> Result<wire::Status, CallError> {
         let answer = self.client.get_status(GetStatusRequest {}).await;
         answered("return its status", answer)
+    }
+
+    /// What the Coordinator decided last.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn recent_decisions(&mut self) -> Result<RecentDecisions, CallError> {
+        let request = GetRecentDecisionsRequest {};
+        let answer = self.client.get_recent_decisions(request).await;
+        answered("return its decisions", answer)
     }
 
     /// The key to which secrets are sealed for this deployment, PEM; `None` when the Coordinator is of a version that has none, or names no

@@ -8,7 +8,8 @@ pub enum Exit {
     /// Everything that was asked for happened.
     Success,
     /// The question was answered, and the answer is no: the Coordinator's evidence was refused, its history is broken,
-    /// or its manifest is another one; or `lint` or `mesh check` found errors; or `approvals` has not enough.
+    /// or its manifest is another one; or `lint` or `mesh check` found errors; or `approvals` has not enough; or the chain of an audit
+    /// stream is broken.
     Negative,
     /// The command line or a file is wrong; the same call will fail again.
     Usage,
@@ -50,7 +51,7 @@ pub const HELP: &str = "\
 Exit codes:
   0   success
   1   negative verdict: evidence refused, history broken, or manifest differs; lint, mesh check: findings;
-      approvals: not enough
+      approvals: not enough; audit: chain broken
   2   usage error or bad input
   3   evidence in files not verified; generate --check: out of date
   4   Coordinator or pod unreachable, or in a state that does not allow the request

@@ -6,7 +6,10 @@
 //! - [`workspace`] knows the files around a deployment, [`deployment`] reads the YAML that `generate` wrote, [`dial`] opens
 //!   attested connections to a Coordinator, [`attempts`] chooses which one and how often, [`call`] explains its refusals.
 //! - [`attestation`] reads evidence from files and shows what it says.
+//! - `kube` reaches a Coordinator in a cluster through `kubectl`; `doctor` checks the way there.
+//! - `audit` shows and checks what Coordinators decided.
 //! - [`lint`] checks a deployment before it is generated.
+//! - `dashboard` serves a page about the deployment on loopback.
 //! - [`status`] shows what a Coordinator says about its cluster; [`verify`] judges its history; [`generate`] turns Kubernetes YAML into a deployment.
 //!
 //! What it never does: send anything to anyone but the Coordinator and the registries that were named, write a secret that
@@ -17,16 +20,20 @@ pub mod approval;
 pub mod args;
 pub mod attempts;
 pub mod attestation;
+mod audit;
 pub mod call;
 pub use contrast_sdk::certificate;
 pub mod commands;
+mod dashboard;
 pub mod deployment;
 pub mod diagnostic;
 pub mod dial;
 mod docker_config;
+mod doctor;
 pub mod exit;
 pub mod generate;
 mod import;
+mod kube;
 pub mod lint;
 mod measure;
 pub mod output;
@@ -37,17 +44,21 @@ pub mod transition;
 pub mod verify;
 pub mod workspace;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    ffi::OsStr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use args::{Cli, LogLevel};
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use exit::Exit;
 use output::Output;
 use tracing::level_filters::LevelFilter;
 
 /// Runs the process's command line.
 pub fn run() -> Exit {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(message) => {
             // `--help` and `--version` arrive here too; clap knows which stream and which code each has.
@@ -70,6 +81,16 @@ pub fn run() -> Exit {
         }
         Err(_) => Exit::Internal,
     }
+}
+
+/// As `kubectl-contrast` in the PATH, the program is a plugin of kubectl and is named like one.
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let name = std::env::args_os().next().unwrap_or_default();
+    if Path::new(&name).file_stem() == Some(OsStr::new("kubectl-contrast")) {
+        command = command.bin_name("kubectl contrast");
+    }
+    Cli::from_arg_matches(&command.try_get_matches()?)
 }
 
 fn log_to_stderr(level: LogLevel) {

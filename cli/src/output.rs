@@ -141,6 +141,17 @@ impl Output {
         }
     }
 
+    /// Begins a new screen; nothing unless standard output is a terminal with colours.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn clear(&self) -> Result<(), OutputError> {
+        match self.stdout {
+            Paint::Colour => self.raw(b"\x1b[H\x1b[2J"),
+            Paint::Plain => Ok(()),
+        }
+    }
+
     /// Prints a warning to standard error.
     pub fn warning(&self, text: &str) {
         self.line(&format!("{} {text}", self.stderr.alarming("warning:")));

@@ -13,6 +13,8 @@ use crate::transition::{TransitionHash, TransitionHashError};
 
 mod text;
 
+pub(crate) use text::table;
+
 /// Longer text of others is cut, in characters.
 const TEXT_CHARS_MAX: usize = 200;
 
@@ -46,6 +48,19 @@ pub struct Status {
     pub cluster: Option<Cluster>,
     /// What is set; null when no manifest ever was.
     pub active: Option<Active>,
+    /// Its audit stream; null when it is of a version that has none.
+    pub audit: Option<Audit>,
+}
+
+/// The latest record of a replica's audit stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Audit {
+    /// Its place; the first one has 0.
+    pub sequence: u64,
+    /// Its hash, for `contrast audit verify --head`.
+    pub hash: String,
+    /// Decisions that the replica could not record since its start.
+    pub lost: u64,
 }
 
 /// Whether a majority of the cluster stands behind a replica's state.
@@ -151,6 +166,7 @@ impl Status {
             }),
             cluster: answer.cluster.as_ref().map(Cluster::read).transpose()?,
             active: answer.active.as_ref().map(Active::read).transpose()?,
+            audit: answer.audit.as_ref().map(Audit::read).transpose()?,
         })
     }
 }
@@ -194,6 +210,16 @@ impl Evidence {
     }
 }
 
+impl Audit {
+    fn read(answer: &wire::AuditHead) -> Result<Self, StatusError> {
+        Ok(Self {
+            sequence: answer.sequence,
+            hash: hash("audit stream", &answer.hash)?.to_string(),
+            lost: answer.lost,
+        })
+    }
+}
+
 impl Active {
     fn read(answer: &wire::ActiveStatus) -> Result<Self, StatusError> {
         let manifest = hash("manifest", &answer.manifest)?;
@@ -216,7 +242,7 @@ fn identity(node: u64) -> String {
 
 /// Text of others: control characters, line breaks and marks that change the direction of writing become escapes, and it is cut
 /// at 200 characters, so that it can neither move the cursor nor imitate other lines.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::new();
     for (count, character) in text.chars().enumerate() {
         if count == TEXT_CHARS_MAX {

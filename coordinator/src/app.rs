@@ -1,6 +1,7 @@
 //! The service as a value: [`Bound::bind`] takes every port and opens the history before anything runs, [`Bound::run`]
 //! serves until it is told to stop or a part fails.
 
+mod audit;
 mod runtime;
 mod transit;
 
@@ -23,6 +24,7 @@ use contrast_collateral::{AzureImds, Collateral, CompletingIssuer, OptionsError}
 use contrast_proto::{mesh::mesh_api_server::MeshApiServer, user::user_api_server::UserApiServer};
 use contrast_telemetry::{
     drain::{self, Watcher},
+    exposure::PUBLIC,
     readiness::{Pending, Readiness},
     tasks::{TaskError, Tasks},
 };
@@ -33,11 +35,13 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use transit::TransitApi;
 
 use crate::{
+    AuditError,
     api::{
         ActiveManifestVerifier, MESH_ISSUING_MAX, MESH_REQUEST_BYTES_MAX, MeshService,
         USER_REQUEST_BYTES_MAX, USER_REQUESTS_MAX, UserService, forget_seed_shares,
     },
     attest::{self, AttestService},
+    audit::{Recorder, subject, watch},
     cluster::{LogFile, LogMedium},
     config::Config,
     ops::{self, Metrics, Probes, refresh},
@@ -94,6 +98,12 @@ pub enum AppError {
     /// There is no history.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The audit stream goes nowhere.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// Nothing can write the audit stream.
+    #[error("cannot start the thread of the audit stream")]
+    AuditThread(#[source] io::Error),
     /// There is no TLS key.
     #[error("cannot make the key for attested TLS")]
     Identity(#[source] IdentityError),
@@ -136,6 +146,7 @@ impl Surroundings {
         let issuer = config.issuer().issuer_on(AzureImds::shared())?;
         if config.insecure_software_tee.is_some() {
             tracing::warn!(
+                exposure = PUBLIC,
                 "INSECURE: this Coordinator proves itself with a software TEE; whoever can read its directory can \
                  impersonate it"
             );
@@ -189,6 +200,7 @@ pub struct Bound {
     identity: Arc<Identity>,
     clock: Arc<dyn WallClock>,
     metrics: Arc<Metrics>,
+    audit: Arc<Recorder>,
     startup: Readiness,
     ports_pending: Pending,
 }
@@ -283,6 +295,9 @@ impl Bound {
         };
         let replica = Hosted::new(Replica::open(parts)?, runtime.handle()?);
         let peer_api = peer_api.map(|listener| PeerApi { listener, local });
+        let metrics = Arc::new(Metrics::new());
+        let own = (identity.spki(), replica.boot().0);
+        let audit = audit::open(config, &clock, &metrics, own)?;
         if let Some(path) = &config.address_file {
             write_addresses(path, &addresses).map_err(|source| AppError::AddressFile {
                 path: path.clone(),
@@ -297,6 +312,7 @@ impl Bound {
             peer_api = ?addresses.peer_api,
             ops = %addresses.ops,
             state = replica.guard().snapshot().name(),
+            exposure = PUBLIC,
             "coordinator is serving"
         );
         Ok(Self {
@@ -313,7 +329,8 @@ impl Bound {
             issuer,
             identity: Arc::new(identity),
             clock,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
+            audit,
             startup,
             ports_pending,
         })
@@ -391,12 +408,14 @@ impl Bound {
         let user = UserService {
             replica: self.replica.clone(),
             metrics: Arc::clone(&self.metrics),
+            audit: Arc::clone(&self.audit),
             collection: seed_shares,
         };
         let mesh = MeshService {
             replica: self.replica.clone(),
             collateral,
             metrics: Arc::clone(&self.metrics),
+            audit: Arc::clone(&self.audit),
             issuing: Arc::new(Semaphore::new(MESH_ISSUING_MAX)),
             volumes: Arc::default(),
             drain: watcher.clone(),
@@ -409,6 +428,12 @@ impl Bound {
             "mesh API",
             serve_mesh(self.mesh_api, mesh_tls, mesh, watcher.clone()),
         );
+        let watching = watch(
+            self.replica.clone(),
+            Arc::clone(&self.audit),
+            watcher.clone(),
+        );
+        apis.spawn("audit", watching);
         let runtime = self.runtime.handle()?;
         if let Some(api) = self.peer_api {
             let serving = api.serve(self.replica.clone(), runtime.clone(), watcher.clone());
@@ -423,7 +448,7 @@ impl Bound {
             ended = apis.join() => ended,
             ended = ops.join() => ended,
             () = shutdown => {
-                tracing::info!(deadline_s = self.drain_deadline.as_secs(), "draining");
+                tracing::info!(deadline_s = self.drain_deadline.as_secs(), exposure = PUBLIC, "draining");
                 // While it still serves: others take over before connections are cut.
                 self.replica.leave(self.drain_deadline / 2).await;
                 trigger.drain();
@@ -441,12 +466,13 @@ impl Bound {
         self.runtime.stop(REPLICATION_STOP).await;
         stop_ops.drain();
         let ops_outcome = ops.join_within(OPS_STOP).await;
+        audit::close(self.audit, outcome.is_ok()).await;
         outcome?;
         if let Err(error) = ops_outcome {
             // A scraper that keeps its connection open is no reason to call the shutdown failed.
             tracing::warn!(%error, "probes and metrics did not end in time");
         }
-        tracing::info!("coordinator stopped");
+        tracing::info!(exposure = PUBLIC, "coordinator stopped");
         Ok(())
     }
 }
@@ -503,14 +529,15 @@ async fn serve_mesh(
     service: MeshService,
     drain: Watcher,
 ) -> Result<(), tonic::transport::Error> {
-    let metrics = Arc::clone(&service.metrics);
-    let count_refusals = Arc::new(move |_: SocketAddr, error: &AtlsError| {
-        if matches!(error, AtlsError::RefusedPeer(_)) {
+    let (metrics, audit) = (Arc::clone(&service.metrics), Arc::clone(&service.audit));
+    let note_refusals = Arc::new(move |_: SocketAddr, error: &AtlsError| {
+        if let AtlsError::RefusedPeer(error) = error {
             metrics.attestation_failed();
+            audit.record(subject::refused_evidence(error));
         }
     });
     let service = MeshApiServer::new(service).max_decoding_message_size(MESH_REQUEST_BYTES_MAX);
-    let incoming = Incoming::new(listener, tls, AcceptLimits::default()).on_failure(count_refusals);
+    let incoming = Incoming::new(listener, tls, AcceptLimits::default()).on_failure(note_refusals);
     server()
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, async move { drain.draining().await })

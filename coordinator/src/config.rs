@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use contrast_attestation::{IssuerConfig, Tee};
 use contrast_telemetry::logging;
 
-use crate::{peer, replica::Timing};
+use crate::{AuditLog, peer, replica::Timing};
 
 /// Attests every pod of a deployment against its manifest.
 #[derive(Debug, Clone, clap::Parser)]
@@ -87,6 +87,16 @@ pub struct Config {
     /// when all ports are bound. For port 0.
     #[arg(long, env = "CONTRAST_ADDRESS_FILE", value_name = "FILE")]
     pub address_file: Option<PathBuf>,
+
+    /// Where the audit stream goes: `-` for standard output, `off`, or a file that it is appended to. Every decision is one line; nothing
+    /// secret is in it.
+    #[arg(
+        long,
+        env = "CONTRAST_AUDIT_LOG",
+        default_value = "-",
+        value_name = "FILE"
+    )]
+    pub audit_log: AuditLog,
 
     /// Take the guest's default deny away once the APIs listen: nobody else in a Coordinator's pod does. Needs NET_ADMIN.
     #[arg(long, env = "CONTRAST_OPEN_INGRESS")]

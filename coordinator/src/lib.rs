@@ -11,6 +11,7 @@
 //! | `api` | gRPC: user API and mesh API; requests to domain types and back |
 //! | `answer` | bodies of HTTP answers that keep their part of a limit until they are sent |
 //! | `attest` | the attest API: evidence, history and CA certificates over plain HTTP |
+//! | `audit` | the audit stream: every decision, in records that form a chain |
 //! | `transit` | the transit engine: Vault's HTTP API for encryption with a workload's own key, over mutual TLS of the mesh |
 //! | `ops` | probes and metrics, on a runtime of their own |
 //!
@@ -46,6 +47,7 @@ mod answer;
 mod api;
 pub mod app;
 mod attest;
+mod audit;
 mod bucket;
 pub mod cluster;
 pub mod config;
@@ -56,5 +58,6 @@ pub mod replica;
 pub mod state;
 mod transit;
 
+pub use audit::{AuditError, AuditLog};
 pub use ops::open_ingress;
 pub use transit::answer_any;

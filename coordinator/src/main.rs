@@ -9,7 +9,7 @@ use contrast_coordinator::{
     config::Config,
     open_ingress,
 };
-use contrast_telemetry::{drain, logging, memory::forbid_core_dumps};
+use contrast_telemetry::{drain, exposure::PUBLIC, logging, memory::forbid_core_dumps};
 
 /// How long work on blocking threads may go on after everything else ended.
 const BLOCKING_STOP: Duration = Duration::from_secs(1);
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            tracing::error!(exposure = PUBLIC, "coordinator failed");
             tracing::error!("coordinator failed: {error:#}");
             ExitCode::FAILURE
         }
@@ -48,7 +49,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let shutdown = async {
         match drain::termination_signal().await {
-            Ok(signal) => tracing::info!(signal, "asked to stop"),
+            Ok(signal) => tracing::info!(signal, exposure = PUBLIC, "asked to stop"),
             Err(error) => tracing::error!(%error, "cannot listen for signals; stopping"),
         }
     };

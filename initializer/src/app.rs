@@ -4,7 +4,7 @@ use contrast_atls::{ClientConfig, Identity, IdentityError, Limits};
 use contrast_attestation::PlatformError;
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_collateral::AzureImds;
-use contrast_telemetry::drain;
+use contrast_telemetry::{drain, exposure::PUBLIC};
 use contrast_volume::RollbackRule;
 use tokio::sync::{mpsc, watch};
 
@@ -62,7 +62,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     if config.hold {
         let signal = drain::termination_signal().await;
         let signal = signal.map_err(AppError::Signals)?;
-        tracing::info!(signal, "stopping");
+        tracing::info!(signal, exposure = PUBLIC, "stopping");
         return Ok(());
     }
     let mut storage = None;
@@ -70,7 +70,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
         outcome = enroll_and_stay(&config, &mut storage) => outcome,
         signal = drain::termination_signal() => {
             let signal = signal.map_err(AppError::Signals)?;
-            tracing::info!(signal, "stopping");
+            tracing::info!(signal, exposure = PUBLIC, "stopping");
             Ok(())
         }
     };
@@ -134,6 +134,7 @@ async fn enroll_and_stay(config: &Config, storage: &mut Option<Storage>) -> Resu
     tracing::info!(
         directory = %config.base_dir.display(),
         workload_secret = first.workload_secret.is_some(),
+        exposure = PUBLIC,
         "certificate installed"
     );
     if config.once {

@@ -6,6 +6,7 @@ use std::{
 use contrast_atls::ClientConfig;
 use contrast_pki::RootKey;
 use contrast_proto::mesh::{WaitForTransitionRequest, mesh_api_client::MeshApiClient};
+use contrast_telemetry::exposure::PUBLIC;
 use tokio::sync::{Notify, mpsc, watch};
 use tonic::transport::Channel;
 
@@ -130,7 +131,7 @@ impl Coordinator {
                 () = tokio::time::sleep(delay) => "the certificate is about to end",
                 () = news.notified() => "another manifest was set",
             };
-            tracing::info!("asking for a new certificate: {why}");
+            tracing::info!(exposure = PUBLIC, "asking for a new certificate: {why}");
             let until = Some(held.not_after);
             let enrolled = self.enroll_with_retries(Some(deployment), until).await;
             held = Held {

@@ -1,6 +1,7 @@
 //! The default deny: made when the guest boots, taken away here only in pods that have no service mesh.
 
 use contrast_firewall::{Firewall, FirewallError};
+use contrast_telemetry::exposure::PUBLIC;
 
 /// Keeps out what is new in this network namespace. May be repeated.
 ///
@@ -9,7 +10,7 @@ use contrast_firewall::{Firewall, FirewallError};
 pub fn deny_ingress() -> Result<(), FirewallError> {
     let firewall = Firewall::probe()?;
     firewall.deny()?;
-    tracing::info!("new connections from outside are denied");
+    tracing::info!(exposure = PUBLIC, "new connections from outside are denied");
     Ok(())
 }
 
@@ -19,7 +20,10 @@ pub fn deny_ingress() -> Result<(), FirewallError> {
 pub(crate) fn open_ingress() {
     match Firewall::probe().and_then(|firewall| firewall.open()) {
         Ok(()) => {
-            tracing::info!("the pod has no service mesh; new connections from outside are let in")
+            tracing::info!(
+                exposure = PUBLIC,
+                "the pod has no service mesh; new connections from outside are let in"
+            )
         }
         Err(error) => tracing::error!(
             error = &error as &dyn std::error::Error,

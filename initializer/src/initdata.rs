@@ -14,6 +14,7 @@ use clap::Args;
 use contrast_attestation::{IssuerConfig, PlatformError, ReportData};
 use contrast_clock::{Entropy, EntropyError};
 use contrast_initdata::{DEVICE_MAGIC, DeviceError, Initdata, read_device};
+use contrast_telemetry::exposure::PUBLIC;
 
 /// Beginnings of names of disks in a guest of Kata: virtio-blk and virtio-scsi.
 const DISKS: [&str; 2] = ["vd", "sd"];
@@ -126,6 +127,7 @@ pub fn check_initdata(
         hash = hex::encode(found),
         device = %path.display(),
         directory = %options.output.display(),
+        exposure = PUBLIC,
         "the document is the one that this guest was started with"
     );
     Ok(())

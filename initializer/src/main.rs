@@ -8,7 +8,11 @@ use contrast_initializer::{
     Command, Config, check_initdata, deny_ingress, image_store, is_installed, pull_image, run,
     serve_images, standalone,
 };
-use contrast_telemetry::{logging, memory::forbid_core_dumps};
+use contrast_telemetry::{
+    exposure::{Exposure, PUBLIC},
+    logging,
+    memory::forbid_core_dumps,
+};
 use contrast_volume::is_mounted;
 use tokio::runtime::Runtime;
 
@@ -40,6 +44,7 @@ async fn chosen() -> ExitCode {
     if let Err(error) = forbid_core_dumps() {
         return fail(error.into());
     }
+    let exposed = config.logging.log_exposure;
     let outcome: anyhow::Result<()> = match config.command.clone() {
         Some(Command::DenyIngress) => deny_ingress().map_err(Into::into),
         Some(Command::Cryptsetup(options)) => standalone(options).await.map_err(Into::into),
@@ -56,6 +61,13 @@ async fn chosen() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(_) if exposed == Exposure::Public => {
+            tracing::error!(
+                exposure = PUBLIC,
+                "the Initializer failed; why may not leave this pod"
+            );
+            ExitCode::FAILURE
+        }
         Err(error) => fail(error),
     }
 }

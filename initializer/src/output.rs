@@ -1,6 +1,7 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use contrast_atls::Identity;
+use contrast_telemetry::exposure::PUBLIC;
 use tokio::{
     sync::{mpsc, watch},
     time::sleep_until,
@@ -117,6 +118,7 @@ impl Output {
                 tracing::info!(
                     trusted = credentials.trusted.len(),
                     changes_again = rollover.next_change().is_some(),
+                    exposure = PUBLIC,
                     "certificates installed"
                 );
                 return None;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use contrast_firewall::FirewallError;
-use contrast_telemetry::drain::termination_signal;
+use contrast_telemetry::{drain::termination_signal, exposure::PUBLIC};
 use prost::Message;
 use tempfile::TempDir;
 
@@ -129,14 +129,19 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
     }
     gate.open()?;
     let ready = ready.create()?;
-    tracing::info!(ready_file = %config.ready_file.display(), "Envoy is live; the mesh is ready");
+    tracing::info!(ready_file = %config.ready_file.display(), exposure = PUBLIC, "Envoy is live; the mesh is ready");
 
     let signal = tokio::select! {
         ended = envoy.ended() => return Err(ended.into()),
         never = &mut metrics => match never {},
         signal = &mut termination => signal.map_err(AppError::Signals)?,
     };
-    tracing::info!(signal, timeout_s = config.drain_timeout_seconds, "draining");
+    tracing::info!(
+        signal,
+        timeout_s = config.drain_timeout_seconds,
+        exposure = PUBLIC,
+        "draining"
+    );
     drop(ready);
     let again = async {
         if termination_signal().await.is_err() {
@@ -153,7 +158,7 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
         Some(status) => status,
         None => envoy.stop().await?,
     };
-    tracing::info!(%status, "Envoy stopped");
+    tracing::info!(%status, exposure = PUBLIC, "Envoy stopped");
     Ok(exit_code(status))
 }
 

@@ -1,6 +1,7 @@
 //! When the kernel lets connections in.
 
 use contrast_firewall::{Firewall, FirewallError, Redirection};
+use contrast_telemetry::exposure::PUBLIC;
 
 use crate::model::Mesh;
 
@@ -28,7 +29,7 @@ impl Gate {
         let firewall = Firewall::probe()?;
         firewall.deny()?;
         let backend = firewall.redirector(&redirection)?;
-        tracing::info!(%backend, ipv6 = redirection.ipv6, "new connections are denied until Envoy is ready");
+        tracing::info!(%backend, ipv6 = redirection.ipv6, exposure = PUBLIC, "new connections are denied until Envoy is ready");
         Ok(Self(Some(Rules {
             firewall,
             redirection,
@@ -42,7 +43,7 @@ impl Gate {
     pub(crate) fn redirect(&self) -> Result<(), FirewallError> {
         let Some(rules) = &self.0 else { return Ok(()) };
         let backend = rules.firewall.apply(&rules.redirection)?;
-        tracing::info!(%backend, "connections are redirected to Envoy");
+        tracing::info!(%backend, exposure = PUBLIC, "connections are redirected to Envoy");
         Ok(())
     }
 

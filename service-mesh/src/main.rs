@@ -12,7 +12,7 @@ use contrast_service_mesh::{
     check::{self, CheckError, Command},
     config::Config,
 };
-use contrast_telemetry::{logging, memory::forbid_core_dumps};
+use contrast_telemetry::{exposure::PUBLIC, logging, memory::forbid_core_dumps};
 
 fn main() -> ExitCode {
     let config = Config::parse();
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
+            tracing::error!(exposure = PUBLIC, "the service mesh failed");
             tracing::error!("{error:#}");
             ExitCode::from(exit_code(&error))
         }

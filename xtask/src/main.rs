@@ -2,6 +2,7 @@
 
 mod book;
 mod demo;
+mod images;
 mod process;
 mod sim;
 mod tidy;
@@ -65,6 +66,8 @@ enum Task {
         /// Pages, from the root of the repository.
         pages: Vec<PathBuf>,
     },
+    /// Builds the container images into `target/images`, with what is in them and where it comes from.
+    Images(images::Images),
     /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
     Web,
 }
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Task::Tools => tools::fetch_all(),
         Task::Book => book::build(),
         Task::TryDocs { pages } => build_programs().and_then(|()| try_docs::try_pages(&pages)),
+        Task::Images(images) => images.run(),
         Task::Web => web::build(),
     };
     match outcome {

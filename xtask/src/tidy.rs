@@ -23,6 +23,7 @@ const LAYERS: [&[&str]; 6] = [
     ],
     &[
         "contrast-telemetry",
+        "contrast-audit",
         "contrast-pki",
         "contrast-attestation",
         "contrast-attest-document",
@@ -45,6 +46,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-coordinator",
         "contrast-initializer",
         "contrast-service-mesh",
+        "contrast-port-forwarder",
         "contrast-cli",
     ],
     &[

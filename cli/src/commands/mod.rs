@@ -2,17 +2,22 @@
 
 mod approvals;
 pub mod attestation;
+pub mod audit;
 pub mod collateral;
 mod completion;
+mod dashboard;
+mod doctor;
 mod generate;
 mod import;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
 pub mod lint;
+mod man;
 pub mod manifest;
 pub mod measure;
 pub mod mesh;
 pub mod policy;
+mod port_forward;
 mod recover;
 mod seal;
 mod set;
@@ -52,12 +57,17 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
         Command::Status(args) => block_on(status::run(args, &workspace()?, output)),
         Command::Recover(args) => block_on(recover::run(args, &workspace()?, output)),
         Command::Attestation(args) => attestation::run(args, output),
+        Command::Audit(args) => audit::run(args, || Ok(workspace()?), output),
         Command::Collateral(args) => collateral::run(args, output),
         Command::Manifest(args) => manifest::run(args, &workspace()?, output),
         Command::Measure(args) => measure::run(args, output),
         Command::Mesh(args) => mesh::run(args, output),
         Command::Policy(args) => policy::run(args, &workspace()?, output),
         Command::Completion(args) => completion::run(args, output),
+        Command::Dashboard(args) => block_on(dashboard::run(args, &workspace()?, output)),
+        Command::PortForward(args) => block_on(port_forward::run(args, output)),
+        Command::Doctor(args) => block_on(doctor::run(args, &workspace()?, output)),
+        Command::Man(args) => man::run(args),
         Command::Version(args) => version::run(*args, output),
         #[cfg(feature = "software-tee")]
         Command::InsecureTee(args) => insecure_tee::run(args, output),

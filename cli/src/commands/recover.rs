@@ -18,6 +18,7 @@ use crate::{
     diagnostic::{Diagnose, Failure},
     dial::Session,
     exit::Exit,
+    kube,
     output::{Output, Paint, Render},
     owner::{SeedShareOwner, share_bytes, shares_from_file, shares_from_wire},
     transition::{TransitionHash, TransitionHashError},
@@ -101,7 +102,8 @@ pub(super) async fn run(
     }
 
     let collateral = collateral::open(&args.collateral)?;
-    let addresses = &args.coordinators.coordinator;
+    let reached = kube::reach(&args.coordinators, output).await?;
+    let addresses = &reached.addresses;
     let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     let mut attempts = Attempts::brief(addresses);

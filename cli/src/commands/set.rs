@@ -23,6 +23,7 @@ use crate::{
     diagnostic::{Diagnose, Failure},
     dial::Session,
     exit::Exit,
+    kube,
     output::{Output, Paint, Render},
     owner::{KnownSeed, WorkloadOwner, shares_to_json},
     transition::{TransitionHash, TransitionHashError, transition_hash},
@@ -138,7 +139,8 @@ pub(super) async fn set(
     let known = workspace.known_transitions()?;
 
     let collateral = collateral::open(&args.collateral)?;
-    let addresses = &args.coordinators.coordinator;
+    let reached = kube::reach(&args.coordinators, output).await?;
+    let addresses = &reached.addresses;
     let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let mut attempts = Attempts::patient(addresses, Duration::from_secs(args.timeout));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);

@@ -1,16 +1,21 @@
 //! `contrast status`: what a Coordinator says about itself and its cluster.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use contrast_clock::{SystemWallClock, WallClock};
+use contrast_collateral::Collateral;
+use contrast_manifest::Manifest;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{collateral, read_manifest};
 use crate::{
+    address::CoordinatorAddress,
     args::StatusArgs,
     attempts::{AttemptError, Attempts, shown},
     diagnostic::{Diagnose, Failure},
     dial::Session,
     exit::Exit,
+    kube,
     output::Output,
     status::{Status, StatusError},
     workspace::{MANIFEST, Workspace},
@@ -61,10 +66,11 @@ impl Diagnose for NotServing {
     }
 }
 
-/// Attests a Coordinator and shows its status.
+/// Attests a Coordinator and shows its status, once or again and again.
 ///
 /// # Errors
-/// When none can be reached, its evidence is refused, or it does not serve; in the last case the status is printed.
+/// When none can be reached, its evidence is refused, or it does not serve; in the last case the status is printed. When it is shown again
+/// and again, only what cannot change ends it.
 pub(super) async fn run(
     args: &StatusArgs,
     workspace: &Workspace,
@@ -72,14 +78,48 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let manifest = read_manifest(&workspace.choose(args.manifest.as_deref(), MANIFEST))?;
     let collateral = collateral::open(&args.collateral)?;
-    let addresses = &args.coordinators.coordinator;
+    let reached = kube::reach(&args.coordinators, output).await?;
+    let ask = || ask(&reached.addresses, &manifest, &collateral, output);
+    let Some(seconds) = args.watch else {
+        let status = ask().await?;
+        output.result(args.format.format, &status)?;
+        return serves(status);
+    };
+    let mut ticks = interval(Duration::from_secs(seconds));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+        match ask().await {
+            Ok(status) => {
+                output.clear()?;
+                output.result(args.format.format, &status)?;
+                if let Err(failure) = serves(status) {
+                    output.failure(&failure);
+                }
+            }
+            // It may come back; an impostor or a wrong manifest stays one.
+            Err(failure) if failure.exit() == Exit::Unavailable => output.failure(&failure),
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+async fn ask(
+    addresses: &[CoordinatorAddress],
+    manifest: &Manifest,
+    collateral: &Arc<Collateral>,
+    output: &Output,
+) -> Result<Status, Failure> {
     let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
     let mut attempts = Attempts::brief(addresses);
     let (address, answer) = loop {
         let address = attempts.address();
         let attempt = async {
-            let mut session = Session::attest(address, &manifest, &collateral, &clock).await?;
+            let mut session = Session::attest(address, manifest, collateral, &clock).await?;
             Ok::<_, AttemptError>(session.status().await?)
         };
         match attempt.await {
@@ -89,8 +129,10 @@ pub(super) async fn run(
     };
     drop(spinner);
     let insecure = manifest.accepts_insecure_evidence();
-    let status = Status::read(address.to_string(), insecure, &answer)?;
-    output.result(args.format.format, &status)?;
+    Ok(Status::read(address.to_string(), insecure, &answer)?)
+}
+
+fn serves(status: Status) -> Result<(), Failure> {
     match status.not_serving_because {
         None => Ok(()),
         Some(reason) => Err(NotServing {

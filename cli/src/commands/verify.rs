@@ -21,6 +21,7 @@ use crate::{
     diagnostic::{Diagnose, Failure},
     dial::Session,
     exit::Exit,
+    kube,
     output::Output,
     verify::{
         answer,
@@ -179,7 +180,8 @@ async fn attested(
     clock: &Arc<dyn WallClock>,
     output: &Output,
 ) -> Result<Proof, Failure> {
-    let addresses = &args.source.coordinator;
+    let reached = kube::through(&args.source.coordinator, &args.source.kube, output).await?;
+    let addresses = &reached.addresses;
     let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let mut attempts = Attempts::brief(addresses);
     loop {

@@ -3,21 +3,47 @@
 pub(crate) use contrast_policy::INITIALIZER;
 use contrast_policy::{SERVICE_MESH, SERVICE_MESH_PROGRAM};
 use contrast_resources::{ResourceError, Step, YamlFile};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::image_store;
 
-/// Images of the injected containers; replaced with `--image-replacements` by those of one's own registry.
-pub(super) const INITIALIZER_IMAGE: &str = concat!(
-    "registry.example.com/contrast/initializer:",
-    env!("CARGO_PKG_VERSION"),
-    "@sha256:9b1c7f0a4c3e5d2f6a8b0c1d2e3f405162738495a6b7c8d9eaf0b1c2d3e4f506"
-);
-pub(super) const SERVICE_MESH_IMAGE: &str = concat!(
-    "registry.example.com/contrast/service-mesh:",
-    env!("CARGO_PKG_VERSION"),
-    "@sha256:8a0b6e9f3b2d4c1e597a9fb0c1d2e3f4051627384a5b6c7d8e9fa0b1c2d3e4f5"
-);
+/// Images of the injected containers; replaced with `--image-replacements` by those of one's own registry. A release is built with the
+/// references that `cargo xtask images` printed; any other build has digests that no registry serves.
+pub(super) const INITIALIZER_IMAGE: &str = match option_env!("CONTRAST_INITIALIZER_IMAGE") {
+    Some(released) => released,
+    None => concat!(
+        "registry.example.com/contrast/initializer:",
+        env!("CARGO_PKG_VERSION"),
+        "@sha256:9b1c7f0a4c3e5d2f6a8b0c1d2e3f405162738495a6b7c8d9eaf0b1c2d3e4f506"
+    ),
+};
+pub(super) const SERVICE_MESH_IMAGE: &str = match option_env!("CONTRAST_SERVICE_MESH_IMAGE") {
+    Some(released) => released,
+    None => concat!(
+        "registry.example.com/contrast/service-mesh:",
+        env!("CARGO_PKG_VERSION"),
+        "@sha256:8a0b6e9f3b2d4c1e597a9fb0c1d2e3f4051627384a5b6c7d8e9fa0b1c2d3e4f5"
+    ),
+};
+
+/// An image that `generate` injects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Injected {
+    /// Name of the container.
+    pub name: &'static str,
+    /// The image's reference, with tag and digest.
+    pub reference: &'static str,
+}
+
+/// The images that `generate` injects unless they are replaced.
+pub fn injected() -> Vec<Injected> {
+    let image = |name, reference| Injected { name, reference };
+    vec![
+        image(INITIALIZER, INITIALIZER_IMAGE),
+        image(SERVICE_MESH, SERVICE_MESH_IMAGE),
+    ]
+}
 
 pub(crate) const SECRETS_VOLUME: &str = "contrast-secrets";
 pub(super) const SECRETS_PATH: &str = "/contrast";

@@ -275,6 +275,16 @@ fn new_document(options: &Options, plan: &Plan) -> Result<ManifestDocument, Gene
     Ok(document)
 }
 
+/// What a new manifest says of `platform`; `None` for the software TEE, which has a root for each directory.
+///
+/// Launch measurement and TCB are empty: they are the operator's to fill in.
+pub fn reference_values(platform: Platform) -> Option<serde_json::Value> {
+    platform.tee()?;
+    let mut document = ManifestDocument::default();
+    metal(platform, &mut document);
+    serde_json::to_value(&document.reference_values).ok()
+}
+
 /// What is known of bare metal in advance. Launch measurement and TCB are the operator's to fill in.
 fn metal(platform: Platform, document: &mut ManifestDocument) {
     let tdx = platform.tee() == Some(Tee::Tdx);

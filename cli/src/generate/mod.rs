@@ -38,6 +38,8 @@ use serde::Serialize;
 
 pub use destination::{Destination, Mode};
 pub use images::ImageOptions;
+pub use inject::{Injected, injected};
+pub use manifest::reference_values;
 pub use platforms::Platform;
 pub use pull_secrets::{Converted, seal_pull_secrets};
 pub use sealing::{SealError, SealOptions, SealPlace, SealedFor, seal};

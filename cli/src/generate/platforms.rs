@@ -34,7 +34,8 @@ pub enum Platform {
 }
 
 impl Platform {
-    const ALL: [Self; 5] = [
+    /// All of them.
+    pub const ALL: [Self; 5] = [
         Self::MetalQemuSnp,
         Self::MetalQemuSnpGpu,
         Self::MetalQemuTdx,
@@ -43,7 +44,7 @@ impl Platform {
     ];
 
     /// `Platform` of its reference values in the manifest.
-    pub(super) fn display(self) -> &'static str {
+    pub fn display(self) -> &'static str {
         match self {
             Self::MetalQemuSnp => "Metal-QEMU-SNP",
             Self::MetalQemuSnpGpu => "Metal-QEMU-SNP-GPU",
@@ -54,7 +55,7 @@ impl Platform {
     }
 
     /// Its runtime class.
-    fn class(self) -> &'static str {
+    pub fn class(self) -> &'static str {
         match self {
             Self::MetalQemuSnp => "contrast-cc-metal-qemu-snp",
             Self::MetalQemuSnpGpu => "contrast-cc-metal-qemu-snp-gpu",

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Active, Cluster, Evidence, Member, Quorum, Status, age};
+use super::{Active, Audit, Cluster, Evidence, Member, Quorum, Status, age};
 use crate::{
     output::{Paint, Render},
     verify::report::INSECURE_BANNER,
@@ -33,6 +33,9 @@ impl Render for Status {
         if let Some(quorum) = &self.quorum {
             quorum.text(out, paint)?;
         }
+        if let Some(audit) = &self.audit {
+            audit.text(out, paint)?;
+        }
         match &self.cluster {
             Some(cluster) => cluster.text(out, paint),
             None => writeln!(out, "cluster:     none"),
@@ -53,6 +56,23 @@ impl Active {
             "transition:  {}, number {}",
             self.transition, self.generation
         )
+    }
+}
+
+impl Audit {
+    fn text(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
+        let Self { sequence, hash, .. } = self;
+        match self.lost {
+            0 => writeln!(out, "audit:       record {sequence}, {hash}"),
+            lost => {
+                let lost = format!("{lost} decision(s) not recorded");
+                writeln!(
+                    out,
+                    "audit:       record {sequence}, {hash}, {}",
+                    paint.alarming(&lost)
+                )
+            }
+        }
     }
 }
 
@@ -147,8 +167,11 @@ fn short(hex: &str) -> &str {
 }
 
 /// Columns as wide as their widest cell; the last one ends the line.
-fn table(out: &mut dyn Write, rows: &[[String; 7]]) -> io::Result<()> {
-    let widths: [usize; 7] = std::array::from_fn(|column| {
+pub(crate) fn table<const COLUMNS: usize>(
+    out: &mut dyn Write,
+    rows: &[[String; COLUMNS]],
+) -> io::Result<()> {
+    let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or_default()
     });

@@ -57,7 +57,15 @@ impl Context {
 
     /// Runs `contrast` and shows exit code and both streams, in the form that snapshots have.
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments);
+        self.run_with(&[], arguments)
+    }
+
+    /// As [`Self::run`], with environment variables.
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> String {
+        let mut command = self.command(arguments);
+        command.env("CONTRAST_OFFLINE", "1");
+        command.envs(variables.iter().copied());
+        let output = command.output().expect("contrast starts");
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
         let shown = format!(
             "$ contrast {}\nexit code: {}\n----- stdout -----\n{}----- stderr -----\n{}",

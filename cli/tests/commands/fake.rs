@@ -10,9 +10,10 @@ use contrast_attestation::{PolicyHash, Tee, software::SoftwareTee};
 use contrast_clock::{SystemWallClock, WallClock};
 use contrast_manifest::{Manifest, ManifestDocument};
 use contrast_proto::user::{
-    self as wire, GetManifestsRequest, GetManifestsResponse, GetSealingKeyRequest,
-    GetSeedSharesRequest, GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse,
-    SealingKey, SeedShares, SetManifestRequest, SetManifestResponse,
+    self as wire, GetManifestsRequest, GetManifestsResponse, GetRecentDecisionsRequest,
+    GetSealingKeyRequest, GetSeedSharesRequest, GetStatusRequest, ImportSeedRequest,
+    RecentDecisions, RecoverRequest, RecoverResponse, SealingKey, SeedShares, SetManifestRequest,
+    SetManifestResponse,
     user_api_server::{UserApi, UserApiServer},
 };
 use tokio::{net::TcpListener, sync::oneshot};
@@ -27,6 +28,7 @@ pub(crate) struct Script {
     /// So many calls are answered with UNAVAILABLE and this reason first.
     pub(crate) unavailable: Option<(u32, &'static str)>,
     pub(crate) status: wire::Status,
+    pub(crate) decisions: RecentDecisions,
     pub(crate) history: GetManifestsResponse,
     /// Everything but `Recover` and `GetStatus` is refused: it restarted and waits.
     pub(crate) waiting: bool,
@@ -242,6 +244,16 @@ impl UserApi for Service {
         self.asked("GetStatus")?;
         Ok(Response::new(
             self.script.lock().expect("lock").status.clone(),
+        ))
+    }
+
+    async fn get_recent_decisions(
+        &self,
+        _: Request<GetRecentDecisionsRequest>,
+    ) -> Result<Response<RecentDecisions>, Status> {
+        self.asked("GetRecentDecisions")?;
+        Ok(Response::new(
+            self.script.lock().expect("lock").decisions.clone(),
         ))
     }
 }

@@ -17,6 +17,7 @@ fn help_of_every_command() {
         "import",
         "sign",
         "approvals",
+        "audit",
         "mesh",
         "completion",
         "version",
@@ -68,6 +69,7 @@ fn shows_version_as_text_and_json() {
         "version_json",
         context.run(&["version", "--format", "json"])
     );
+    insta::assert_snapshot!("version_verbose", context.run(&["version", "--verbose"]));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod attestation;
+mod audit;
 mod collateral;
 mod context;
 #[cfg(feature = "software-tee")]
@@ -19,6 +20,8 @@ mod help;
 mod howto;
 #[cfg(feature = "software-tee")]
 mod insecure_tee;
+#[cfg(feature = "software-tee")]
+mod kube;
 mod lint;
 mod lint_injection;
 mod measure;

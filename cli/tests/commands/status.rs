@@ -1,7 +1,7 @@
 //! `contrast status` against a Coordinator that says what the test wants.
 
 use contrast_proto::user::{
-    ActiveStatus, ClusterStatus, EvidenceSummary, MemberStatus, Status as Answer,
+    ActiveStatus, AuditHead, ClusterStatus, EvidenceSummary, MemberStatus, Status as Answer,
 };
 
 use crate::fake::{Fake, Script, coordinator, workspace};
@@ -53,6 +53,11 @@ fn leader() -> Answer {
         }),
         confirmed_ago_ms: Some(80),
         confirmation_bound_ms: 10_000,
+        audit: Some(AuditHead {
+            sequence: 41,
+            hash: vec![0xf1; 32].into(),
+            lost: 0,
+        }),
     }
 }
 

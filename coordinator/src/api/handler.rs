@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 
 use super::status::{ApiError, status};
-use crate::ops::Metrics;
+use crate::{audit::Refusing, ops::Metrics};
 
 /// Runs one request: measures it, maps its error, and keeps a panic in it from taking other requests of the connection down.
 pub(crate) async fn answer<T>(
@@ -13,12 +13,36 @@ pub(crate) async fn answer<T>(
     method: &'static str,
     work: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<Response<T>, Status> {
+    run(metrics, method, None, work).await
+}
+
+/// As [`answer`], for a request that is decided about: an error is recorded in the audit stream. What is granted, `work` records itself,
+/// because it knows what that is.
+pub(crate) async fn decide<T>(
+    metrics: &Metrics,
+    method: &'static str,
+    refusing: Refusing<'_>,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<Response<T>, Status> {
+    run(metrics, method, Some(refusing), work).await
+}
+
+async fn run<T>(
+    metrics: &Metrics,
+    method: &'static str,
+    refusing: Option<Refusing<'_>>,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<Response<T>, Status> {
     let start = Instant::now();
     let outcome = AssertUnwindSafe(work).catch_unwind().await;
-    let result = match outcome {
-        Ok(Ok(message)) => Ok(Response::new(message)),
-        Ok(Err(error)) => Err(status(method, &error)),
-        Err(_) => Err(status(method, &ApiError::Panicked)),
+    let result = match outcome.unwrap_or(Err(ApiError::Panicked)) {
+        Ok(message) => Ok(Response::new(message)),
+        Err(error) => {
+            if let Some(refusing) = refusing {
+                refusing.because(&error);
+            }
+            Err(status(method, &error))
+        }
     };
     let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
     metrics.observe_request(method, code, start.elapsed());

@@ -6,6 +6,7 @@ use std::{
 use bytes::Bytes;
 use contrast_atls::Peer;
 use contrast_attestation::VerifiedEvidence;
+use contrast_audit::Kind;
 use contrast_collateral::Collateral;
 use contrast_manifest::CertificateKeyDigest;
 use contrast_pki::{MeshAnswer, ReleasedSecret};
@@ -13,13 +14,19 @@ use contrast_proto::mesh::{
     AdvanceVolumeRequest, GetVolumeRequest, NewMeshCertRequest, NewMeshCertResponse, SealedSecret,
     Volume, WaitForTransitionRequest, WaitForTransitionResponse, mesh_api_server::MeshApi,
 };
-use contrast_telemetry::drain::Watcher;
+use contrast_telemetry::{drain::Watcher, exposure::PUBLIC};
 use futures::future::BoxFuture;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tonic::{Request, Response, Status};
 
-use super::{handler::answer, status::ApiError, volume::VolumeRates, wire};
+use super::{
+    handler::{answer, decide},
+    status::ApiError,
+    volume::VolumeRates,
+    wire,
+};
 use crate::{
+    audit::{Recorder, Refusing, subject},
     issue::{Authority, admit, issue, release, workload_secret},
     ops::Metrics,
     replica::Hosted,
@@ -35,6 +42,8 @@ pub(crate) struct MeshService {
     pub(crate) replica: Hosted,
     pub(crate) collateral: Arc<Collateral>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Hears of every decision.
+    pub(crate) audit: Arc<Recorder>,
     /// Certificates that are issued at the same time. Those who wait for a transition hold none of its permits: there may be one of
     /// them for each pod.
     pub(crate) issuing: Arc<Semaphore>,
@@ -51,6 +60,7 @@ impl MeshApi for MeshService {
         request: Request<NewMeshCertRequest>,
     ) -> Result<Response<NewMeshCertResponse>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
+        let refusing = self.refusing(Kind::Certificate, peer.as_ref());
         let service = self.clone();
         let work = async move {
             let peer = peer.ok_or(ApiError::NotAttested)?;
@@ -64,7 +74,7 @@ impl MeshApi for MeshService {
                 .await
                 .map_err(|_| ApiError::Panicked)?
         };
-        answer(&self.metrics, "NewMeshCert", work).await
+        decide(&self.metrics, "NewMeshCert", refusing, work).await
     }
 
     async fn wait_for_transition(
@@ -93,11 +103,12 @@ impl MeshApi for MeshService {
         request: Request<GetVolumeRequest>,
     ) -> Result<Response<Volume>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
+        let refusing = self.refusing(Kind::Volume, peer.as_ref());
         let work = async {
             let question = wire::get_volume(request.into_inner())?;
             self.volume(peer, question).await
         };
-        answer(&self.metrics, "GetVolume", work).await
+        decide(&self.metrics, "GetVolume", refusing, work).await
     }
 
     async fn advance_volume(
@@ -105,15 +116,24 @@ impl MeshApi for MeshService {
         request: Request<AdvanceVolumeRequest>,
     ) -> Result<Response<Volume>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
+        let refusing = self.refusing(Kind::Volume, peer.as_ref());
         let work = async {
             let question = wire::advance_volume(request.into_inner())?;
             self.volume(peer, question).await
         };
-        answer(&self.metrics, "AdvanceVolume", work).await
+        decide(&self.metrics, "AdvanceVolume", refusing, work).await
     }
 }
 
 impl MeshService {
+    fn refusing(&self, kind: Kind, peer: Option<&Peer>) -> Refusing<'_> {
+        Refusing {
+            recorder: &self.audit,
+            kind,
+            subject: subject::peer(peer),
+        }
+    }
+
     /// What the peer proves, judged under the manifest of `active`. The connection may be older than the manifest, and evidence can
     /// expire: what counts is the manifest now.
     pub(super) fn verify(
@@ -165,9 +185,9 @@ impl MeshService {
         let name = admission.entry.sans.first().map_or("", String::as_str);
         if verified.is_insecure() {
             self.metrics.insecure_evidence_accepted();
-            tracing::warn!(%policy, name, %key, "INSECURE: issued a certificate for evidence of a software TEE");
+            tracing::warn!(%policy, name, %key, exposure = PUBLIC, "INSECURE: issued a certificate for evidence of a software TEE");
         } else {
-            tracing::info!(%policy, name, %key, reference = verified.reference(), "issued a certificate");
+            tracing::info!(%policy, name, %key, reference = verified.reference(), exposure = PUBLIC, "issued a certificate");
         }
         let previous = active.previous_mesh_ca(now);
         let (previous_mesh_ca, trusted_for) = previous.unwrap_or_default();
@@ -213,6 +233,13 @@ impl MeshService {
         };
         let signature = answer.message().sign(active.keys().root());
         response.signature = signature.map_err(KeysError::from)?.into();
+        let workload = subject::workload(&verified, admission.entry, key);
+        if !released.is_empty() {
+            let names = released.iter().map(|secret| secret.name);
+            self.audit.record(subject::sealed(workload.clone(), names));
+        }
+        let issued = subject::issued(workload, &leaf.serial, leaf.not_after);
+        self.audit.record(issued);
         Ok(response)
     }
 }

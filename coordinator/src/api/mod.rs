@@ -9,7 +9,7 @@ mod volume;
 mod wire;
 
 pub(crate) use mesh::MeshService;
-pub(crate) use status::{ApiError, owner_failure, status};
+pub(crate) use status::{ApiError, classify, owner_failure, status};
 pub(crate) use user::{UserService, forget_seed_shares};
 pub(crate) use verifier::ActiveManifestVerifier;
 pub(crate) use wire::{manifests_response, update_request};

@@ -3,6 +3,7 @@ use std::{collections::HashMap, error::Error, time::Duration};
 use bytes::Bytes;
 use contrast_attestation::PolicyHash;
 use contrast_pki::SealingError;
+use contrast_telemetry::exposure::PUBLIC;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -75,7 +76,7 @@ pub(crate) fn status(method: &'static str, error: &ApiError) -> Status {
     let details = chain(error);
     let public = match code {
         Code::Internal | Code::DataLoss => {
-            tracing::error!(method, reason, "request failed: {details}");
+            failed(method, reason, &details);
             match error {
                 ApiError::State(
                     StateError::Store(_)
@@ -87,7 +88,7 @@ pub(crate) fn status(method: &'static str, error: &ApiError) -> Status {
             }
         }
         Code::ResourceExhausted if !matches!(error, ApiError::VolumeRate { .. }) => {
-            tracing::error!(method, reason, "request failed: {details}");
+            failed(method, reason, &details);
             error.to_string()
         }
         _ => {
@@ -97,6 +98,12 @@ pub(crate) fn status(method: &'static str, error: &ApiError) -> Status {
     };
     let info = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     Status::with_error_details(code, public, info)
+}
+
+/// Two events, because the reason may leave the confidential VM and the details may not.
+fn failed(method: &'static str, reason: &'static str, details: &str) {
+    tracing::error!(method, reason, exposure = PUBLIC, "a request failed");
+    tracing::error!(method, reason, "request failed: {details}");
 }
 
 /// What an owner is told by another replica than the one that was asked.
@@ -109,7 +116,8 @@ pub(crate) fn owner_failure(error: StateError) -> OwnerFailure {
     }
 }
 
-fn classify(error: &ApiError) -> (Code, &'static str) {
+/// Code and machine-readable reason.
+pub(crate) fn classify(error: &ApiError) -> (Code, &'static str) {
     match error {
         ApiError::Request(_) => (Code::InvalidArgument, "REQUEST_MALFORMED"),
         ApiError::State(error) => classify_state(error),

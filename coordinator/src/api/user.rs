@@ -5,17 +5,24 @@ use std::{
 };
 
 use bytes::Bytes;
+use contrast_audit::{Kind, Subject};
 use contrast_proto::user::{
-    self as wire_user, GetManifestsRequest, GetManifestsResponse, GetSealingKeyRequest,
-    GetSeedSharesRequest, GetStatusRequest, ImportSeedRequest, RecoverRequest, RecoverResponse,
-    SealingKey, SeedShares, SetManifestRequest, SetManifestResponse, user_api_server::UserApi,
+    self as wire_user, GetManifestsRequest, GetManifestsResponse, GetRecentDecisionsRequest,
+    GetSealingKeyRequest, GetSeedSharesRequest, GetStatusRequest, ImportSeedRequest,
+    RecentDecisions, RecoverRequest, RecoverResponse, SealingKey, SeedShares, SetManifestRequest,
+    SetManifestResponse, user_api_server::UserApi,
 };
 use contrast_telemetry::drain::Watcher;
 use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
 
-use super::{handler::answer, status::ApiError, wire};
+use super::{
+    handler::{answer, decide},
+    status::ApiError,
+    wire,
+};
 use crate::{
+    audit::{Recorder, Refusing, subject},
     ops::Metrics,
     replica::Hosted,
     state::{Collected, Collection, SeedShareRequest, StateError, Step},
@@ -29,11 +36,21 @@ const FORGETTING: Duration = Duration::from_secs(30);
 pub(crate) struct UserService {
     pub(crate) replica: Hosted,
     pub(crate) metrics: Arc<Metrics>,
+    /// Hears of every decision.
+    pub(crate) audit: Arc<Recorder>,
     /// Seed shares, while there are too few.
     pub(crate) collection: Arc<Mutex<Collection>>,
 }
 
 impl UserService {
+    fn refusing(&self, kind: Kind, subject: Subject) -> Refusing<'_> {
+        Refusing {
+            recorder: &self.audit,
+            kind,
+            subject,
+        }
+    }
+
     async fn collect(&self, request: SeedShareRequest) -> Result<Collected, StateError> {
         // Where nothing is to be recovered, no share is kept either.
         if self.replica.confirmed().await.is_ok() {
@@ -87,26 +104,35 @@ impl UserApi for UserService {
         &self,
         request: Request<SetManifestRequest>,
     ) -> Result<Response<SetManifestResponse>, Status> {
+        let update = subject::update(request.get_ref());
+        let refusing = self.refusing(Kind::Manifest, update.clone());
         let work = async {
             let request = wire::update_request(request.into_inner())?;
             let receipt = self.replica.set_manifest(request).await?;
+            let set = subject::transition(Kind::Manifest, update, receipt.transition);
+            self.audit.record(set);
             self.replica.guard().observer().step(Step::BeforeAnswer);
             Ok(wire::set_manifest_response(receipt)?)
         };
-        answer(&self.metrics, "SetManifest", work).await
+        decide(&self.metrics, "SetManifest", refusing, work).await
     }
 
     async fn import_seed(
         &self,
         request: Request<ImportSeedRequest>,
     ) -> Result<Response<SetManifestResponse>, Status> {
+        let first = request.get_ref().first.as_ref();
+        let update = first.map(subject::update).unwrap_or_default();
+        let refusing = self.refusing(Kind::Manifest, update.clone());
         let work = async {
             let wire::ImportRequest { first, seed, salt } =
                 wire::import_request(request.into_inner())?;
             let receipt = self.replica.import(first, seed, salt).await?;
+            let set = subject::transition(Kind::Manifest, update, receipt.transition);
+            self.audit.record(set);
             Ok(wire::set_manifest_response(receipt)?)
         };
-        answer(&self.metrics, "ImportSeed", work).await
+        decide(&self.metrics, "ImportSeed", refusing, work).await
     }
 
     async fn get_manifests(
@@ -124,15 +150,22 @@ impl UserApi for UserService {
         &self,
         request: Request<RecoverRequest>,
     ) -> Result<Response<RecoverResponse>, Status> {
+        let refusing = self.refusing(Kind::Recovery, Subject::default());
         let work = async {
             let request = wire::seed_share_request(request.get_ref())?;
             match self.collect(request).await? {
-                Collected::Missing(missing_shares) => Ok(RecoverResponse {
-                    transition: Bytes::new(),
-                    missing_shares,
-                }),
+                Collected::Missing(missing_shares) => {
+                    self.audit.record(subject::share(missing_shares));
+                    Ok(RecoverResponse {
+                        transition: Bytes::new(),
+                        missing_shares,
+                    })
+                }
                 Collected::Complete(request) => {
                     let transition = self.replica.recover(request).await?;
+                    let subject = Subject::default();
+                    let recovered = subject::transition(Kind::Recovery, subject, transition);
+                    self.audit.record(recovered);
                     clear(&self.collection);
                     Ok(RecoverResponse {
                         transition: wire::transition_bytes(transition),
@@ -141,7 +174,7 @@ impl UserApi for UserService {
                 }
             }
         };
-        answer(&self.metrics, "Recover", work).await
+        decide(&self.metrics, "Recover", refusing, work).await
     }
 
     async fn get_seed_shares(
@@ -178,7 +211,21 @@ impl UserApi for UserService {
         &self,
         _request: Request<GetStatusRequest>,
     ) -> Result<Response<wire_user::Status>, Status> {
-        let work = async { Ok(wire::status_response(self.replica.status())) };
+        let work = async {
+            let (status, head) = (self.replica.status(), self.audit.position());
+            Ok(wire::status_response(status, head))
+        };
         answer(&self.metrics, "GetStatus", work).await
+    }
+
+    async fn get_recent_decisions(
+        &self,
+        _request: Request<GetRecentDecisionsRequest>,
+    ) -> Result<Response<RecentDecisions>, Status> {
+        let work = async {
+            let (recent, head) = self.audit.recent();
+            Ok(wire::recent_decisions(&recent, head))
+        };
+        answer(&self.metrics, "GetRecentDecisions", work).await
     }
 }

@@ -7,13 +7,16 @@ use std::{
 };
 
 use contrast_atls::Peer;
+use contrast_audit::Subject;
 use contrast_manifest::CertificateKeyDigest;
 use contrast_pki::VolumeAnswer;
 use contrast_proto::mesh::Volume;
+use contrast_telemetry::exposure::PUBLIC;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 
 use super::{mesh::MeshService, status::ApiError, wire::VolumeQuestion};
 use crate::{
+    audit::subject,
     bucket::{Bucket, Pace},
     issue::admit,
     state::{Active, Advance, Advanced, Generation, KeysError, StateError},
@@ -72,7 +75,7 @@ impl MeshService {
         // Nobody closes the semaphore.
         let _permit = self.volumes.at_once.acquire().await;
         let (active, volumes) = self.replica.confirmed_volumes().await?;
-        let secret_id = {
+        let (secret_id, workload) = {
             let (service, active, peer) = (self.clone(), Arc::clone(&active), Arc::clone(&peer));
             let judged = spawn_blocking(move || service.secret_id(&active, &peer));
             judged.await.map_err(|_| ApiError::Panicked)??
@@ -93,7 +96,7 @@ impl MeshService {
                         reporter: CertificateKeyDigest::of(&peer.spki).0,
                     },
                 };
-                self.advance(advance).await?
+                self.advance(advance, workload).await?
             }
         };
         let known = found.generation.is_some();
@@ -117,19 +120,26 @@ impl MeshService {
         })
     }
 
-    async fn advance(&self, advance: Advance) -> Result<Found, ApiError> {
+    async fn advance(&self, advance: Advance, workload: Subject) -> Result<Found, ApiError> {
         let (volume, number) = (advance.volume, advance.generation.number);
-        match self.replica.advance_volume(advance).await? {
-            Advanced::Accepted => Ok(Found {
-                generation: Some(number),
-                accepted: true,
-            }),
+        match self.replica.advance_volume(advance.clone()).await? {
+            Advanced::Accepted => {
+                let accepted = subject::volume(workload, &advance, None);
+                self.audit.record(accepted);
+                Ok(Found {
+                    generation: Some(number),
+                    accepted: true,
+                })
+            }
             Advanced::Behind { recorded } => {
+                let behind = subject::volume(workload, &advance, Some(recorded));
+                self.audit.record(behind);
                 tracing::warn!(
                     event = "volume_behind",
                     %volume,
                     reported = number,
                     recorded,
+                    exposure = PUBLIC,
                     "a pod reported a generation of an encrypted volume that is not new: it has an older image of the volume, or another \
                      pod opened it at the same time"
                 );
@@ -142,8 +152,8 @@ impl MeshService {
         }
     }
 
-    /// The workload secret id of the peer's policy entry under the manifest of `active`.
-    fn secret_id(&self, active: &Active, peer: &Peer) -> Result<Arc<str>, ApiError> {
+    /// The workload secret id of the peer's policy entry under the manifest of `active`, and the workload, for the audit stream.
+    fn secret_id(&self, active: &Active, peer: &Peer) -> Result<(Arc<str>, Subject), ApiError> {
         let now = self.replica.guard().clock().now();
         let verified = self.verify(active, peer, now)?;
         let key = CertificateKeyDigest::of(&peer.spki);
@@ -152,7 +162,10 @@ impl MeshService {
             "" => Err(ApiError::NoSecretId {
                 policy: verified.policy_hash(),
             }),
-            id => Ok(id.into()),
+            id => Ok((
+                id.into(),
+                subject::workload(&verified, admission.entry, key),
+            )),
         }
     }
 }

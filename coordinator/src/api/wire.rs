@@ -11,6 +11,7 @@ use contrast_pki::{
 use contrast_proto::{mesh, user as wire};
 
 use crate::{
+    audit::{Position, Recent},
     replica::{
         message::SetReceipt,
         peers::EvidenceSummary,
@@ -266,7 +267,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn status_response(status: Status) -> wire::Status {
+pub(crate) fn status_response(status: Status, head: Option<Position>) -> wire::Status {
     wire::Status {
         place: status.place.to_string(),
         role: status.role.name().to_owned(),
@@ -275,6 +276,25 @@ pub(crate) fn status_response(status: Status) -> wire::Status {
         active: status.active.map(active_status),
         confirmed_ago_ms: status.confirmed_ago.map(millis),
         confirmation_bound_ms: millis(status.confirmation_bound),
+        audit: head.map(audit_head),
+    }
+}
+
+pub(crate) fn recent_decisions(recent: &Recent, head: Option<Position>) -> wire::RecentDecisions {
+    let lines = |lines: &[Arc<str>]| lines.iter().map(|line| line.to_string()).collect();
+    wire::RecentDecisions {
+        issued: lines(&recent.issued),
+        refused: lines(&recent.refused),
+        other: lines(&recent.other),
+        head: head.map(audit_head),
+    }
+}
+
+fn audit_head(head: Position) -> wire::AuditHead {
+    wire::AuditHead {
+        sequence: head.sequence,
+        hash: Bytes::copy_from_slice(&head.hash.0),
+        lost: head.lost,
     }
 }
 

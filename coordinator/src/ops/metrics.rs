@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 use tonic::Code;
 
-use super::cluster_metrics::ClusterMetrics;
+use super::{audit_metrics::AuditMetrics, cluster_metrics::ClusterMetrics};
 use crate::{replica::status::Status, state::Phase};
 
 /// Names of metrics, as they are exposed. Dashboards depend on them.
@@ -76,6 +76,7 @@ pub(crate) struct Metrics {
     transit_keys_worn: Counter,
     collateral: CollateralMetrics,
     cluster: ClusterMetrics,
+    audit: AuditMetrics,
 }
 
 /// What CPU vendors publish, as far as this Coordinator needed it.
@@ -182,9 +183,11 @@ impl Metrics {
         );
         let collateral = CollateralMetrics::register(&mut registry);
         let cluster = ClusterMetrics::register(&mut registry);
+        let audit = AuditMetrics::register(&mut registry);
         Self {
             registry,
             cluster,
+            audit,
             collateral,
             generation,
             insecure_reference_values,
@@ -195,6 +198,10 @@ impl Metrics {
             transit_answers,
             transit_keys_worn,
         }
+    }
+
+    pub(crate) fn audit(&self) -> AuditMetrics {
+        self.audit.clone()
     }
 
     pub(crate) fn attestation_failed(&self) {

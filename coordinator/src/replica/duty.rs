@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use contrast_telemetry::exposure::PUBLIC;
 use futures::future::{self, Either};
 use openraft::{
     ChangeMembers, ServerState,
@@ -218,7 +219,12 @@ impl<C: ClusterTypes> Replica<C> {
         .await;
         match changed {
             Ok(Ok(_)) => {
-                tracing::info!(event = "membership_changed", what, "changed the membership")
+                tracing::info!(
+                    event = "membership_changed",
+                    what,
+                    exposure = PUBLIC,
+                    "changed the membership"
+                )
             }
             Ok(Err(error)) => {
                 tracing::warn!(event = "membership_unchanged", what, %error, "could not change the membership")
@@ -226,6 +232,7 @@ impl<C: ClusterTypes> Replica<C> {
             Err(_) => tracing::warn!(
                 event = "membership_unchanged",
                 what,
+                exposure = PUBLIC,
                 "a membership change is still under way"
             ),
         }
@@ -348,6 +355,7 @@ impl<C: ClusterTypes> Replica<C> {
             Attempt::Decided(Ok(receipt)) => tracing::warn!(
                 event = "mesh_ca_renewed",
                 transition = %receipt.transition,
+                exposure = PUBLIC,
                 "no living replica had the mesh CA key of the latest transition; made a new mesh CA for the same manifest"
             ),
             Attempt::Decided(Err(error)) => tracing::warn!(%error, "no new mesh CA yet"),
@@ -374,6 +382,7 @@ impl<C: ClusterTypes> Replica<C> {
         tracing::info!(
             event = "left",
             left = left || !life.is_member(),
+            exposure = PUBLIC,
             "stops taking part in the cluster"
         );
     }
@@ -433,6 +442,7 @@ impl<C: ClusterTypes> Replica<C> {
                 term,
                 leader,
                 node = life.node,
+                exposure = PUBLIC,
                 "role or leader changed"
             );
             (watch.state, watch.term, watch.leader) = (state, term, leader);

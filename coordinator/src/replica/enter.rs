@@ -6,6 +6,7 @@ use std::{
 };
 
 use contrast_manifest::Manifest;
+use contrast_telemetry::exposure::PUBLIC;
 use futures::{StreamExt, stream::FuturesUnordered};
 use openraft::{Raft, type_config::TypeConfigExt};
 
@@ -179,7 +180,7 @@ impl<C: ClusterTypes> Replica<C> {
         let beginning = Beginning::Alone;
         let receipt = self.begin_with(&deployment, &manifest, proposal, beginning);
         let receipt = receipt.await?;
-        tracing::info!(event = "founded", transition = %receipt.transition, "founded a cluster");
+        tracing::info!(event = "founded", transition = %receipt.transition, exposure = PUBLIC, "founded a cluster");
         Ok(receipt)
     }
 
@@ -395,7 +396,7 @@ impl<C: ClusterTypes> Replica<C> {
     /// Ends the identity that this replica has, if any.
     pub(crate) async fn give_up(&self) {
         if let Some(life) = self.life.swap(None) {
-            tracing::info!(event = "identity_dropped", node = life.node, cluster = %life.cluster, "dropped an identity");
+            tracing::info!(event = "identity_dropped", node = life.node, cluster = %life.cluster, exposure = PUBLIC, "dropped an identity");
             if let Err(error) = life.raft.shutdown().await {
                 tracing::warn!(%error, "Raft did not stop cleanly");
             }

@@ -155,6 +155,11 @@ impl<C: ClusterTypes> Replica<C> {
         self.guard.trusted()
     }
 
+    /// Random number of this process.
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
     /// Whether this replica neither takes part in a cluster nor knows of another replica that does.
     pub fn is_alone(&self) -> bool {
         self.life().is_none() && !self.outside().members_seen

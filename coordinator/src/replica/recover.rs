@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, PoisonError};
 
+use contrast_telemetry::exposure::PUBLIC;
+
 use super::{
     Replica,
     enter::{Beginning, Founding},
@@ -63,6 +65,7 @@ impl<C: ClusterTypes> Replica<C> {
             event = "recovered",
             transition = %receipt.transition,
             survivor = survived,
+            exposure = PUBLIC,
             "an owner recovered this deployment; it continues in a new cluster"
         );
         Ok(receipt.transition)
@@ -86,6 +89,7 @@ impl<C: ClusterTypes> Replica<C> {
             None => {}
             Some(error) if request.forget_volumes => tracing::warn!(
                 event = "volumes_forgotten",
+                exposure = PUBLIC,
                 "{error}; the owners recover without it: an older image of an encrypted volume is not noticed until the volume \
                  is opened once more"
             ),

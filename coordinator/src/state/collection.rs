@@ -9,6 +9,7 @@ use contrast_pki::{
     Salt,
     shares::{Collector, Progress, SeedShare, SeedSharesDocument},
 };
+use contrast_telemetry::exposure::PUBLIC;
 
 use super::{History, RecoveryRequest, StateError, TransitionHash, transition::sha256};
 
@@ -137,7 +138,10 @@ impl Collection {
     /// Forgets the shares when the others did not come in time.
     pub fn expire(&mut self, now: Instant) {
         if self.0.as_ref().is_some_and(|begun| begun.deadline <= now) {
-            tracing::warn!("the time for seed shares is over; those that came are forgotten");
+            tracing::warn!(
+                exposure = PUBLIC,
+                "the time for seed shares is over; those that came are forgotten"
+            );
             self.clear();
         }
     }

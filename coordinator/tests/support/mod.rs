@@ -27,6 +27,7 @@ use contrast_attestation::{EvidenceVerifier, Issuer, PolicyHash, Tee, software::
 use contrast_clock::{Entropy, SystemEntropy, SystemWallClock, WallClock};
 use contrast_collateral::Collateral;
 use contrast_coordinator::{
+    AuditLog,
     app::{Addresses, Bound, Surroundings},
     cluster::LogFile,
     config::Config,
@@ -193,6 +194,7 @@ impl Deployment {
             "--attest-api-address=127.0.0.1:0",
             "--transit-api-address=127.0.0.1:0",
             "--ops-address=127.0.0.1:0",
+            "--audit-log=off",
             "--drain-deadline=2",
             "--data-dir",
             directory,
@@ -222,8 +224,32 @@ impl Deployment {
         clock: Arc<dyn WallClock>,
         (observer, entropy, collateral): (Observer, Arc<dyn Entropy>, Collateral),
     ) -> Coordinator {
+        let surroundings = self.surroundings(clock, (observer, entropy, collateral));
+        Coordinator::start(self.config(), surroundings)
+    }
+
+    /// A Coordinator in this process whose audit stream goes to `log`.
+    pub fn start_audited(&self, log: PathBuf) -> Coordinator {
+        let parts = (
+            Observer::default(),
+            Arc::new(SystemEntropy) as _,
+            Collateral::offline(),
+        );
+        let surroundings = self.surroundings(Arc::new(SystemWallClock), parts);
+        let config = Config {
+            audit_log: AuditLog::File(log),
+            ..self.config()
+        };
+        Coordinator::start(config, surroundings)
+    }
+
+    fn surroundings(
+        &self,
+        clock: Arc<dyn WallClock>,
+        (observer, entropy, collateral): (Observer, Arc<dyn Entropy>, Collateral),
+    ) -> Surroundings {
         let directory = Directory::claim(self.data.path()).expect("own directory");
-        let surroundings = Surroundings {
+        Surroundings {
             issuer: self.guest(COORDINATOR_INITDATA),
             collateral,
             log: Box::new(LogFile::new(&directory)),
@@ -231,8 +257,7 @@ impl Deployment {
             clock,
             entropy,
             observer,
-        };
-        Coordinator::start(self.config(), surroundings)
+        }
     }
 
     /// A Coordinator as a process of its own, with the options that a pod gives it.

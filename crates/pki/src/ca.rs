@@ -279,14 +279,14 @@ impl MeshCa {
             start: Start::Now,
         };
         conform::check(&der, &expected)?;
-        let not_after = Certificate::from_der(&der)?
-            .tbs_certificate()
-            .validity()
-            .not_after
-            .to_system_time();
+        let certificate = Certificate::from_der(&der)?;
+        let tbs = certificate.tbs_certificate();
+        let not_after = tbs.validity().not_after.to_system_time();
+        let serial = tbs.serial_number().as_bytes().to_vec();
         let chain_pem = to_pem(&der)? + &self.intermediate_pem;
         Ok(IssuedLeaf {
             der,
+            serial,
             chain_pem,
             not_after,
         })
@@ -335,6 +335,8 @@ pub struct LeafExtension {
 pub struct IssuedLeaf {
     /// The certificate, DER.
     pub der: Vec<u8>,
+    /// Its serial number, as in the certificate.
+    pub serial: Vec<u8>,
     /// The certificate and the intermediate, PEM, leaf first.
     pub chain_pem: String,
     /// End of validity.

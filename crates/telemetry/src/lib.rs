@@ -1,10 +1,11 @@
 //! What every service of ours needs to be operated: logs, metrics, readiness, named tasks and draining.
 //!
-//! [`logging`] sets up structured logs once, [`tasks::Tasks`] owns the service's long-lived tasks (a failing one stops its
+//! [`logging`] sets up structured logs once, [`exposure`] says which of them may leave the confidential VM, [`tasks::Tasks`] owns the service's long-lived tasks (a failing one stops its
 //! siblings), [`drain`] tells them when to finish, and [`readiness`] says what is still awaited at start, and [`memory`] keeps secrets out of core dumps. Metric names are
 //! constants of the crate that owns the number; [`metrics`] only renders a registry.
 
 pub mod drain;
+pub mod exposure;
 pub mod logging;
 pub mod memory;
 pub mod metrics;

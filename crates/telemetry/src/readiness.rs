@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use super::exposure::PUBLIC;
+
 /// The parts that a service is still waiting for.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Mutex<BTreeSet<&'static str>>>);
@@ -50,8 +52,10 @@ impl Drop for Pending {
             .unwrap_or_else(PoisonError::into_inner);
         parts.remove(self.part);
         match parts.is_empty() {
-            true => tracing::info!(part = self.part, "ready"),
-            false => tracing::info!(part = self.part, still_awaited = ?parts, "part is ready"),
+            true => tracing::info!(part = self.part, exposure = PUBLIC, "ready"),
+            false => {
+                tracing::info!(part = self.part, still_awaited = ?parts, exposure = PUBLIC, "part is ready")
+            }
         }
     }
 }

@@ -296,11 +296,11 @@ impl Opener<'_> {
         let found = sealed.seal.generation;
         match (self.record.recorded(uuid), rule) {
             (Ok(None), _) => {
-                tracing::info!(volume = %uuid, generation = found, "the Coordinator has no record of this volume yet");
+                tracing::info!(volume = %uuid, generation = found, exposure = "public", "the Coordinator has no record of this volume yet");
             }
             (Ok(Some(recorded)), _) if recorded <= found => {}
             (Ok(Some(recorded)), RollbackRule::Warn) => {
-                tracing::warn!(volume = %uuid, found, recorded, "the disk was rolled back; opening it, because secure-pv-rollback is `warn`");
+                tracing::warn!(volume = %uuid, found, recorded, exposure = "public", "the disk was rolled back; opening it, because secure-pv-rollback is `warn`");
                 sealed.seal.generation = recorded;
             }
             (Ok(Some(recorded)), _) => {
@@ -388,7 +388,7 @@ fn report(
     match (record.advance(seal.uuid, seal.generation), rule) {
         (Ok(Advanced::Recorded), _) => Ok(()),
         (Ok(Advanced::Behind { recorded }), RollbackRule::Warn) => {
-            tracing::warn!(volume = %seal.uuid, generation = seal.generation, recorded, "another pod has opened a copy of this volume");
+            tracing::warn!(volume = %seal.uuid, generation = seal.generation, recorded, exposure = "public", "another pod has opened a copy of this volume");
             Ok(())
         }
         (Ok(Advanced::Behind { recorded }), _) => Err(VolumeError::RolledBack {

@@ -7,6 +7,7 @@ mod standalone;
 use std::{sync::Arc, time::Duration};
 
 use contrast_clock::SystemEntropy;
+use contrast_telemetry::exposure::PUBLIC;
 use contrast_volume::{
     GenerationRecord, LoopFile, OpenVolume, Opener, Request, VolumeError, is_mounted,
 };
@@ -92,6 +93,7 @@ impl Storage {
         tracing::info!(
             volume = %storage.volume.uuid(),
             generation = storage.volume.generation(),
+            exposure = PUBLIC,
             "the encrypted volume is mounted"
         );
         Ok(storage)
@@ -109,7 +111,7 @@ impl Storage {
         spawn_blocking(work)
             .await
             .map_err(|_| StorageError::Task)??;
-        tracing::info!("the encrypted volume is closed");
+        tracing::info!(exposure = PUBLIC, "the encrypted volume is closed");
         Ok(())
     }
 }

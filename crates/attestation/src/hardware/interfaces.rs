@@ -125,7 +125,7 @@ impl Interfaces {
 }
 
 fn found(tee: Tee, interface: &Path, issuer: impl Issuer + 'static) -> Arc<dyn Issuer> {
-    tracing::info!(%tee, interface = %interface.display(), "evidence comes from hardware");
+    tracing::info!(%tee, interface = %interface.display(), exposure = "public", "evidence comes from hardware");
     Arc::new(issuer)
 }
 

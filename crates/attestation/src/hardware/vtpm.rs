@@ -248,7 +248,7 @@ pub(crate) fn vtpm_issuer(
         ))
     })?;
     let issuer = VtpmIssuer::probe(tpm, host).map_err(|error| unusable(chain(&error)))?;
-    tracing::info!(tee = %issuer.tee(), interface = %device.display(), "evidence comes from hardware, through a virtual TPM");
+    tracing::info!(tee = %issuer.tee(), interface = %device.display(), exposure = "public", "evidence comes from hardware, through a virtual TPM");
     Ok(Arc::new(issuer))
 }
 

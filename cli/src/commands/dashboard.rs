@@ -1,0 +1,47 @@
+//! `contrast dashboard`: a page about the deployment, on this machine.
+
+use std::sync::Arc;
+
+use contrast_clock::{SystemWallClock, WallClock};
+
+use super::{collateral, read_manifest, warn_if_insecure};
+use crate::{
+    args::DashboardArgs,
+    dashboard::{Dashboard, Source},
+    diagnostic::Failure,
+    kube,
+    output::Output,
+    workspace::{MANIFEST, Workspace},
+};
+
+/// Serves until it is interrupted.
+///
+/// # Errors
+/// When the manifest cannot be read, or the port not be had.
+pub(super) async fn run(
+    args: &DashboardArgs,
+    workspace: &Workspace,
+    output: &Output,
+) -> Result<(), Failure> {
+    let manifest = read_manifest(&workspace.choose(args.manifest.as_deref(), MANIFEST))?;
+    warn_if_insecure(&manifest, output);
+    let collateral = collateral::open(&args.collateral)?;
+    let dashboard = Dashboard::bind(args.listen).await?;
+    let reached = kube::reach(&args.coordinators, output).await?;
+    let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
+    let source = Source {
+        addresses: reached.addresses.clone(),
+        manifest: Arc::new(manifest),
+        collateral,
+        clock,
+    };
+    output.raw(format!("{}\n", dashboard.url()).as_bytes())?;
+    output.note("until you interrupt it");
+    let stop = async {
+        // Without a handler nobody can ask for the end, and the process is ended by the signal itself.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    Ok(dashboard.serve(source, stop).await?)
+}
