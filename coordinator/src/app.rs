@@ -44,7 +44,7 @@ use crate::{
     audit::{Recorder, subject, watch},
     cluster::{LogFile, LogMedium},
     config::Config,
-    ops::{self, Metrics, Probes, refresh},
+    ops::{self, Metrics, Probes, refresh, space},
     peer::{self, PeerClient},
     replica::{Alone, Hosted, Parts, Replica, message::Place, peers::Peers},
     state::{Directory, Medium, Observer, StateError},
@@ -194,6 +194,7 @@ pub struct Bound {
     ops: StdTcpListener,
     addresses: Addresses,
     drain_deadline: Duration,
+    data_dir: PathBuf,
     replica: Hosted,
     runtime: ReplicaRuntime,
     issuer: CompletingIssuer,
@@ -267,7 +268,8 @@ impl Bound {
             entropy,
             observer,
         } = surroundings;
-        let identity = Identity::generate(clock.now()).map_err(AppError::Identity)?;
+        let started = clock.now();
+        let identity = Identity::generate(started).map_err(AppError::Identity)?;
         let issuer = CompletingIssuer {
             issuer,
             collateral: Arc::new(collateral),
@@ -295,7 +297,7 @@ impl Bound {
         };
         let replica = Hosted::new(Replica::open(parts)?, runtime.handle()?);
         let peer_api = peer_api.map(|listener| PeerApi { listener, local });
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(started));
         let own = (identity.spki(), replica.boot().0);
         let audit = audit::open(config, &clock, &metrics, own)?;
         if let Some(path) = &config.address_file {
@@ -324,6 +326,7 @@ impl Bound {
             ops: ops.into_std().map_err(AppError::LocalAddress)?,
             addresses,
             drain_deadline: config.drain_deadline,
+            data_dir: config.data_dir.clone(),
             replica,
             runtime,
             issuer,
@@ -367,6 +370,11 @@ impl Bound {
         apis.spawn(
             "collateral refresh",
             refresh::keep_fresh(self.issuer.clone(), watcher.clone()),
+        );
+        let metrics = Arc::clone(&self.metrics);
+        apis.spawn(
+            "store space",
+            space::measure(self.data_dir, metrics, watcher.clone()),
         );
         let attest = AttestService::new(
             self.replica.clone(),

@@ -209,6 +209,24 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_the_chart_are_options() {
+        let options = Config::command();
+        let known = options.get_arguments().filter_map(clap::Arg::get_env);
+        let known: std::collections::BTreeSet<_> =
+            known.filter_map(std::ffi::OsStr::to_str).collect();
+        for name in ["templates/coordinator.yaml", "values.schema.json"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/chart");
+            let text = std::fs::read_to_string(path.join(name)).expect("the chart");
+            let words = text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+            let variables: Vec<_> = words.filter(|word| word.starts_with("CONTRAST_")).collect();
+            assert!(variables.len() > 4, "{variables:?}");
+            for variable in variables {
+                assert!(known.contains(variable), "{name}: {variable}");
+            }
+        }
+    }
+
+    #[test]
     fn names_the_option_with_a_bad_value() {
         let arguments = ["coordinator", "--drain-deadline", "soon"];
         let error = Config::try_parse_from(arguments)

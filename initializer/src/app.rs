@@ -15,6 +15,7 @@ use crate::{
     ingress::open_ingress,
     install::{self, DeploymentError},
     output::{Output, now},
+    report::Reporter,
     storage::{CoordinatorRecord, Storage, StorageError},
 };
 
@@ -98,6 +99,7 @@ async fn enroll_and_stay(config: &Config, storage: &mut Option<Storage>) -> Resu
     };
     let coordinator = Coordinator {
         address: config.coordinator_authority(),
+        reporter: Reporter::new(config.base_dir.clone()),
         client: ClientConfig {
             identity,
             issuer: Some(config.issuer().issuer_on(AzureImds::shared())?),

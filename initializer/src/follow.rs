@@ -15,6 +15,7 @@ use crate::{
     enroll::connect,
     pauses::{Pauses, millis},
     renewal_delay,
+    report::Reporter,
 };
 
 /// The Coordinator answers a question for transitions within 30 s.
@@ -28,6 +29,8 @@ pub(crate) struct Coordinator {
     pub(crate) address: String,
     /// The pod's side of attested TLS.
     pub(crate) client: ClientConfig,
+    /// Hears of every attempt.
+    pub(crate) reporter: Reporter,
 }
 
 /// A certificate that the pod has.
@@ -156,9 +159,14 @@ impl Coordinator {
         let mut attempt = 1_u64;
         loop {
             let error = match enroll(&self.address, &self.client, deployment).await {
-                Ok(enrolled) => return enrolled,
+                Ok(enrolled) => {
+                    let now = self.client.clock.now();
+                    self.reporter.succeeded(now, enrolled.not_after);
+                    return enrolled;
+                }
                 Err(error) => error,
             };
+            self.reporter.failed(error.is_not_admitted());
             let delay = pauses.next();
             self.report(error, attempt, delay, held_until);
             tokio::time::sleep(delay).await;
@@ -206,5 +214,45 @@ impl Coordinator {
                 "not renewed yet; the certificate that is installed stays: {error:#}"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contrast_atls::{Identity, Limits};
+    use contrast_clock::{SystemWallClock, WallClock as _};
+    use contrast_telemetry::enrolment::Enrolment;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_that_fail_are_reported() {
+        let base = tempfile::tempdir().expect("directory");
+        let clock = Arc::new(SystemWallClock);
+        let coordinator = Coordinator {
+            // Nobody may listen there.
+            address: "127.0.0.1:0".to_owned(),
+            client: ClientConfig {
+                identity: Arc::new(Identity::generate(clock.now()).expect("identity")),
+                issuer: None,
+                verifier: None,
+                clock,
+                limits: Limits::client(),
+            },
+            reporter: Reporter::new(base.path().to_owned()),
+        };
+        let attempts = coordinator.enroll_with_retries(None, None);
+        tokio::time::timeout(Duration::from_secs(60), attempts)
+            .await
+            .expect_err("nobody listens");
+        let report = Enrolment::read(base.path()).expect("readable");
+        let report = report.expect("a report");
+        assert!(report.failures > 2, "{report:?}");
+        let expected = Enrolment {
+            failures: report.failures,
+            failing: 1,
+            ..Enrolment::default()
+        };
+        assert_eq!(report, expected);
     }
 }

@@ -16,7 +16,7 @@ const CHAIN: &str = "certChain.pem";
 const ROOT_CA: &str = "coordinator-root-ca.pem";
 const SECRETS_DIRECTORY: &str = "secrets";
 const SECRET: &str = "workload-secret-seed";
-const PUBLIC: u32 = 0o444;
+pub(crate) const PUBLIC: u32 = 0o444;
 pub(crate) const PRIVATE: u32 = 0o400;
 /// For the owner and for [`ENVOY_UID`] as group.
 const ENVOY: u32 = 0o440;

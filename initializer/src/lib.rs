@@ -12,6 +12,7 @@
 //! | `secrets/workload-secret-seed` | 0400 | workload secret, 128 hex digits; only with a workload secret id |
 //! | `sealed/NAME/KEY` | 0400 | sealed secrets of kind `Files` that the manifest gives the pod |
 //! | `workload-secret.sock` | 0600 | socket of the workload secret: [`secret`] |
+//! | `enrolment` | 0444 | how the enrolment goes, for the sidecar's metrics: [`contrast_telemetry::enrolment`] |
 //! | `workload.sock` | 0666 | socket of the SPIFFE Workload API and of secret discovery for Envoy: [`spiffe`] |
 //!
 //! Credentials of registries (sealed secrets of kind `Registry`) go as one `config.json`, mode 0400, into the directory that
@@ -42,6 +43,7 @@ mod notify;
 mod output;
 mod pauses;
 mod renew;
+mod report;
 mod rollover;
 mod sealed;
 pub mod secret;

@@ -120,7 +120,7 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
         drain_time: config.drain_timeout(),
         own_user: gate.is_there(),
     };
-    let metrics = serve_metrics(&mesh, &admin).await?;
+    let metrics = serve_metrics(&mesh, &admin, &config.base_dir).await?;
     tokio::pin!(metrics);
     let mut envoy = Envoy::start(&options, &paths)?;
     tokio::select! {
@@ -166,11 +166,12 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
 async fn serve_metrics(
     mesh: &Mesh,
     admin: &AdminInterface,
+    base_dir: &Path,
 ) -> Result<impl Future<Output = Infallible> + use<>, AppError> {
     let metrics = match mesh.metrics() {
         None => None,
         Some(port) => {
-            let metrics = Metrics::listen(port, admin.clone()).await;
+            let metrics = Metrics::listen(port, admin.clone(), base_dir.to_owned()).await;
             Some(metrics.map_err(|source| AppError::Metrics { port, source })?)
         }
     };

@@ -7,12 +7,15 @@
 )]
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr},
 };
 
 mod testbed;
 
+use contrast_telemetry::enrolment::{Enrolment, FILE};
+use contrast_testbed::lint_metrics;
 use testbed::{Sidecar, certificates::Generation, connect, echo, echoes, eventually, free_port};
 
 /// The whole answer to one request.
@@ -45,7 +48,13 @@ fn metrics_count_what_entries_took_and_refused() {
         ("CONTRAST_POD_IP", ip.to_string()),
         ("CONTRAST_METRICS_PORT", metrics.to_string()),
     ];
-    let _sidecar = Sidecar::ready(&envoy, &environment, |directory| bundle.install(directory));
+    let mut enrolment = Enrolment::default();
+    enrolment.succeeded(1_800_000_000, 1_800_003_600);
+    let _sidecar = Sidecar::ready(&envoy, &environment, |directory| {
+        bundle.install(directory);
+        let base = directory.parent().expect("the base directory");
+        fs::write(base.join(FILE), enrolment.to_string()).expect("writes");
+    });
 
     assert!(echoes(egress));
     assert!(!echoes((ip, port).into()), "a plain client was served");
@@ -62,9 +71,14 @@ fn metrics_count_what_entries_took_and_refused() {
         "contrast_mesh_refused_total{direction=\"ingress\",entry=\"app\",reason=\"no_handshake\"} 1",
         "contrast_mesh_certificate_updates_total{what=\"certificate\"} 1",
         "contrast_mesh_certificate_expiry_timestamp_seconds{} ",
+        "contrast_mesh_envoy_up{} 1",
+        "contrast_initializer_enrolments_total{} 1",
     ] {
         eventually(wanted, || is_counted(wanted));
     }
+    let (head, plain) = text.split_once("\r\n\r\n").expect("an answer");
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    lint_metrics(plain);
     assert!(ask(metrics, "GET /config_dump").starts_with("HTTP/1.1 404"));
     assert!(ask(metrics, "POST /metrics").starts_with("HTTP/1.1 404"));
 }

@@ -3,6 +3,8 @@
 mod book;
 mod demo;
 mod images;
+mod manifests;
+mod monitoring;
 mod process;
 mod sim;
 mod tidy;
@@ -57,14 +59,26 @@ enum Task {
         /// Only tests whose name contains it.
         filter: Option<String>,
     },
-    /// Fetches the tools that tests, the demo and the book use (Envoy, cargo-deny, mdBook and others) into `target/tools`.
-    Tools,
     /// Builds the book of `docs` into `target/book` and checks links and diagrams.
     Book,
     /// Types what a page says and compares what is printed: `cargo xtask try-docs [PAGE]...`, the tutorial by default.
     TryDocs {
         /// Pages, from the root of the repository.
         pages: Vec<PathBuf>,
+    },
+    /// Writes the dashboards and the table of alerts, and checks alert rules, their tests and runbooks, and every expression.
+    Monitoring {
+        /// Write nothing: what is there must be up to date.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Fetches the tools that tests, the demo and the book use (Envoy, cargo-deny, mdBook and others) into `target/tools`.
+    Tools,
+    /// Renders the chart into `deploy/manifests` and its values into `docs/reference/chart.md`, and validates all that it can render.
+    Manifests {
+        /// Write nothing; fail where a file differs.
+        #[arg(long)]
+        check: bool,
     },
     /// Builds the container images into `target/images`, with what is in them and where it comes from.
     Images(images::Images),
@@ -82,9 +96,13 @@ fn main() -> ExitCode {
         Task::Sim { arguments, .. } => sim::simulate(&arguments),
         Task::Model { mutants } => model(mutants),
         Task::VmTest { long, filter } => vm::test(filter.as_deref(), long),
+        Task::Monitoring { check: false } => monitoring::write(&workspace_root()),
+        Task::Monitoring { check: true } => monitoring::check(&workspace_root()),
         Task::Tools => tools::fetch_all(),
         Task::Book => book::build(),
         Task::TryDocs { pages } => build_programs().and_then(|()| try_docs::try_pages(&pages)),
+        Task::Manifests { check: true } => manifests::check_or_explain(),
+        Task::Manifests { check: false } => manifests::write(),
         Task::Images(images) => images.run(),
         Task::Web => web::build(),
     };
@@ -128,6 +146,7 @@ fn lint() -> Result<()> {
     let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "--deny warnings");
     run(doc)?;
+    manifests::check_or_explain()?;
     run(tools::cargo_deny()?)
 }
 

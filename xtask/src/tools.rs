@@ -101,11 +101,12 @@ pub(crate) fn fetch_all() -> Result<()> {
     CARGO_DENY.fetch()?;
     book_tools()?;
     SPIFFE.install()?;
-    HVAC.install()
+    HVAC.install()?;
+    CHART.install()
 }
 
 /// A package from PyPI that a test runs, in a directory of its own.
-struct PythonClient {
+pub(crate) struct PythonClient {
     package: &'static str,
     directory: &'static str,
     requirements: &'static str,
@@ -125,7 +126,23 @@ const HVAC: PythonClient = PythonClient {
     requirements: "e2e/stories/transit/requirements.txt",
 };
 
+/// Helm's engine and the schemas of Kubernetes, for the chart.
+pub(crate) const CHART: PythonClient = PythonClient {
+    package: "helm-python-sdk",
+    directory: "target/tools/chart-python",
+    requirements: "xtask/chart/requirements.txt",
+};
+
 impl PythonClient {
+    /// A Python that finds the package, which is installed if it is not there.
+    pub(crate) fn python(&self) -> Result<Command> {
+        self.install()?;
+        let mut python = python();
+        python.env("PYTHONPATH", workspace_root().join(self.directory));
+        python.env("PYTHONDONTWRITEBYTECODE", "1");
+        Ok(python)
+    }
+
     fn install(&self) -> Result<()> {
         let root = workspace_root();
         let installed = root.join(self.directory);
@@ -151,7 +168,7 @@ impl PythonClient {
 /// Installs the Python clients, or says what is missing; their tests then skip.
 #[expect(clippy::print_stderr, reason = "a note for the person at the terminal")]
 pub(crate) fn python_clients_or_explain() {
-    for client in [SPIFFE, HVAC] {
+    for client in [SPIFFE, HVAC, CHART] {
         if let Err(error) = client.install() {
             let package = client.package;
             eprintln!("note: no Python package {package}, so its test is skipped: {error:#}");

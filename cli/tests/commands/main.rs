@@ -4,6 +4,7 @@
 
 mod attestation;
 mod audit;
+mod chart;
 mod collateral;
 mod context;
 #[cfg(feature = "software-tee")]

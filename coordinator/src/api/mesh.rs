@@ -233,6 +233,7 @@ impl MeshService {
         };
         let signature = answer.message().sign(active.keys().root());
         response.signature = signature.map_err(KeysError::from)?.into();
+        self.metrics.certificate_issued();
         let workload = subject::workload(&verified, admission.entry, key);
         if !released.is_empty() {
             let names = released.iter().map(|secret| secret.name);

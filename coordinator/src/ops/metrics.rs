@@ -1,11 +1,11 @@
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use contrast_collateral::Statistics;
-use contrast_telemetry::metrics::{LATENCY_BUCKETS_S, render};
+use contrast_telemetry::metrics::{Format, LATENCY_BUCKETS_S, Process, unix_seconds};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -14,7 +14,7 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::Histogram,
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 use tonic::Code;
 
@@ -35,6 +35,14 @@ const COLLATERAL_FAILURES: &str = "contrast_collateral_fetch_failures";
 const ATTEST_ANSWERS: &str = "contrast_attestapi_answers";
 const TRANSIT_ANSWERS: &str = "contrast_transitapi_answers";
 const TRANSIT_KEYS_WORN: &str = "contrast_transitapi_worn_keys";
+/// `_seconds` is appended when exposed.
+const MESH_CA_EXPIRY: &str = "contrast_coordinator_mesh_ca_expiry_timestamp";
+/// `_total` is appended when exposed.
+const CERTIFICATES_ISSUED: &str = "contrast_meshapi_certificates_issued";
+const MANIFEST_UPDATES: &str = "contrast_userapi_manifest_updates";
+/// `_bytes` is appended when exposed.
+const STORE_SIZE: &str = "contrast_store_size";
+const STORE_FREE: &str = "contrast_store_free";
 const REQUEST_SECONDS: &str = "contrast_grpc_request_duration_seconds";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,6 +54,12 @@ struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnswerLabels {
     status: u16,
+}
+
+/// How a request to set a manifest ended: `accepted`, `refused` for what is wrong with it, `failed` for what is wrong here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpdateLabels {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,6 +80,11 @@ impl MetricConstructor<Histogram> for LatencyBuckets {
 /// All metrics of the Coordinator.
 pub(crate) struct Metrics {
     registry: Registry,
+    process: Process,
+    mesh_ca_expiry: Gauge<u64, AtomicU64>,
+    certificates_issued: Counter,
+    manifest_updates: Family<UpdateLabels, Counter>,
+    store: StoreMetrics,
     generation: Gauge<u64, AtomicU64>,
     insecure_reference_values: Gauge<u64, AtomicU64>,
     attestation_failures: Counter,
@@ -98,7 +117,7 @@ impl CollateralMetrics {
         );
         registry.register(
             COLLATERAL_STALE,
-            "Those of them that are not valid now, so that evidence which needs them is refused",
+            "Known documents of CPU vendors that are not valid now, so that evidence which needs them is refused",
             metrics.stale.clone(),
         );
         registry.register(
@@ -130,9 +149,62 @@ impl CollateralMetrics {
     }
 }
 
+/// The file system that the history is on.
+#[derive(Default)]
+struct StoreMetrics {
+    size: Gauge<u64, AtomicU64>,
+    free: Gauge<u64, AtomicU64>,
+}
+
+impl StoreMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register_with_unit(
+            STORE_SIZE,
+            "Size of the file system that the history is on; 0 while it is unknown",
+            Unit::Bytes,
+            metrics.size.clone(),
+        );
+        registry.register_with_unit(
+            STORE_FREE,
+            "Free space of the file system that the history is on",
+            Unit::Bytes,
+            metrics.free.clone(),
+        );
+        metrics
+    }
+}
+
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// The numbers of a Coordinator that started at `started`.
+    pub(crate) fn new(started: SystemTime) -> Self {
         let mut registry = Registry::default();
+        let version = env!("CARGO_PKG_VERSION");
+        let process = Process::register(&mut registry, "coordinator", version, started);
+        let mesh_ca_expiry = Gauge::default();
+        registry.register_with_unit(
+            MESH_CA_EXPIRY,
+            "When the certificate of the active mesh CA expires, since 1970-01-01; 0 while there is none",
+            Unit::Seconds,
+            mesh_ca_expiry.clone(),
+        );
+        let certificates_issued = Counter::default();
+        registry.register(
+            CERTIFICATES_ISSUED,
+            "Certificates that were issued to pods",
+            certificates_issued.clone(),
+        );
+        let manifest_updates = Family::<UpdateLabels, Counter>::default();
+        // So that the first one of each is seen as an increase.
+        for outcome in OUTCOMES {
+            drop(manifest_updates.get_or_create(&UpdateLabels { outcome }));
+        }
+        registry.register(
+            MANIFEST_UPDATES,
+            "Requests to set a manifest by outcome: accepted, refused, or failed for want of a quorum or a disk",
+            manifest_updates.clone(),
+        );
+        let store = StoreMetrics::register(&mut registry);
         let generation = Gauge::default();
         registry.register(
             GENERATION,
@@ -186,6 +258,11 @@ impl Metrics {
         let audit = AuditMetrics::register(&mut registry);
         Self {
             registry,
+            process,
+            mesh_ca_expiry,
+            certificates_issued,
+            manifest_updates,
+            store,
             cluster,
             audit,
             collateral,
@@ -206,6 +283,16 @@ impl Metrics {
 
     pub(crate) fn attestation_failed(&self) {
         self.attestation_failures.inc();
+    }
+
+    pub(crate) fn certificate_issued(&self) {
+        self.certificates_issued.inc();
+    }
+
+    /// Notes the file system that the history is on.
+    pub(crate) fn store_measured(&self, size: u64, free: u64) {
+        self.store.size.set(size);
+        self.store.free.set(free);
     }
 
     pub(crate) fn insecure_evidence_accepted(&self) {
@@ -241,29 +328,70 @@ impl Metrics {
         self.requests
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
+        if matches!(method, "SetManifest" | "ImportSeed") {
+            let outcome = outcome(code);
+            self.manifest_updates
+                .get_or_create(&UpdateLabels { outcome })
+                .inc();
+        }
     }
 
-    /// The exposition, with gauges that follow from `phase`, `cluster` and `collateral`.
-    pub(crate) fn render(&self, phase: &Phase, cluster: &Status, collateral: Statistics) -> String {
+    /// The exposition, with gauges that follow from `phase`, `cluster` and `collateral` as they are at `now`.
+    pub(crate) fn render(
+        &self,
+        format: Format,
+        now: SystemTime,
+        phase: &Phase,
+        cluster: &Status,
+        collateral: Statistics,
+    ) -> String {
+        self.process.set_clock(now);
         self.collateral.set(collateral);
         self.cluster.set(cluster);
-        let (generation, insecure) = match phase {
-            Phase::Empty | Phase::Sealed(_) | Phase::Held(_) => (0, false),
+        let (generation, insecure, mesh_ca_expiry) = match phase {
+            Phase::Empty | Phase::Sealed(_) | Phase::Held(_) => (0, false, 0),
             Phase::Active(active) => (
                 active.history().generation(),
                 active.manifest().accepts_insecure_evidence(),
+                unix_seconds(active.mesh_ca().not_after()),
             ),
         };
+        self.mesh_ca_expiry.set(mesh_ca_expiry);
         self.generation
             .set(u64::try_from(generation).unwrap_or(u64::MAX));
         self.insecure_reference_values.set(insecure.into());
-        render(&self.registry)
+        format.render(&self.registry)
     }
 }
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics")
+    }
+}
+
+const OUTCOMES: [&str; 3] = ["accepted", "refused", "failed"];
+
+/// One of [`OUTCOMES`].
+fn outcome(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "accepted",
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unauthenticated => "refused",
+        Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => "failed",
     }
 }
 
@@ -291,59 +419,5 @@ fn name(code: Code) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::replica::{message::Place, status::Role};
-
-    fn outside() -> Status {
-        Status {
-            place: Place::new("a:7778"),
-            role: Role::Empty,
-            serving: Err("empty".to_owned()),
-            cluster: None,
-            active: None,
-            confirmed_ago: None,
-            confirmation_bound: Duration::from_secs(10),
-        }
-    }
-
-    #[test]
-    fn exposes_the_promised_names() {
-        let metrics = Metrics::new();
-        metrics.attestation_failed();
-        metrics.transit_answered("encrypt", 200);
-        metrics.observe_request("NewMeshCert", Code::Ok, Duration::from_micros(200));
-        let text = metrics.render(
-            &Phase::Empty,
-            &outside(),
-            Statistics {
-                known: 4,
-                stale: 1,
-                fetched: 5,
-                failed: 2,
-            },
-        );
-        for line in [
-            "contrast_coordinator_manifest_generation 0",
-            "contrast_coordinator_insecure_reference_values 0",
-            "contrast_meshapi_attestation_failures_total 1",
-            "contrast_meshapi_insecure_evidence_total 0",
-            r#"contrast_transitapi_answers_total{operation="encrypt",status="200"} 1"#,
-            "contrast_transitapi_worn_keys_total 0",
-            "contrast_collateral_documents 4",
-            "contrast_collateral_stale_documents 1",
-            "contrast_collateral_fetched_total 5",
-            "contrast_collateral_fetch_failures_total 2",
-            "contrast_cluster_serving 0",
-            "contrast_cluster_voters 0",
-            r#"contrast_cluster_role{role="empty"} 1"#,
-            r#"contrast_cluster_role{role="leader"} 0"#,
-            "contrast_cluster_confirmation_age_seconds -1.0",
-            r#"contrast_grpc_request_duration_seconds_bucket{le="0.0001",method="NewMeshCert",code="OK"} 0"#,
-            r#"contrast_grpc_request_duration_seconds_bucket{le="0.00025",method="NewMeshCert",code="OK"} 1"#,
-            r#"contrast_grpc_request_duration_seconds_bucket{le="5.0",method="NewMeshCert",code="OK"} 1"#,
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
-        }
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@ mod ingress;
 mod metrics;
 mod probes;
 pub(crate) mod refresh;
+pub(crate) mod space;
 
 pub(crate) use audit_metrics::AuditMetrics;
 pub use ingress::open_ingress;

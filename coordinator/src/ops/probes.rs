@@ -3,12 +3,12 @@ use std::{io, net::TcpListener, sync::Arc, thread};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use contrast_collateral::Collateral;
-use contrast_telemetry::{drain::Watcher, metrics::CONTENT_TYPE, readiness::Readiness};
+use contrast_telemetry::{drain::Watcher, metrics::Format, readiness::Readiness};
 use tokio::{runtime, sync::oneshot};
 
 use super::Metrics;
@@ -111,14 +111,17 @@ async fn readiness(State(probes): State<Probes>) -> Response {
     }
 }
 
-async fn metrics(State(probes): State<Probes>) -> Response {
+async fn metrics(State(probes): State<Probes>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let format = Format::for_accept(accept.and_then(|accept| accept.to_str().ok()));
     let guard = probes.replica.guard();
-    let statistics = probes.collateral.statistics(guard.clock().now());
+    let now = guard.clock().now();
+    let statistics = probes.collateral.statistics(now);
     let status = probes.replica.status();
     let text = probes
         .metrics
-        .render(&guard.snapshot(), &status, statistics);
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+        .render(format, now, &guard.snapshot(), &status, statistics);
+    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }
 
 fn ok() -> Response {

@@ -18,7 +18,7 @@ pub fn answer_any(
     derivation: &Derivation,
     entropy: &dyn Entropy,
 ) -> (u16, Option<serde_json::Value>) {
-    let usage = Usage::new(Arc::new(Metrics::new()));
+    let usage = Usage::new(Arc::new(Metrics::new(std::time::SystemTime::UNIX_EPOCH)));
     let answer = || {
         let route = Route::of(path, Some(own))?;
         if let Route::Key { name, .. } | Route::ReadKey { name } = &route

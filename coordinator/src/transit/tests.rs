@@ -27,7 +27,7 @@ impl Engine {
                 &Seed::from_slice(&seed).expect("seed"),
                 &Salt::from_slice(&salt).expect("salt"),
             ),
-            usage: Usage::new(Arc::new(Metrics::new())),
+            usage: Usage::new(Arc::new(Metrics::new(std::time::SystemTime::UNIX_EPOCH))),
         }
     }
 

@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn warns_once_and_refuses_in_the_end() {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(std::time::SystemTime::UNIX_EPOCH));
         let usage = Usage::new(Arc::clone(&metrics));
         let start_at = |count| {
             let key = ("web".to_owned(), 1);

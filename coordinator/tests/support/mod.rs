@@ -429,13 +429,19 @@ pub async fn channel_as(
 
 /// GET over plain HTTP/1.1: status and body.
 pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let (status, _, body) = get_as(address, path, "*/*");
+    (status, body)
+}
+
+/// As [`get`], for a client that accepts `accept`; also returns the headers of the answer.
+pub fn get_as(address: SocketAddr, path: &str, accept: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).expect("connects");
     stream
         .set_read_timeout(Some(Duration::from_secs(5)))
         .expect("sets");
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: test\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
     )
     .expect("sends");
     let mut response = String::new();
@@ -445,8 +451,8 @@ pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
         .nth(1)
         .and_then(|code| code.parse().ok())
         .expect("status");
-    let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (status, body.to_owned())
+    let (headers, body) = response.split_once("\r\n\r\n").unwrap_or_default();
+    (status, headers.to_owned(), body.to_owned())
 }
 
 /// Waits until `path` answers with `status`.

@@ -176,6 +176,7 @@ pub struct MeshCa {
     key: SigningKey,
     intermediate_pem: String,
     self_signed_pem: String,
+    not_after: SystemTime,
 }
 
 impl MeshCa {
@@ -225,6 +226,7 @@ impl MeshCa {
         Ok(Self {
             intermediate_pem: to_pem(&intermediate)?,
             self_signed_pem: to_pem(&self_signed)?,
+            not_after: not_after(&intermediate)?,
             key,
         })
     }
@@ -250,6 +252,11 @@ impl MeshCa {
     /// Form under the root, PEM: the link between leafs and the root CA.
     pub fn intermediate_pem(&self) -> String {
         self.intermediate_pem.clone()
+    }
+
+    /// End of the validity of both forms.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
     }
 
     /// Issues a leaf certificate; the serial number comes from `entropy`.
@@ -341,6 +348,12 @@ pub struct IssuedLeaf {
     pub chain_pem: String,
     /// End of validity.
     pub not_after: SystemTime,
+}
+
+fn not_after(certificate: &[u8]) -> Result<SystemTime, CertificateError> {
+    let certificate = Certificate::from_der(certificate)?;
+    let validity = certificate.tbs_certificate().validity();
+    Ok(validity.not_after.to_system_time())
 }
 
 fn to_pem(der: &[u8]) -> Result<String, CertificateError> {

@@ -204,6 +204,17 @@ fn mesh_ca_from_a_peers_key_is_the_same_ca() {
 }
 
 #[test]
+fn mesh_ca_says_when_it_ends() {
+    let mesh = Fixture::new().mesh;
+    for pem in [mesh.intermediate_pem(), mesh.self_signed_pem()] {
+        let certificate =
+            <Certificate as der::DecodePem>::from_pem(pem.as_bytes()).expect("parses");
+        let validity = certificate.tbs_certificate().validity();
+        assert_eq!(validity.not_after.to_system_time(), mesh.not_after());
+    }
+}
+
+#[test]
 fn leaf_lasts_as_long_as_requested_from_an_hour_ago() {
     let issued = Fixture::new().issue(&["web"]).expect("issues");
     assert_eq!(issued.not_after, now() + WEEK);

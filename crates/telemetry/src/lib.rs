@@ -2,9 +2,11 @@
 //!
 //! [`logging`] sets up structured logs once, [`exposure`] says which of them may leave the confidential VM, [`tasks::Tasks`] owns the service's long-lived tasks (a failing one stops its
 //! siblings), [`drain`] tells them when to finish, and [`readiness`] says what is still awaited at start, and [`memory`] keeps secrets out of core dumps. Metric names are
-//! constants of the crate that owns the number; [`metrics`] only renders a registry.
+//! constants of the crate that owns the number; [`metrics`] renders a registry, and [`enrolment`] is how a pod's Initializer tells the sidecar
+//! what it has no port to tell.
 
 pub mod drain;
+pub mod enrolment;
 pub mod exposure;
 pub mod logging;
 pub mod memory;

@@ -213,6 +213,19 @@ fn manifest_update_and_rolling_restart_cost_a_client_no_error() {
         files(pod).0 != before[index].0
     });
     client.goes_on("certificates of the new mesh CA");
+    // What the sidecar's metrics tell.
+    for pod in pods {
+        let report = fs::read_to_string(pod.file("enrolment")).expect("report");
+        let mut lines = report.lines();
+        let count = lines
+            .next()
+            .and_then(|line| line.strip_prefix("enrolments "));
+        let count: u64 = count.and_then(|count| count.parse().ok()).expect("a count");
+        assert!(
+            count >= 2 && lines.any(|line| line == "failing 0"),
+            "{report}"
+        );
+    }
 
     let mut replaced = Vec::new();
     for (name, port, old) in [("store", "6379", store), ("api", "8081", api)] {

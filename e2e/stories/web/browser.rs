@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -153,6 +154,16 @@ impl Browser {
             .filter(|url| !url.starts_with("blob:") && !url.starts_with("data:"))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// A picture of the page's first so many pixels, PNG.
+    pub(crate) fn picture(&mut self, width: u32, height: u32) -> Vec<u8> {
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", size);
+        let answer = self.call("Page.captureScreenshot", json!({"format": "png"}));
+        let text = answer["data"].as_str().expect("a picture");
+        STANDARD.decode(text).expect("base64")
     }
 
     fn call(&mut self, method: &str, parameters: Value) -> Value {

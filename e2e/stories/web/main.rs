@@ -1,4 +1,5 @@
-//! A data owner opens the page that `cargo xtask web` builds in a browser and verifies a Coordinator that runs.
+//! A data owner opens the page that `cargo xtask web` builds in a browser and verifies a Coordinator that runs; an operator looks at
+//! what `contrast dashboard` serves.
 
 #![allow(
     clippy::expect_used,
@@ -7,6 +8,7 @@
 )]
 
 mod browser;
+mod dashboard;
 mod hostile;
 mod proxy;
 mod scene;

@@ -1,12 +1,14 @@
-//! Envoy's statistics under names that stay when Envoy's change: one label per entry, nothing per peer or connection.
+//! Envoy's statistics under names that stay when Envoy's change: one label per entry, nothing per peer or connection. And how the pod's
+//! enrolment goes.
 
 use std::{collections::BTreeMap, fmt};
 
+use contrast_telemetry::enrolment::Enrolment;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, NoLabelSet},
     metrics::MetricType,
-    registry::{Registry, Unit},
+    registry::Unit,
 };
 
 /// Labels of one value: name and value each, in the order of the text.
@@ -17,6 +19,7 @@ const CERTIFICATE_EXPIRY: &str = ".ssl.certificate.mesh_certificate.expiration_u
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Family {
+    EnvoyUp,
     Connections,
     OpenConnections,
     ReceivedBytes,
@@ -25,12 +28,23 @@ enum Family {
     Refused,
     CertificateUpdates,
     CertificateExpiry,
+    Enrolments,
+    EnrolmentFailures,
+    Failing,
+    NotAdmitted,
+    Issued,
+    Expiry,
 }
 
 impl Family {
     /// Name (without the suffixes that the text form adds), and what it counts.
     const fn describe(self) -> (&'static str, &'static str, Option<Unit>) {
         match self {
+            Self::EnvoyUp => (
+                "contrast_mesh_envoy_up",
+                "1 if Envoy answered the sidecar",
+                None,
+            ),
             Self::Connections => (
                 "contrast_mesh_connections",
                 "Connections that came to an entry, also those that were refused",
@@ -71,22 +85,94 @@ impl Family {
                 "When the certificate that Envoy presents expires, since 1970-01-01",
                 Some(Unit::Seconds),
             ),
+            Self::Enrolments => (
+                "contrast_initializer_enrolments",
+                "Certificates that the Initializer received since its container started",
+                None,
+            ),
+            Self::EnrolmentFailures => (
+                "contrast_initializer_enrolment_failures",
+                "Attempts of the Initializer that failed",
+                None,
+            ),
+            Self::Failing => (
+                "contrast_initializer_failing",
+                "1 while the latest attempt is one that failed",
+                None,
+            ),
+            Self::NotAdmitted => (
+                "contrast_initializer_not_admitted",
+                "1 while the latest attempt failed because the active manifest does not admit the pod",
+                None,
+            ),
+            Self::Issued => (
+                "contrast_initializer_certificate_issued_timestamp",
+                "When the Initializer received the latest certificate, since 1970-01-01",
+                Some(Unit::Seconds),
+            ),
+            Self::Expiry => (
+                "contrast_initializer_certificate_expiry_timestamp",
+                "When the latest certificate expires, since 1970-01-01",
+                Some(Unit::Seconds),
+            ),
         }
     }
 
     const fn is_gauge(self) -> bool {
-        matches!(self, Self::OpenConnections | Self::CertificateExpiry)
+        match self {
+            Self::EnvoyUp
+            | Self::OpenConnections
+            | Self::CertificateExpiry
+            | Self::Failing
+            | Self::NotAdmitted
+            | Self::Issued
+            | Self::Expiry => true,
+            Self::Connections
+            | Self::ReceivedBytes
+            | Self::SentBytes
+            | Self::Requests
+            | Self::Refused
+            | Self::CertificateUpdates
+            | Self::Enrolments
+            | Self::EnrolmentFailures => false,
+        }
     }
 }
 
 /// What one scrape found.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Families(BTreeMap<Family, BTreeMap<Labels, u64>>);
 
 impl Families {
-    /// Reads Envoy's `/stats`: lines of `name: value`. What is not understood is left out.
-    pub(super) fn of(statistics: &str) -> Self {
+    /// Reads Envoy's `/stats`, lines of `name: value`, if Envoy answered, and what the Initializer left, if it did.
+    pub(super) fn of(statistics: Option<&str>, enrolment: Option<&Enrolment>) -> Self {
         let mut families = Self::default();
+        families.put(Family::EnvoyUp, statistics.is_some().into());
+        families.add_statistics(statistics.unwrap_or_default());
+        if let Some(enrolment) = enrolment {
+            families.add_enrolment(enrolment);
+        }
+        families
+    }
+
+    fn put(&mut self, family: Family, value: u64) {
+        self.0.insert(family, BTreeMap::from([(Vec::new(), value)]));
+    }
+
+    fn add_enrolment(&mut self, enrolment: &Enrolment) {
+        self.put(Family::Enrolments, enrolment.enrolments);
+        self.put(Family::EnrolmentFailures, enrolment.failures);
+        self.put(Family::Failing, enrolment.failing);
+        self.put(Family::NotAdmitted, enrolment.not_admitted);
+        // A pod without a certificate has none that ended in 1970.
+        if enrolment.expiry > 0 {
+            self.put(Family::Issued, enrolment.issued);
+            self.put(Family::Expiry, enrolment.expiry);
+        }
+    }
+
+    /// What is not understood is left out.
+    fn add_statistics(&mut self, statistics: &str) {
         for line in statistics.lines() {
             let Some((name, value)) = line.split_once(": ") else {
                 continue;
@@ -96,7 +182,7 @@ impl Families {
                 continue;
             };
             if let Some((family, labels)) = meaning(name) {
-                let known = families.0.entry(family).or_default();
+                let known = self.0.entry(family).or_default();
                 let sum = known.entry(labels).or_default();
                 *sum = match family {
                     // Listeners and clusters all present the same certificate.
@@ -105,14 +191,6 @@ impl Families {
                 };
             }
         }
-        families
-    }
-
-    /// Text for Prometheus.
-    pub(super) fn render(self) -> String {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(self));
-        contrast_telemetry::metrics::render(&registry)
     }
 }
 
@@ -255,7 +333,9 @@ fn meaning(name: &str) -> Option<(Family, Labels)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use prometheus_client::registry::Registry;
+
     use super::*;
 
     const STATISTICS: &str = "\
@@ -281,28 +361,38 @@ nonsense
 server.uptime: 12
 ";
 
+    /// No metric is missing.
+    pub(in crate::metrics) fn everything() -> Families {
+        let mut enrolment = Enrolment::default();
+        enrolment.failed(false);
+        enrolment.succeeded(1_800_000_000, 1_800_003_600);
+        Families::of(Some(STATISTICS), Some(&enrolment))
+    }
+
+    fn render(families: Families) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(families));
+        contrast_telemetry::metrics::render(&registry)
+    }
+
     #[test]
-    fn reference_describes_every_name_and_reason() {
-        let text = Families::of(STATISTICS).render();
-        let names = text.lines().filter(|line| !line.starts_with('#'));
-        let names = names
-            .filter_map(|line| line.split_once('{'))
-            .map(|(name, _)| name);
+    fn reference_describes_every_reason() {
         let reasons = OF_ENTRIES.iter().filter_map(|counted| counted.3);
         let reasons = reasons.filter_map(|(label, value)| (label == "reason").then_some(value));
         let reference = include_str!("../../../docs/reference/service-mesh.md");
-        for word in names.chain(reasons) {
+        for word in reasons {
             assert!(reference.contains(&format!("| `{word}` |")), "{word}");
         }
     }
 
     #[test]
     fn statistics_become_families_with_the_entry_as_label() {
-        let text = Families::of(STATISTICS).render();
+        let text = render(everything());
         let values: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             values,
             [
+                "contrast_mesh_envoy_up{} 1",
                 "contrast_mesh_connections_total{direction=\"ingress\",entry=\"web\"} 5",
                 "contrast_mesh_connections_total{direction=\"ingress\",entry=\"web.v2\"} 6",
                 "contrast_mesh_open_connections{direction=\"egress\",entry=\"api\"} 3",
@@ -314,6 +404,12 @@ server.uptime: 12
                 "contrast_mesh_refused_total{direction=\"ingress\",entry=\"web\",reason=\"not_allowed\"} 4",
                 "contrast_mesh_certificate_updates_total{what=\"ca\"} 2",
                 "contrast_mesh_certificate_expiry_timestamp_seconds{} 1800000000",
+                "contrast_initializer_enrolments_total{} 1",
+                "contrast_initializer_enrolment_failures_total{} 1",
+                "contrast_initializer_failing{} 0",
+                "contrast_initializer_not_admitted{} 0",
+                "contrast_initializer_certificate_issued_timestamp_seconds{} 1800000000",
+                "contrast_initializer_certificate_expiry_timestamp_seconds{} 1800003600",
             ]
         );
         assert!(text.ends_with("# EOF\n"));

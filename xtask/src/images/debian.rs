@@ -342,7 +342,10 @@ fn merged(path: &str) -> String {
 fn resolved(path: &str, target: &Path) -> String {
     let start = match target.is_absolute() {
         true => PathBuf::new(),
-        false => Path::new(path).parent().unwrap_or(Path::new("")).to_owned(),
+        false => Path::new(path)
+            .parent()
+            .unwrap_or_else(|| Path::new(""))
+            .to_owned(),
     };
     let mut parts: Vec<String> = Vec::new();
     for part in start

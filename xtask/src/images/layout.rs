@@ -27,8 +27,14 @@ pub(super) struct Built {
 }
 
 impl Built {
-    /// Puts an image together; the layers are in their order, each with what made it.
-    pub(super) fn new(image: &Image, version: &str, layers: Vec<(Packed, String)>) -> Result<Self> {
+    /// Puts an image together; the layers are in their order, each with what made it. `name` is what container engines call it when they
+    /// load it; it is beside the image, not in it.
+    pub(super) fn new(
+        image: &Image,
+        version: &str,
+        name: &str,
+        layers: Vec<(Packed, String)>,
+    ) -> Result<Self> {
         let mut blobs = Vec::new();
         let configuration = json!({
             "created": CREATED,
@@ -68,7 +74,7 @@ impl Built {
         let mut descriptor = blob(&mut blobs, MANIFEST, serde_json::to_vec(&manifest)?);
         let digest = descriptor["digest"].as_str().unwrap_or_default().to_owned();
         descriptor["platform"] = json!({"architecture": "amd64", "os": "linux"});
-        descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": version});
+        descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
         let index = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.index.v1+json",

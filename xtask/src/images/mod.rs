@@ -6,6 +6,7 @@ mod layout;
 mod programs;
 mod spec;
 mod statements;
+mod trial;
 
 use std::{
     collections::BTreeSet,
@@ -42,6 +43,9 @@ pub(crate) struct Images {
     /// Build everything twice, the second time from a copy in another directory, and compare.
     #[arg(long)]
     twice: bool,
+    /// Then push them to a registry on this machine, pull them, and run every program in them with podman.
+    #[arg(long = "try")]
+    trial: bool,
     /// Repository of the images, for the file `image-replacements` of `contrast generate`.
     #[arg(
         long,
@@ -94,6 +98,7 @@ impl Images {
         let tree = Lock::read(&root)?.unpack(&cache)?;
         let envoy = tools::ENVOY.fetch()?;
         let builder = Builder {
+            registry: &self.registry,
             spec: &spec,
             tree: &tree,
             envoy: &envoy,
@@ -120,7 +125,12 @@ impl Images {
             println!("{reference}");
         }
         let path = output.join("image-replacements");
-        fs::write(&path, replacements).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(&path, replacements)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        match self.trial {
+            true => trial::run(&spec, &built, &output),
+            false => Ok(()),
+        }
     }
 }
 
@@ -128,6 +138,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Everything that images are made from, besides our programs.
 struct Builder<'a> {
+    registry: &'a str,
     spec: &'a Spec,
     tree: &'a Tree,
     envoy: &'a Path,
@@ -152,8 +163,7 @@ impl Builder<'_> {
             .collect()
     }
 
-    /// From a copy of the sources, so that everything that depends on the directory shows. Crates of others are not compiled again where their
-    /// paths are the same.
+    /// From a copy of the sources and into another directory, so that everything that depends on either shows.
     fn build_elsewhere(&self, root: &Path) -> Result<Vec<Made>> {
         let elsewhere = root.join("target/images-elsewhere");
         if elsewhere.exists() {
@@ -176,7 +186,8 @@ impl Builder<'_> {
             layers.push((layer.pack()?, format!("Envoy {}", tools::ENVOY.version)));
         }
         layers.push((own(image, program)?, format!("Contrast {VERSION}")));
-        Ok((Built::new(image, VERSION, layers)?, debian))
+        let name = format!("{}/{}:{VERSION}", self.registry, image.name);
+        Ok((Built::new(image, VERSION, &name, layers)?, debian))
     }
 }
 
