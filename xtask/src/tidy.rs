@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 6] = [
         "contrast-firewall",
         "contrast-quantity",
         "contrast-initdata",
+        "contrast-platform",
         "contrast-testbed",
     ],
     &[
@@ -45,6 +46,7 @@ const LAYERS: [&[&str]; 6] = [
     &[
         "contrast-coordinator",
         "contrast-initializer",
+        "contrast-node-installer",
         "contrast-service-mesh",
         "contrast-port-forwarder",
         "contrast-cli",

@@ -12,6 +12,7 @@ use contrast_attestation::{
 use contrast_manifest::{
     Manifest, ManifestDocument, OwnerKeyDigest, PolicyDocument, ProblemKind, Role,
 };
+use contrast_platform::Hardware;
 
 use super::{
     GenerateError, Options, Platform, ReferenceValuesChoice, Workload,
@@ -254,7 +255,7 @@ fn new_document(options: &Options, plan: &Plan) -> Result<ManifestDocument, Gene
     let named = options.reference_values.iter();
     let named: BTreeSet<Platform> = named.map(ReferenceValuesChoice::platform).collect();
     let added = used.difference(&named).copied();
-    let added = added.filter(|platform| platform.tee().is_some());
+    let added = added.filter(|platform| platform.hardware() != Hardware::Software);
     let mut choices = options.reference_values.clone();
     choices.extend(added.map(ReferenceValuesChoice::Metal));
     let mut document = ManifestDocument {
@@ -279,7 +280,9 @@ fn new_document(options: &Options, plan: &Plan) -> Result<ManifestDocument, Gene
 ///
 /// Launch measurement and TCB are empty: they are the operator's to fill in.
 pub fn reference_values(platform: Platform) -> Option<serde_json::Value> {
-    platform.tee()?;
+    if platform.hardware() == Hardware::Software {
+        return None;
+    }
     let mut document = ManifestDocument::default();
     metal(platform, &mut document);
     serde_json::to_value(&document.reference_values).ok()
@@ -287,7 +290,7 @@ pub fn reference_values(platform: Platform) -> Option<serde_json::Value> {
 
 /// What is known of bare metal in advance. Launch measurement and TCB are the operator's to fill in.
 fn metal(platform: Platform, document: &mut ManifestDocument) {
-    let tdx = platform.tee() == Some(Tee::Tdx);
+    let tdx = platform.hardware() == Hardware::Tdx;
     let platform = platform.display();
     let demands = match tdx {
         true => Demands::Tdx(TdxDemands {

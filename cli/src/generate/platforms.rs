@@ -1,6 +1,6 @@
 //! Platforms, and the runtime classes that stand for them.
 
-use contrast_attestation::Tee;
+pub use contrast_platform::Platform;
 use serde_json::{Value, json};
 
 use super::{ReferenceValuesChoice, inject::containers};
@@ -8,79 +8,12 @@ use super::{ReferenceValuesChoice, inject::containers};
 /// Any platform; what `--reference-values` names first takes its place.
 const GENERIC: &str = "contrast-cc";
 const GENERIC_INSECURE: &str = "contrast-insecure";
-/// Classes of a certain version of the runtime end with so many hex digits.
-const VERSION_DIGITS: usize = 8;
 /// Resources of GPUs.
 const GPU_VENDOR: &str = "nvidia.com/";
 
 /// Whether pods of this runtime class are confidential, or pretend to be.
 pub(crate) fn is_confidential(class: &str) -> bool {
     class.starts_with(GENERIC) || class.starts_with(GENERIC_INSECURE)
-}
-
-/// A platform: what a confidential VM is launched with, and on what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Platform {
-    /// Bare metal, QEMU, AMD SEV-SNP.
-    MetalQemuSnp,
-    /// The same with NVIDIA GPUs.
-    MetalQemuSnpGpu,
-    /// Bare metal, QEMU, Intel TDX.
-    MetalQemuTdx,
-    /// The same with NVIDIA GPUs.
-    MetalQemuTdxGpu,
-    /// No TEE at all.
-    SoftwareTee,
-}
-
-impl Platform {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::MetalQemuSnp,
-        Self::MetalQemuSnpGpu,
-        Self::MetalQemuTdx,
-        Self::MetalQemuTdxGpu,
-        Self::SoftwareTee,
-    ];
-
-    /// `Platform` of its reference values in the manifest.
-    pub fn display(self) -> &'static str {
-        match self {
-            Self::MetalQemuSnp => "Metal-QEMU-SNP",
-            Self::MetalQemuSnpGpu => "Metal-QEMU-SNP-GPU",
-            Self::MetalQemuTdx => "Metal-QEMU-TDX",
-            Self::MetalQemuTdxGpu => "Metal-QEMU-TDX-GPU",
-            Self::SoftwareTee => "Insecure-Software-TEE",
-        }
-    }
-
-    /// Its runtime class.
-    pub fn class(self) -> &'static str {
-        match self {
-            Self::MetalQemuSnp => "contrast-cc-metal-qemu-snp",
-            Self::MetalQemuSnpGpu => "contrast-cc-metal-qemu-snp-gpu",
-            Self::MetalQemuTdx => "contrast-cc-metal-qemu-tdx",
-            Self::MetalQemuTdxGpu => "contrast-cc-metal-qemu-tdx-gpu",
-            Self::SoftwareTee => "contrast-insecure-software-tee",
-        }
-    }
-
-    /// Which evidence it has; the software TEE has either.
-    pub(super) fn tee(self) -> Option<Tee> {
-        match self {
-            Self::MetalQemuSnp | Self::MetalQemuSnpGpu => Some(Tee::Snp),
-            Self::MetalQemuTdx | Self::MetalQemuTdxGpu => Some(Tee::Tdx),
-            Self::SoftwareTee => None,
-        }
-    }
-
-    fn with_gpus(self) -> Self {
-        match self {
-            Self::MetalQemuSnp => Self::MetalQemuSnpGpu,
-            Self::MetalQemuTdx => Self::MetalQemuTdxGpu,
-            other => other,
-        }
-    }
 }
 
 impl ReferenceValuesChoice {
@@ -141,20 +74,10 @@ pub(super) fn choose(
     })
 }
 
-/// The platform of a class, with or without the version of a runtime.
+/// The platform of a class; the error says what to write.
 fn of_class(class: &str) -> Result<Platform, String> {
-    let name = match class.rsplit_once('-') {
-        Some((name, version))
-            if version.len() == VERSION_DIGITS
-                && version.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
-        {
-            name
-        }
-        _ => class,
-    };
-    let mut all = Platform::ALL.into_iter();
-    all.find(|platform| platform.class() == name).ok_or_else(|| {
-        let known: Vec<&str> = Platform::ALL.iter().map(|platform| platform.class()).collect();
+    Platform::of_class(class).map_err(|_| {
+        let known = Platform::ALL.map(Platform::class);
         format!(
             "`runtimeClassName: {class}` is of no known platform; write `{GENERIC}`, or one of {}",
             known.join(", ")
@@ -174,6 +97,8 @@ fn has_gpus(spec: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use contrast_attestation::Tee;
+
     use super::*;
 
     const SNP: ReferenceValuesChoice = ReferenceValuesChoice::Metal(Platform::MetalQemuSnp);

@@ -1,0 +1,451 @@
+//! Puts everything on the node, in an order in which every interruption can be completed.
+//!
+//! Written down, copied, backed up, edited, asked of containerd, restarted, looked at. Only then the record says that it is installed.
+
+use std::{collections::BTreeMap, fs};
+
+use crate::{
+    config::Config,
+    containerd::{Entry, Target, judge},
+    error::{Error, Rejection},
+    integrity,
+    lock::Lock,
+    node::{Comparison, Node},
+    path::HostPath,
+    plan::{Change as Planned, Plan},
+    record::{self, Change, Record, RecordedFile, Stage, backup},
+    restart::{restart, unit},
+    source::{SourceError, WantedFile},
+    tree::{Permissions, Text, TreeError, UNFINISHED},
+};
+
+/// Permissions of a configuration that was not there.
+const CONFIG_MODE: u32 = 0o644;
+/// Suffix of a configuration that containerd is asked about.
+const CANDIDATE: &str = "contrast-node-installer.candidate";
+
+/// Brings the node to what is wanted; what was to be changed is returned.
+///
+/// # Errors
+/// When the node is not fit for it, something fails on the way, or containerd does not take it.
+pub fn apply(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Error> {
+    let _lock = Lock::take(&node.tree, &*node.host, lock_seconds)?;
+    let Comparison {
+        wanted,
+        observed,
+        plan,
+    } = node.compare(config, false)?;
+    let target = &observed.target;
+    let paths = wanted.iter().map(|file| &file.path);
+    for path in paths.chain([&target.file, &Record::path(&config.handler)?]) {
+        for unfinished in unfinished(path, &config.handler) {
+            node.tree.remove(&unfinished)?;
+        }
+    }
+    if !plan.changes.is_empty() {
+        check_writable(node, &plan, target)?;
+        let restarts = plan
+            .changes
+            .iter()
+            .any(|change| matches!(change, Planned::Restart { .. }));
+        let unit = match restarts {
+            true => unit(&*node.host, target)?,
+            false => None,
+        };
+        let run = Run {
+            node,
+            config,
+            target,
+            entry: Entry::of(config),
+            unit,
+            before: observed
+                .record
+                .as_ref()
+                .and_then(|record| record.containerd.clone()),
+        };
+        let mut record = run.record(
+            &wanted,
+            observed.record.as_ref(),
+            &observed.missing,
+            &observed.edited,
+        )?;
+        // What is not written down would stay behind, so the record comes before everything else.
+        let own = Record::path(&config.handler)?.ancestors();
+        let (first, then): (Vec<_>, Vec<_>) = observed
+            .missing
+            .iter()
+            .partition(|directory| own.contains(directory));
+        for directory in first {
+            node.tree.make_directory(directory)?;
+        }
+        record.write(&node.tree)?;
+        for directory in then {
+            node.tree.make_directory(directory)?;
+        }
+        run.copy(&wanted, &plan)?;
+        run.edit_and_restart(&mut record, &observed.edited)?;
+        run.finish(record, &wanted)?;
+    }
+    let findings = node.findings(config, false)?;
+    match findings.is_empty() {
+        true => Ok(plan),
+        false => Err(Error::NotAsWanted { findings }),
+    }
+}
+
+/// Whether everything can be written, and fits, before anything is.
+fn check_writable(node: &Node, plan: &Plan, target: &Target) -> Result<(), Error> {
+    let tree = &node.tree;
+    tree.file_system(&Record::path(&plan.handler)?)?;
+    let mut needed_in = BTreeMap::new();
+    for change in &plan.changes {
+        match change {
+            Planned::PutFile { path, content, .. } => {
+                let (system, free) = tree.file_system(path)?;
+                let needed: &mut u64 = needed_in.entry(system).or_default();
+                *needed = needed.saturating_add(content.size);
+                if *needed > free {
+                    return Err(TreeError::NoSpace {
+                        path: path.clone(),
+                        free,
+                        needed: *needed,
+                    }
+                    .into());
+                }
+            }
+            Planned::RemoveFile { path } => {
+                tree.file_system(path)?;
+            }
+            Planned::EditContainerd { .. } => {
+                tree.file_system(&target.file)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+struct Run<'a> {
+    node: &'a Node,
+    config: &'a Config,
+    target: &'a Target,
+    entry: Entry,
+    unit: Option<String>,
+    /// What an earlier run changed.
+    before: Option<Change>,
+}
+
+impl Run<'_> {
+    /// What is going to be done, before it is done.
+    fn record(
+        &self,
+        wanted: &[WantedFile],
+        before: Option<&Record>,
+        missing: &[HostPath],
+        edited: &str,
+    ) -> Result<Record, Error> {
+        let handler = &self.config.handler;
+        let mut record = before.cloned().unwrap_or_else(|| Record::new(handler));
+        record.stage = Stage::Installing;
+        for file in wanted {
+            let known = record
+                .files
+                .iter()
+                .position(|known| known.path == file.path);
+            match known.and_then(|index| record.files.get_mut(index)) {
+                Some(known) => {
+                    if !known.contents.contains(&file.content) {
+                        known.contents.push(file.content.clone());
+                    }
+                }
+                // What somebody else put there stays when this is uninstalled.
+                None if self.node.tree.content(&file.path, true)?.is_some() => {}
+                None => record.files.push(RecordedFile {
+                    path: file.path.clone(),
+                    contents: vec![file.content.clone()],
+                }),
+            }
+        }
+        // Whoever goes last removes the directories that any of them made.
+        let others = Record::others(&self.node.tree, handler)?;
+        let made = others.iter().flat_map(|other| &other.directories);
+        let own = Record::path(handler)?;
+        let paths = wanted.iter().map(|file| &file.path);
+        let needed: Vec<HostPath> = paths
+            .chain([&self.target.file, &own])
+            .flat_map(HostPath::ancestors)
+            .collect();
+        let made = made.filter(|directory| needed.contains(directory));
+        record
+            .directories
+            .extend(missing.iter().chain(made).cloned());
+        // Made before anything is written down, perhaps by a run that was interrupted then.
+        record.directories.push(HostPath::new(record::DIRECTORY)?);
+        record.directories.sort();
+        record.directories.dedup();
+        let current = self.target.current.as_ref();
+        if current.is_none_or(|current| current.bytes != edited.as_bytes()) {
+            record.containerd = Some(Change {
+                file: self.target.file.clone(),
+                existed: current.is_some(),
+                after: integrity::content(edited.as_bytes()),
+                restart: true,
+            });
+        }
+        Ok(record)
+    }
+
+    fn copy(&self, wanted: &[WantedFile], plan: &Plan) -> Result<(), Error> {
+        let tree = &self.node.tree;
+        for change in &plan.changes {
+            match change {
+                Planned::PutFile { path, .. } => {
+                    let file = wanted.iter().find(|file| file.path == *path);
+                    if let Some(file) = file {
+                        let failed = |source| SourceError::Read {
+                            path: file.source.clone(),
+                            source,
+                        };
+                        let source = fs::File::open(&file.source).map_err(failed)?;
+                        let permissions = Permissions::of_mode(file.mode);
+                        tree.replace(path, permissions, source, file.integrity.as_ref())?;
+                        tracing::info!(%path, bytes = file.content.size, "installed");
+                    }
+                }
+                Planned::RemoveFile { path } => {
+                    tree.remove(path)?;
+                    tracing::info!(%path, "removed; wanted no more");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn edit_and_restart(&self, record: &mut Record, edited: &str) -> Result<(), Error> {
+        let Some(change) = record.containerd.clone() else {
+            return Ok(());
+        };
+        let tree = &self.node.tree;
+        let current = self.target.current.as_ref();
+        if current.is_none_or(|current| current.bytes != edited.as_bytes()) {
+            if let Some(Text { bytes, permissions }) = current {
+                let backup = change.backup(&self.config.handler);
+                tree.replace(&backup, *permissions, bytes.as_slice(), None)?;
+            }
+            let before = self.dump_before()?;
+            let asked = self.ask_before(edited, before.as_deref());
+            let candidate = self.target.file.beside(CANDIDATE);
+            if !asked.as_ref().is_err_and(Error::is_interrupted) {
+                tree.remove(&candidate)?;
+            }
+            if let Err(error) = asked {
+                return self.give_up(record, &change, false, error);
+            }
+            self.write(edited)?;
+            tracing::info!(file = %self.target.file, "containerd's configuration has the runtime");
+            if !self.target.is_main()
+                && let Err(error) = self.ask(&self.target.main, before.as_deref())
+            {
+                return self.give_up(record, &change, true, error);
+            }
+        }
+        if !change.restart {
+            return Ok(());
+        }
+        self.node.tree.step("restart containerd")?;
+        match &self.unit {
+            None => tracing::warn!(
+                "containerd is not restarted; it knows the runtime when you have restarted it"
+            ),
+            Some(unit) => {
+                let seconds = self.config.containerd.restart_timeout_seconds;
+                let up = restart(&*self.node.host, unit, seconds).map_err(Error::from);
+                let up = up.and_then(|()| self.wait_until_rendered(seconds));
+                let up = up.and_then(|()| self.serves());
+                if let Err(error) = up {
+                    return self.roll_back(record, &change, unit, error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, edited: &str) -> Result<(), Error> {
+        let current = self.target.current.as_ref();
+        let permissions = current.map(|text| text.permissions);
+        let permissions = permissions.unwrap_or(Permissions::of_mode(CONFIG_MODE));
+        let file = &self.target.file;
+        self.node
+            .tree
+            .replace(file, permissions, edited.as_bytes(), None)?;
+        Ok(())
+    }
+
+    /// What containerd makes of its configuration now; `None`: nothing, or it cannot be asked.
+    fn dump_before(&self) -> Result<Option<String>, Error> {
+        if self.target.current.is_none() {
+            return Ok(None);
+        }
+        match self.node.dump(self.target, &self.target.main) {
+            // It does not take the old one either; the question about the new one says why.
+            Err(Error::Rejected(_)) => Ok(None),
+            other => other,
+        }
+    }
+
+    /// Asks containerd about the new configuration, as long as it is not in place. What is imported can only be asked about in place.
+    fn ask_before(&self, edited: &str, before: Option<&str>) -> Result<(), Error> {
+        if !self.target.is_main() || self.target.binary.is_none() {
+            return Ok(());
+        }
+        let candidate = self.target.file.beside(CANDIDATE);
+        let permissions = Permissions::of_mode(0o600);
+        self.node
+            .tree
+            .replace(&candidate, permissions, edited.as_bytes(), None)?;
+        self.ask(&candidate, before)
+    }
+
+    fn ask(&self, path: &HostPath, before: Option<&str>) -> Result<(), Error> {
+        match self.node.dump(self.target, path)? {
+            None => Ok(()),
+            Some(dump) => judge(&dump, before, &self.entry)
+                .map_err(|error| Error::Rejected(Rejection::Effective(error))),
+        }
+    }
+
+    fn rendered(&self) -> Result<Option<String>, Error> {
+        let text = self.node.tree.read(&self.target.main)?;
+        Ok(text.map(|text| String::from_utf8_lossy(&text.bytes).into_owned()))
+    }
+
+    /// k3s and RKE2 render their template some time after they start.
+    fn wait_until_rendered(&self, seconds: u64) -> Result<(), Error> {
+        if !self.target.template {
+            return Ok(());
+        }
+        let mut waited = 0;
+        loop {
+            let rendered = self.rendered()?.unwrap_or_default();
+            let Err(error) = judge(&rendered, None, &self.entry) else {
+                return Ok(());
+            };
+            if waited >= seconds {
+                return Err(Error::NotRendered(error));
+            }
+            self.node.host.pause(std::time::Duration::from_secs(1));
+            waited += 1;
+        }
+    }
+
+    fn serves(&self) -> Result<(), Error> {
+        match self.node.not_serving(self.target)? {
+            None => Ok(()),
+            Some(found) => Err(Error::NotServing { found }),
+        }
+    }
+
+    /// Puts the old configuration back, if it is not in place, and forgets the change.
+    fn give_up(
+        &self,
+        record: &mut Record,
+        change: &Change,
+        in_place: bool,
+        error: Error,
+    ) -> Result<(), Error> {
+        if error.is_interrupted() {
+            return Err(error);
+        }
+        if in_place {
+            self.put_back(change)?;
+        }
+        self.forget(record, change)?;
+        Err(error)
+    }
+
+    fn roll_back(
+        &self,
+        record: &mut Record,
+        change: &Change,
+        unit: &str,
+        error: Error,
+    ) -> Result<(), Error> {
+        if error.is_interrupted() {
+            return Err(error);
+        }
+        tracing::error!(%error, "containerd did not come up; going back");
+        self.put_back(change)?;
+        let seconds = self.config.containerd.restart_timeout_seconds;
+        self.node
+            .tree
+            .step("restart containerd with the old configuration")?;
+        let after = match restart(&*self.node.host, unit, seconds) {
+            Ok(()) => "containerd runs with it".to_owned(),
+            Err(error) => format!("with it containerd does not come up either: {error}"),
+        };
+        self.forget(record, change)?;
+        Err(Error::RolledBack {
+            source: Box::new(error),
+            after,
+        })
+    }
+
+    fn put_back(&self, change: &Change) -> Result<(), Error> {
+        let tree = &self.node.tree;
+        let backup = change.backup(&self.config.handler);
+        match tree.read(&backup)? {
+            Some(Text { bytes, permissions }) if change.existed => {
+                tree.replace(&change.file, permissions, bytes.as_slice(), None)?;
+            }
+            _ => {
+                tree.remove(&change.file)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, record: &mut Record, change: &Change) -> Result<(), Error> {
+        record.containerd = self.before.clone().filter(|before| before != change);
+        record.write(&self.node.tree)?;
+        self.node
+            .tree
+            .remove(&change.backup(&self.config.handler))?;
+        Ok(())
+    }
+
+    /// Writes down that all is there.
+    fn finish(&self, mut record: Record, wanted: &[WantedFile]) -> Result<(), Error> {
+        record.files.retain_mut(|file| {
+            let now = wanted.iter().find(|wanted| wanted.path == file.path);
+            if let Some(now) = now {
+                file.contents = vec![now.content.clone()];
+            }
+            now.is_some()
+        });
+        if let Some(change) = &mut record.containerd {
+            change.restart = false;
+        }
+        record.stage = Stage::Installed;
+        record.write(&self.node.tree)?;
+        Ok(())
+    }
+}
+
+/// Names of files that an interrupted run may have left beside `path`, and that nobody needs.
+fn unfinished(path: &HostPath, handler: &str) -> [HostPath; 4] {
+    let candidate = path.beside(CANDIDATE);
+    [
+        path.beside(UNFINISHED),
+        backup(path, handler).beside(UNFINISHED),
+        candidate.beside(UNFINISHED),
+        candidate,
+    ]
+}
+
+/// Names of everything that may be beside `path` as long as it is installed.
+pub(crate) fn leftovers(path: &HostPath, handler: &str) -> Vec<HostPath> {
+    let mut all = vec![backup(path, handler)];
+    all.extend(unfinished(path, handler));
+    all
+}

@@ -1,0 +1,182 @@
+//! What the installer did on a node, written down before it is done, so that an interrupted run is completed and everything can be
+//! taken back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    integrity::Content,
+    path::{HostPath, NotPlain},
+    tree::{HostTree, Permissions, TreeError},
+};
+
+/// Where records are on the host.
+pub(crate) const DIRECTORY: &str = "/var/lib/contrast-node-installer";
+const FORMAT: u32 = 1;
+
+/// A record of one handler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    format: u32,
+    /// Whose record it is.
+    pub handler: String,
+    /// How far it is.
+    pub stage: Stage,
+    /// Files that are there or may be.
+    pub files: Vec<RecordedFile>,
+    /// Directories that were not there before, outermost first.
+    pub directories: Vec<HostPath>,
+    /// The change of containerd's configuration.
+    pub containerd: Option<Change>,
+}
+
+/// How far an installation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Something may be missing.
+    Installing,
+    /// All is there.
+    Installed,
+    /// Something may be gone.
+    Uninstalling,
+}
+
+/// A file that was put on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedFile {
+    /// Where.
+    pub path: HostPath,
+    /// What was put there, now and in runs before that may not have been completed.
+    pub contents: Vec<Content>,
+}
+
+/// The change of containerd's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// The file.
+    pub file: HostPath,
+    /// Whether it was there before; then its content is in the backup.
+    pub existed: bool,
+    /// What it is after the change.
+    pub after: Content,
+    /// Whether containerd has still to be restarted.
+    pub restart: bool,
+}
+
+impl Change {
+    /// Where the content from before is.
+    pub fn backup(&self, handler: &str) -> HostPath {
+        backup(&self.file, handler)
+    }
+}
+
+/// Where the content of `file` from before `handler` was installed is.
+pub(crate) fn backup(file: &HostPath, handler: &str) -> HostPath {
+    file.beside(&format!("{handler}.bak"))
+}
+
+/// A record cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// It is not understood.
+    #[error(
+        "{path} on the host is no record of this release of the installer; uninstall with the release that wrote it, or remove the file if nothing of it is installed"
+    )]
+    Format {
+        /// Where it is.
+        path: HostPath,
+        /// Why.
+        #[source]
+        source: Option<serde_json::Error>,
+    },
+    /// The handler's name makes no path.
+    #[error(transparent)]
+    Path(#[from] NotPlain),
+    /// The host's files are unreadable.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+impl Record {
+    /// Nothing is there yet.
+    pub fn new(handler: &str) -> Self {
+        Self {
+            format: FORMAT,
+            handler: handler.to_owned(),
+            stage: Stage::Installing,
+            files: Vec::new(),
+            directories: Vec::new(),
+            containerd: None,
+        }
+    }
+
+    /// Where the record of a handler is.
+    ///
+    /// # Errors
+    /// When its name makes no path.
+    pub fn path(handler: &str) -> Result<HostPath, NotPlain> {
+        HostPath::new(format!("{DIRECTORY}/{handler}.json"))
+    }
+
+    /// Reads the record of a handler; `None`: there is none.
+    ///
+    /// # Errors
+    /// When it is of another release.
+    pub fn read(tree: &HostTree, handler: &str) -> Result<Option<Self>, RecordError> {
+        let path = Self::path(handler)?;
+        let Some(text) = tree.read(&path)? else {
+            return Ok(None);
+        };
+        let broken = |source| RecordError::Format {
+            path: path.clone(),
+            source,
+        };
+        let record: Self =
+            serde_json::from_slice(&text.bytes).map_err(|error| broken(Some(error)))?;
+        if record.format != FORMAT || record.handler != handler {
+            return Err(broken(None));
+        }
+        Ok(Some(record))
+    }
+
+    /// The records of all other handlers.
+    ///
+    /// # Errors
+    /// When one of them is of another release.
+    pub fn others(tree: &HostTree, handler: &str) -> Result<Vec<Self>, RecordError> {
+        let mut all = Vec::new();
+        for name in tree.names(&HostPath::new(DIRECTORY)?)? {
+            match name.strip_suffix(".json") {
+                Some(other) if other != handler && !other.starts_with('.') => {
+                    all.extend(Self::read(tree, other)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(all)
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the host refuses it.
+    pub fn write(&self, tree: &HostTree) -> Result<(), RecordError> {
+        let path = Self::path(&self.handler)?;
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(|source| RecordError::Format {
+            path: path.clone(),
+            source: Some(source),
+        })?;
+        bytes.push(b'\n');
+        tree.replace(&path, Permissions::of_mode(0o600), &*bytes, None)?;
+        Ok(())
+    }
+
+    /// What was put at `path`.
+    pub fn of_file(&self, path: &HostPath) -> Option<&RecordedFile> {
+        self.files.iter().find(|file| file.path == *path)
+    }
+}
