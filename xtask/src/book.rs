@@ -21,7 +21,7 @@ const FIRST: &str = "docs/README.md";
 const OUTSIDE: [&str; 2] = ["README.md", SUMMARY];
 
 /// Directories whose files pages name.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "cli",
     "coordinator",
     "crates",
@@ -29,6 +29,7 @@ const SOURCES: [&str; 11] = [
     "docs",
     "e2e",
     "initializer",
+    "node-installer",
     "proto",
     "service-mesh",
     "sim",

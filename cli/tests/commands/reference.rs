@@ -66,13 +66,24 @@ fn calls(line: &str) -> Vec<Vec<String>> {
     let ends = |word: &String| {
         ["|", "||", "&&", ";", "&", ">", "2>", "<", "then", "do"].contains(&word.as_str())
     };
-    let is_contrast = |word: &String| {
-        word == "contrast" || word.ends_with("/contrast") || word.ends_with("(contrast")
-    };
     let commands = words.split(ends);
-    let calls = commands
-        .filter_map(|words| Some(words.get(words.iter().position(is_contrast)?..)?.to_vec()));
+    let calls = commands.filter_map(|words| {
+        let substituted = words.iter().position(|word| word.ends_with("$(contrast"));
+        let first = words.iter().position(|word| !comes_before_a_command(word));
+        let is_contrast = |at: &usize| {
+            let word = words.get(*at).map_or("", String::as_str);
+            word == "contrast" || word.ends_with("/contrast")
+        };
+        let start = substituted.or(first.filter(is_contrast))?;
+        Some(words.get(start..)?.to_vec())
+    });
     calls.filter(|words| words.len() > 1).collect()
+}
+
+/// `A=b contrast`, `if contrast`: another program's argument is no command, as in `helm install contrast`.
+fn comes_before_a_command(word: &str) -> bool {
+    let assigns = word.contains('=') && !word.starts_with('-');
+    assigns || ["sudo", "if", "while", "until", "!", "time", "exec"].contains(&word)
 }
 
 /// Lines of the shell blocks of a page; what `\` continues is one line.
