@@ -19,6 +19,7 @@ use contrast_proto::user::{
     RecentDecisions, RecoverRequest, RecoverResponse, SeedShares, SetManifestRequest,
     SetManifestResponse, user_api_client::UserApiClient,
 };
+use contrast_telemetry::traces::{Traced, traced};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -26,7 +27,7 @@ use tokio::{
 };
 use tonic::{
     Status,
-    transport::{Channel, Endpoint, Uri},
+    transport::{Endpoint, Uri},
 };
 use tower::service_fn;
 
@@ -195,7 +196,7 @@ pub(crate) fn refusal_hints(report: &AppraisalReport) -> Vec<String> {
 
 /// One attested connection.
 pub struct Session {
-    client: UserApiClient<Channel>,
+    client: UserApiClient<Traced>,
     evidence: VerifiedEvidence,
 }
 
@@ -265,7 +266,7 @@ impl Session {
                 source,
             })?;
         Ok(Self {
-            client: UserApiClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX),
+            client: UserApiClient::new(traced(channel)).max_decoding_message_size(ANSWER_BYTES_MAX),
             evidence: attested.verified.clone(),
         })
     }

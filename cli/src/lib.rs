@@ -52,9 +52,13 @@ use std::{
 
 use args::{Cli, LogLevel};
 use clap::{CommandFactory as _, FromArgMatches as _};
+use contrast_telemetry::traces::Traces;
 use exit::Exit;
 use output::Output;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    Layer as _, Registry, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// Runs the process's command line.
 pub fn run() -> Exit {
@@ -70,8 +74,13 @@ pub fn run() -> Exit {
             };
         }
     };
-    log_to_stderr(cli.global.log_level);
     let output = Output::new(cli.global.color);
+    // The last spans are sent when this ends.
+    let traces = Traces::start("contrast").unwrap_or_else(|error| {
+        output.warning(&error.to_string());
+        Traces::default()
+    });
+    log_to_stderr(cli.global.log_level, &traces);
     // The default hook has printed the panic's message by the time it is caught.
     match catch_unwind(AssertUnwindSafe(|| commands::run(&cli, &output))) {
         Ok(Ok(())) => Exit::Success,
@@ -93,7 +102,7 @@ fn parse() -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&command.try_get_matches()?)
 }
 
-fn log_to_stderr(level: LogLevel) {
+fn log_to_stderr(level: LogLevel, traces: &Traces) {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -102,9 +111,9 @@ fn log_to_stderr(level: LogLevel) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     // Fails only when a subscriber is installed already, and then logging works.
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let _ = Registry::default()
+        .with(lines.with_filter(level))
+        .with(traces.layer())
         .try_init();
 }

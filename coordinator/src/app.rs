@@ -27,6 +27,7 @@ use contrast_telemetry::{
     exposure::PUBLIC,
     readiness::{Pending, Readiness},
     tasks::{TaskError, Tasks},
+    traces,
 };
 use runtime::{PeerApi, ReplicaRuntime};
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -514,6 +515,10 @@ fn server() -> Server {
         .timeout(REQUEST_TIMEOUT)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .trace_fn(|request| {
+            let header = request.headers().get("traceparent");
+            traces::request(header.and_then(|header| header.to_str().ok()))
+        })
 }
 
 async fn serve_user(

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config) -> anyhow::Result<()> {
-    logging::init(&config.logging)?;
+    let _traces = logging::init_traced(&config.logging, "contrast-coordinator")?;
     forbid_core_dumps()?;
     tracing::debug!(?config, "options");
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -426,7 +426,7 @@ async fn logged(exposure: &str) -> Vec<serde_json::Value> {
     kill(id, Signal::SIGTERM).expect("signals");
     process.0.wait().expect("waits");
     let log = process.log();
-    let parsed = log.lines().map(|line| serde_json::from_str(line));
+    let parsed = log.lines().map(serde_json::from_str);
     parsed.collect::<Result<_, _>>().expect("lines of JSON")
 }
 

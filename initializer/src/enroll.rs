@@ -9,8 +9,10 @@ use contrast_pki::{KeyError, MeshAnswer, ReleasedSecret, RootKey};
 use contrast_proto::mesh::{
     NewMeshCertRequest, NewMeshCertResponse, mesh_api_client::MeshApiClient,
 };
+use contrast_telemetry::traces::{self, Traced, traced};
 use der::{Encode as _, pem::LineEnding};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
+use tracing::Instrument as _;
 use x509_cert::Certificate;
 use zeroize::Zeroizing;
 
@@ -169,7 +171,7 @@ pub(crate) async fn connect(
     address: &str,
     config: &ClientConfig,
     timeout: Duration,
-) -> Result<MeshApiClient<Channel>, EnrollError> {
+) -> Result<MeshApiClient<Traced>, EnrollError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|source| EnrollError::Address {
             address: address.to_owned(),
@@ -192,7 +194,7 @@ pub(crate) async fn connect(
                 source,
             },
         })?;
-    Ok(MeshApiClient::new(channel))
+    Ok(MeshApiClient::new(traced(channel)))
 }
 
 /// Asks the Coordinator at `address` (`HOST:PORT`) for a certificate on the key of `config.identity`. Whose Coordinator it is, is judged by
@@ -201,6 +203,15 @@ pub(crate) async fn connect(
 /// # Errors
 /// When the Coordinator cannot be reached, refuses this pod's evidence, is of another deployment, or answers nonsense.
 pub async fn enroll(
+    address: &str,
+    config: &ClientConfig,
+    deployment: Option<&RootKey>,
+) -> Result<Enrolled, EnrollError> {
+    let asking = ask(address, config, deployment);
+    asking.instrument(traces::root("enrol")).await
+}
+
+async fn ask(
     address: &str,
     config: &ClientConfig,
     deployment: Option<&RootKey>,

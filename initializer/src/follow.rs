@@ -7,8 +7,8 @@ use contrast_atls::ClientConfig;
 use contrast_pki::RootKey;
 use contrast_proto::mesh::{WaitForTransitionRequest, mesh_api_client::MeshApiClient};
 use contrast_telemetry::exposure::PUBLIC;
+use contrast_telemetry::traces::Traced;
 use tokio::sync::{Notify, mpsc, watch};
-use tonic::transport::Channel;
 
 use crate::{
     EnrollError, Enrolled, VolumeRecord, enroll,
@@ -64,7 +64,7 @@ impl Coordinator {
 
     /// Gives notice when the active transition is another than the one that is `known`, which the pod has a certificate for.
     async fn listen(&self, mut known: watch::Receiver<Vec<u8>>, news: &Notify) {
-        let mut connection: Option<MeshApiClient<Channel>> = None;
+        let mut connection: Option<MeshApiClient<Traced>> = None;
         let mut pauses = Pauses::new();
         loop {
             let last = known.borrow_and_update().clone();
@@ -98,7 +98,7 @@ impl Coordinator {
 
     async fn next_transition(
         &self,
-        connection: &mut Option<MeshApiClient<Channel>>,
+        connection: &mut Option<MeshApiClient<Traced>>,
         known: &[u8],
     ) -> Result<Vec<u8>, EnrollError> {
         let client = match connection {

@@ -38,9 +38,10 @@ async fn chosen() -> ExitCode {
             ExitCode::FAILURE
         };
     }
-    if let Err(error) = logging::init(&config.logging) {
-        return fail(error.into());
-    }
+    let _traces = match logging::init_traced(&config.logging, "contrast-initializer") {
+        Ok(traces) => traces,
+        Err(error) => return fail(error.into()),
+    };
     if let Err(error) = forbid_core_dumps() {
         return fail(error.into());
     }

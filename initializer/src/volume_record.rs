@@ -11,7 +11,8 @@ use contrast_pki::{KeyError, RootKey, VolumeAnswer};
 use contrast_proto::mesh::{
     AdvanceVolumeRequest, GetVolumeRequest, Volume, mesh_api_client::MeshApiClient,
 };
-use tonic::{Code, transport::Channel};
+use contrast_telemetry::traces::Traced;
+use tonic::Code;
 
 use crate::enroll::{EnrollError, connect};
 
@@ -155,7 +156,7 @@ impl VolumeRecord {
         }
     }
 
-    async fn client(&self) -> Result<MeshApiClient<Channel>, VolumeRecordError> {
+    async fn client(&self) -> Result<MeshApiClient<Traced>, VolumeRecordError> {
         Ok(connect(&self.address, &self.config, ANSWER_TIMEOUT).await?)
     }
 

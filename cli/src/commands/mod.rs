@@ -29,6 +29,8 @@ mod version;
 use std::io;
 
 use contrast_manifest::{Manifest, ManifestError};
+use contrast_telemetry::traces;
+use tracing::Instrument as _;
 
 use crate::{
     args::{Cli, Command},
@@ -48,14 +50,23 @@ pub fn run(cli: &Cli, output: &Output) -> Result<(), Failure> {
     match &cli.command {
         Command::Generate(args) => generate::run(args, &workspace()?, output),
         Command::Lint(args) => lint::run(args, &workspace()?, output),
-        Command::Set(args) => block_on(set::run(args, &workspace()?, output)),
-        Command::Import(args) => block_on(import::run(args, &workspace()?, output)),
+        Command::Set(args) => traced("contrast set", set::run(args, &workspace()?, output)),
+        Command::Import(args) => {
+            traced("contrast import", import::run(args, &workspace()?, output))
+        }
         Command::Sign(args) => sign::run(args, &workspace()?, output),
         Command::Approvals(args) => block_on(approvals::run(args, &workspace()?, output)),
         Command::Seal(args) => seal::run(args, &workspace()?, output),
-        Command::Verify(args) => block_on(verify::run(args, &workspace()?, output)),
-        Command::Status(args) => block_on(status::run(args, &workspace()?, output)),
-        Command::Recover(args) => block_on(recover::run(args, &workspace()?, output)),
+        Command::Verify(args) => {
+            traced("contrast verify", verify::run(args, &workspace()?, output))
+        }
+        Command::Status(args) => {
+            traced("contrast status", status::run(args, &workspace()?, output))
+        }
+        Command::Recover(args) => traced(
+            "contrast recover",
+            recover::run(args, &workspace()?, output),
+        ),
         Command::Attestation(args) => attestation::run(args, output),
         Command::Audit(args) => audit::run(args, || Ok(workspace()?), output),
         Command::Collateral(args) => collateral::run(args, output),
@@ -83,6 +94,14 @@ impl Diagnose for RuntimeError {
     fn exit(&self) -> Exit {
         Exit::Internal
     }
+}
+
+/// Runs a command that asks Coordinators, as one span.
+fn traced<T>(
+    name: &'static str,
+    command: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    block_on(command.instrument(traces::root(name)))
 }
 
 fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -1,11 +1,15 @@
 use std::{future::Future, panic::AssertUnwindSafe};
 
+use contrast_telemetry::traces;
 use futures::FutureExt;
 use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 
-use super::status::{ApiError, status};
-use crate::{audit::Refusing, ops::Metrics};
+use super::status::{ApiError, classify, status};
+use crate::{
+    audit::Refusing,
+    ops::{Metrics, code_name},
+};
 
 /// Runs one request: measures it, maps its error, and keeps a panic in it from taking other requests of the connection down.
 pub(crate) async fn answer<T>(
@@ -35,9 +39,11 @@ async fn run<T>(
 ) -> Result<Response<T>, Status> {
     let start = Instant::now();
     let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    let mut reason = None;
     let result = match outcome.unwrap_or(Err(ApiError::Panicked)) {
         Ok(message) => Ok(Response::new(message)),
         Err(error) => {
+            reason = Some(classify(&error).1);
             if let Some(refusing) = refusing {
                 refusing.because(&error);
             }
@@ -45,6 +51,7 @@ async fn run<T>(
         }
     };
     let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
+    traces::answered(method, code_name(code), reason);
     metrics.observe_request(method, code, start.elapsed());
     result
 }

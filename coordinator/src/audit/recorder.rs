@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, UNIX_EPOCH},
@@ -19,7 +20,8 @@ use crate::{
     ops::AuditMetrics,
 };
 
-/// Refusals that are recorded one by one; further ones are counted. Everybody who reaches a port can be refused as often as they like.
+/// Refusals of one kind that are recorded one by one; further ones are counted. Everybody who reaches a port can be refused as often as
+/// they like, and must not hide refusals of other kinds by that.
 const REFUSALS: Pace = Pace {
     burst: 512,
     period: Duration::from_millis(50),
@@ -29,7 +31,7 @@ const REFUSALS: Pace = Pace {
 pub(crate) struct Recorder {
     clock: Arc<dyn WallClock>,
     journal: Mutex<Journal>,
-    refusals: Bucket,
+    refusals: BTreeMap<Kind, Bucket>,
     /// `None` when nothing is written.
     queue: Option<Queue>,
     metrics: AuditMetrics,
@@ -52,7 +54,9 @@ impl Recorder {
         Self {
             clock,
             journal: Mutex::default(),
-            refusals: Bucket::full(REFUSALS, Instant::now()),
+            refusals: Kind::ALL
+                .map(|kind| (kind, Bucket::full(REFUSALS, Instant::now())))
+                .into(),
             queue,
             metrics,
         }
@@ -62,7 +66,8 @@ impl Recorder {
     pub(crate) fn record(&self, event: Event) {
         let (kind, outcome) = (event.kind, event.outcome);
         let refused = matches!(outcome, Outcome::Refused | Outcome::Failed);
-        let flood = refused && self.refusals.take(Instant::now()).is_err();
+        let bucket = self.refusals.get(&kind).filter(|_| refused);
+        let flood = bucket.is_some_and(|bucket| bucket.take(Instant::now()).is_err());
         self.with_journal(|journal, now, room| match flood {
             true => {
                 journal.skip();
@@ -113,6 +118,15 @@ impl Recorder {
 
     fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // The thread must not wait for lines that nobody can add any more.
+        if let Some(queue) = &self.queue {
+            queue.close(Duration::ZERO);
+        }
     }
 }
 
@@ -175,7 +189,9 @@ mod tests {
             };
             refusing.because(&ApiError::NotAttested);
         }
-        recorder.admit_losses();
+        let mut other = Event::done(Kind::Manifest, Subject::default());
+        other.outcome = Outcome::Refused;
+        recorder.record(other);
         let lost = recorder.position().expect("a head").lost;
         assert_eq!(lost, 7);
         assert!(recorder.close(
@@ -187,7 +203,8 @@ mod tests {
             assert_eq!(record.time_ms, 1234);
         });
         let checked = checked.expect("holds");
-        assert_eq!(checked.records, 1 + u64::from(REFUSALS.burst) + 2);
+        // The start, those that are not too many, what is missing, the refusal of another kind, and the stop.
+        assert_eq!(checked.records, 1 + u64::from(REFUSALS.burst) + 3);
         assert_eq!(
             (checked.segments[0].lost, checked.segments[0].stopped),
             (7, true)

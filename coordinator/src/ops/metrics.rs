@@ -396,7 +396,7 @@ fn outcome(code: Code) -> &'static str {
 }
 
 /// Names of gRPC status codes as metrics of other gRPC servers show them.
-fn name(code: Code) -> &'static str {
+pub(crate) fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "Canceled",

@@ -11,5 +11,5 @@ pub(crate) mod space;
 
 pub(crate) use audit_metrics::AuditMetrics;
 pub use ingress::open_ingress;
-pub(crate) use metrics::Metrics;
+pub(crate) use metrics::{Metrics, name as code_name};
 pub(crate) use probes::{Probes, serve};

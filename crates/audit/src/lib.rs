@@ -1,6 +1,6 @@
 //! The audit stream of a Coordinator: what it decided, in records that form a chain.
 //!
-//! [`Chain`] appends [`Event`]s and makes the lines, [`check`] reads them back and says where the chain breaks. Both are pure: time comes
+//! [`Chain`] appends [`Event`]s and makes the lines, [`check()`] reads them back and says where the chain breaks. Both are pure: time comes
 //! in as a number, lines go out as text. The format is specified in `docs/reference/audit.md`; in short, a record is one line of JSON
 //! whose last member is the SHA-256 of the line without that member, and which names the hash of the record before it.
 //!

@@ -13,16 +13,14 @@ use std::{fmt, panic};
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
-    subscriber::Interest,
 };
 use tracing_subscriber::{
-    Layer,
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::Writer,
         time::{FormatTime as _, SystemTime},
     },
-    layer::Context,
+    layer::{Context, Filter},
     registry::LookupSpan,
 };
 
@@ -66,15 +64,12 @@ impl Visit for Visitor {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PublicOnly;
 
-impl<S: Subscriber> Layer<S> for PublicOnly {
-    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        match metadata.is_event() && metadata.fields().field(FIELD).is_none() {
-            true => Interest::never(),
-            false => Interest::always(),
-        }
+impl<S> Filter<S> for PublicOnly {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        metadata.is_span() || metadata.fields().field(FIELD).is_some()
     }
 
-    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
         is_public(event)
     }
 }

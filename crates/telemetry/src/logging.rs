@@ -5,13 +5,17 @@ use std::io::IsTerminal as _;
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
+    filter::FilterExt as _,
     fmt::{self, MakeWriter, format},
     layer::SubscriberExt as _,
     registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
 
-use super::exposure::{Bare, Exposure, Marked, PublicOnly, hush_panics};
+use super::{
+    exposure::{Bare, Exposure, Marked, PublicOnly, hush_panics},
+    traces::{Traces, TracesError},
+};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -60,6 +64,9 @@ pub enum LoggingError {
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
+    /// Traces are to be sent and cannot be.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// A global subscriber is installed already.
     #[error("logging was set up twice in one process")]
     Twice,
@@ -73,6 +80,20 @@ const INFO: &str = "info,openraft=warn";
 /// # Errors
 /// When the level cannot be parsed or a subscriber is installed already.
 pub fn init(options: &Options) -> Result<(), LoggingError> {
+    install(options, &Traces::default())
+}
+
+/// As [`init`], and sends traces of the program `service` where the environment says, while the result exists.
+///
+/// # Errors
+/// As there, and when a collector of traces is named that cannot be used.
+pub fn init_traced(options: &Options, service: &'static str) -> Result<Traces, LoggingError> {
+    let traces = Traces::start(service)?;
+    install(options, &traces)?;
+    Ok(traces)
+}
+
+fn install(options: &Options, traces: &Traces) -> Result<(), LoggingError> {
     let directives = match options.log_level.as_str() {
         "info" => INFO,
         directives => directives,
@@ -85,7 +106,9 @@ pub fn init(options: &Options) -> Result<(), LoggingError> {
                 source,
             })?;
     let ansi = std::io::stderr().is_terminal();
-    subscriber(options, filter, std::io::stderr, ansi)
+    let logged = Registry::default().with(lines(options, filter, std::io::stderr, ansi));
+    logged
+        .with(traces.layer())
         .try_init()
         .map_err(|_| LoggingError::Twice)?;
     if options.log_exposure == Exposure::Public {
@@ -94,24 +117,25 @@ pub fn init(options: &Options) -> Result<(), LoggingError> {
     Ok(())
 }
 
-/// Everything but the decision where lines go.
-fn subscriber<W>(
+/// The log alone: what it does not take may still be part of a trace.
+fn lines<S, W>(
     options: &Options,
     filter: EnvFilter,
     writer: W,
     ansi: bool,
-) -> impl Subscriber + Send + Sync + use<W>
+) -> Box<dyn Layer<S> + Send + Sync>
 where
+    S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let public = options.log_exposure == Exposure::Public;
-    Registry::default()
-        .with(filter)
-        .with(public.then_some(PublicOnly))
-        .with(lines(options, writer, ansi))
+    let lines = formatted(options, writer, ansi);
+    match options.log_exposure {
+        Exposure::All => lines.with_filter(filter).boxed(),
+        Exposure::Public => lines.with_filter(filter.and(PublicOnly)).boxed(),
+    }
 }
 
-fn lines<S, W>(options: &Options, writer: W, ansi: bool) -> Box<dyn Layer<S> + Send + Sync>
+fn formatted<S, W>(options: &Options, writer: W, ansi: bool) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -171,7 +195,8 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let filter = EnvFilter::new("trace");
-        let subscriber = subscriber(&options, filter, move || writer.clone(), false);
+        let lines_layer = super::lines(&options, filter, move || writer.clone(), false);
+        let subscriber = Registry::default().with(lines_layer);
         with_default(subscriber, || {
             let span = tracing::info_span!("request", peer = "10.0.0.1:99");
             let _entered = span.enter();

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    layer::{Layer, digest},
+    layer::{Layer, digest, mode},
     spec::DIRECTORY,
 };
 use crate::process::run;
@@ -359,18 +359,6 @@ fn resolved(path: &str, target: &Path) -> String {
         }
     }
     merged(&parts.join("/"))
-}
-
-#[cfg(unix)]
-fn mode(facts: &fs::Metadata) -> u32 {
-    use std::os::unix::fs::PermissionsExt as _;
-    // No program of ours needs set-user-ID.
-    facts.permissions().mode() & 0o755
-}
-
-#[cfg(not(unix))]
-fn mode(_: &fs::Metadata) -> u32 {
-    0o755
 }
 
 fn bytes_of(mut command: Command) -> Result<Vec<u8>> {

@@ -49,6 +49,28 @@ impl Layer {
         self.put(path, Entry::Link { target });
     }
 
+    /// Everything below `source`, with its permissions.
+    pub(super) fn tree(&mut self, path: &str, source: &Path) -> Result<()> {
+        let listed = fs::read_dir(source)
+            .with_context(|| format!("cannot read the directory {}", source.display()))?;
+        self.directory(path, 0o755);
+        for entry in listed {
+            let (source, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+            let path = format!("{path}/{}", name.display());
+            let facts = source.symlink_metadata()?;
+            if facts.is_dir() {
+                self.tree(&path, &source)?;
+            } else if facts.is_symlink() {
+                let target = fs::read_link(&source)?;
+                self.link(&path, &target);
+            } else {
+                let mode = mode(&facts);
+                self.file(&path, source, mode);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn holds(&self, path: &str) -> bool {
         self.0.contains_key(path)
     }
@@ -128,6 +150,18 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header.set_gid(0);
     header.set_mtime(0);
     header
+}
+
+/// Permissions of a file of ours; none of them needs set-user-ID.
+#[cfg(unix)]
+pub(super) fn mode(facts: &fs::Metadata) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    facts.permissions().mode() & 0o755
+}
+
+#[cfg(not(unix))]
+pub(super) fn mode(_: &fs::Metadata) -> u32 {
+    0o755
 }
 
 /// `sha256:…`.

@@ -43,6 +43,9 @@ pub(crate) struct Images {
     /// Build everything twice, the second time from a copy in another directory, and compare.
     #[arg(long)]
     twice: bool,
+    /// Directory with the runtime for nodes; it becomes `/payload` of the node installer's image.
+    #[arg(long, value_name = "DIR")]
+    payload: Option<PathBuf>,
     /// Then push them to a registry on this machine, pull them, and run every program in them with podman.
     #[arg(long = "try")]
     trial: bool,
@@ -99,6 +102,7 @@ impl Images {
         let envoy = tools::ENVOY.fetch()?;
         let builder = Builder {
             registry: &self.registry,
+            payload: self.payload.as_deref(),
             spec: &spec,
             tree: &tree,
             envoy: &envoy,
@@ -139,6 +143,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Everything that images are made from, besides our programs.
 struct Builder<'a> {
     registry: &'a str,
+    payload: Option<&'a Path>,
     spec: &'a Spec,
     tree: &'a Tree,
     envoy: &'a Path,
@@ -184,6 +189,11 @@ impl Builder<'_> {
             let mut layer = Layer::default();
             layer.file("usr/bin/envoy", self.envoy.to_owned(), 0o755);
             layers.push((layer.pack()?, format!("Envoy {}", tools::ENVOY.version)));
+        }
+        if let Some(payload) = self.payload.filter(|_| image.payload) {
+            let mut layer = Layer::default();
+            layer.tree("payload", payload)?;
+            layers.push((layer.pack()?, "runtime for nodes".to_owned()));
         }
         layers.push((own(image, program)?, format!("Contrast {VERSION}")));
         let name = format!("{}/{}:{VERSION}", self.registry, image.name);

@@ -36,6 +36,9 @@ pub(super) struct Image {
     pub(super) certificates: bool,
     #[serde(default)]
     pub(super) envoy: bool,
+    /// Whether it carries the runtime for nodes.
+    #[serde(default)]
+    pub(super) payload: bool,
     /// `UID:GID`.
     pub(super) user: String,
 }
