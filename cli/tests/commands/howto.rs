@@ -23,8 +23,10 @@ pub(crate) fn pages() -> Vec<(String, String)> {
             fs::read_to_string(&path).expect("text"),
         )
     };
-    entries
-        .map(|entry| read(entry.expect("entry").path()))
+    let paths = entries.map(|entry| entry.expect("entry").path());
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .map(read)
         .collect()
 }
 
