@@ -37,8 +37,8 @@ fn every_example_is_generated_and_its_policy_says_what_the_page_says() {
     for (page, text) in pages() {
         for block in text.split("```yaml\n").skip(1) {
             let (yaml, rest) = block.split_once("```\n").expect("the block ends");
-            if !yaml.contains("containers:") {
-                // No pod: settings of another program, or a part of one.
+            if !yaml.contains("runtimeClassName: contrast") {
+                // No confidential pod: settings of another program, or a part of one.
                 continue;
             }
             let context = Context::new();
