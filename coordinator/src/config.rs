@@ -183,6 +183,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 mod tests {
     use clap::{CommandFactory, Parser};
     use contrast_mesh_annotation::MESH_API_PORT;
+    use contrast_testbed::reference::{environment, hold, ports};
 
     use super::*;
 
@@ -239,5 +240,13 @@ mod tests {
             error.contains("expected a whole number of seconds from 0 to 3600"),
             "{error}"
         );
+    }
+
+    /// With `UPDATE_REFERENCE=1` the test writes them there.
+    #[test]
+    fn reference_has_every_variable_and_port() {
+        let program = Config::command();
+        hold("environment.md", "coordinator", &environment(&program));
+        hold("ports.md", "coordinator", &ports(&program));
     }
 }

@@ -197,6 +197,9 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+    use contrast_testbed::reference::{environment, hold};
+
     use super::*;
 
     fn authority(coordinator: &str) -> String {
@@ -250,5 +253,12 @@ mod tests {
         assert_eq!(authority("::1"), "[::1]:7777");
         assert_eq!(authority("[::1]"), "[::1]:7777");
         assert_eq!(authority("[::1]:1234"), "[::1]:1234");
+    }
+
+    /// With `UPDATE_REFERENCE=1` the test writes them there.
+    #[test]
+    fn reference_has_every_variable() {
+        let program = Config::command();
+        hold("environment.md", "initializer", &environment(&program));
     }
 }

@@ -9,6 +9,7 @@ use contrast_service_mesh::{
     annotation::{Egress, Ingress},
     config::Config,
 };
+use contrast_testbed::reference::{environment, hold};
 
 fn reference() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/service-mesh.md");
@@ -63,4 +64,14 @@ fn every_variable_stands_there_and_no_other() {
         .filter(|name| name.starts_with("CONTRAST_") && !name.starts_with("CONTRAST_LOG_"))
         .collect();
     assert_eq!(described, known);
+}
+
+/// With `UPDATE_REFERENCE=1` the test writes them there.
+#[test]
+fn every_variable_is_in_the_list_of_all_programs() {
+    hold(
+        "environment.md",
+        "service-mesh",
+        &environment(&Config::command()),
+    );
 }

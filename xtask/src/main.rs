@@ -1,5 +1,6 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
+mod book;
 mod demo;
 mod images;
 mod manifests;
@@ -8,6 +9,7 @@ mod process;
 mod sim;
 mod tidy;
 mod tools;
+mod try_docs;
 mod vm;
 mod web;
 
@@ -57,13 +59,20 @@ enum Task {
         /// Only tests whose name contains it.
         filter: Option<String>,
     },
+    /// Builds the book of `docs` into `target/book` and checks links and diagrams.
+    Book,
+    /// Types what a page says and compares what is printed: `cargo xtask try-docs [PAGE]...`, the tutorial by default.
+    TryDocs {
+        /// Pages, from the root of the repository.
+        pages: Vec<PathBuf>,
+    },
     /// Writes the dashboards and the table of alerts, and checks alert rules, their tests and runbooks, and every expression.
     Monitoring {
         /// Write nothing: what is there must be up to date.
         #[arg(long)]
         check: bool,
     },
-    /// Fetches the tools that tests and the demo use (Envoy, cargo-deny) into `target/tools`.
+    /// Fetches the tools that tests, the demo and the book use (Envoy, cargo-deny, mdBook and others) into `target/tools`.
     Tools,
     /// Renders the chart into `deploy/manifests` and its values into `docs/reference/chart.md`, and validates all that it can render.
     Manifests {
@@ -90,6 +99,8 @@ fn main() -> ExitCode {
         Task::Monitoring { check: false } => monitoring::write(&workspace_root()),
         Task::Monitoring { check: true } => monitoring::check(&workspace_root()),
         Task::Tools => tools::fetch_all(),
+        Task::Book => book::build(),
+        Task::TryDocs { pages } => build_programs().and_then(|()| try_docs::try_pages(&pages)),
         Task::Manifests { check: true } => manifests::check_or_explain(),
         Task::Manifests { check: false } => manifests::write(),
         Task::Images(images) => images.run(),
@@ -123,6 +134,7 @@ fn model(mutants: bool) -> Result<()> {
 fn lint() -> Result<()> {
     run(cargo(["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
+    book::check_summary(&workspace_root())?;
     run(cargo([
         "clippy",
         "--workspace",
@@ -138,7 +150,7 @@ fn lint() -> Result<()> {
     run(tools::cargo_deny()?)
 }
 
-/// The end-to-end tests and the demo start the real programs, so these must be built first.
+/// The end-to-end tests, the demo and the tutorial start the real programs, so these must be built first.
 fn build_programs() -> Result<()> {
     run(cargo(["build", "--workspace", "--bins", "--examples"]))
 }

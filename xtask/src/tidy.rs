@@ -219,7 +219,7 @@ fn check_length(root: &Path, source: &Path, violations: &mut Vec<String>) -> Res
     Ok(())
 }
 
-fn find(directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+pub(crate) fn find(directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();

