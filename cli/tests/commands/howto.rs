@@ -30,6 +30,11 @@ pub(crate) fn pages() -> Vec<(String, String)> {
         .collect()
 }
 
+/// Other blocks are settings of another program, or a part of a pod.
+pub(crate) fn holds_confidential_pods(yaml: &str) -> bool {
+    yaml.contains("runtimeClassName: contrast")
+}
+
 #[test]
 fn every_example_is_generated_and_its_policy_says_what_the_page_says() {
     let (coordinator, _) = APPLICATION.split_once("---\n").expect("two objects");
@@ -37,8 +42,7 @@ fn every_example_is_generated_and_its_policy_says_what_the_page_says() {
     for (page, text) in pages() {
         for block in text.split("```yaml\n").skip(1) {
             let (yaml, rest) = block.split_once("```\n").expect("the block ends");
-            if !yaml.contains("runtimeClassName: contrast") {
-                // No confidential pod: settings of another program, or a part of one.
+            if !holds_confidential_pods(yaml) {
                 continue;
             }
             let context = Context::new();

@@ -415,6 +415,9 @@ fn examples_of_this_repository_are_clean() {
     for (page, text) in crate::howto::pages() {
         for block in text.split("```yaml\n").skip(1) {
             let (yaml, _) = block.split_once("```\n").expect("the block ends");
+            if !crate::howto::holds_confidential_pods(yaml) {
+                continue;
+            }
             let context = Context::new();
             context.file("coordinator.yml", coordinator);
             context.file("example.yml", yaml);

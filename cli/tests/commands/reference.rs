@@ -74,7 +74,7 @@ fn calls(line: &str) -> Vec<Vec<String>> {
             let word = words.get(*at).map_or("", String::as_str);
             word == "contrast" || word.ends_with("/contrast")
         };
-        let start = substituted.or(first.filter(is_contrast))?;
+        let start = substituted.or_else(|| first.filter(is_contrast))?;
         Some(words.get(start..)?.to_vec())
     });
     calls.filter(|words| words.len() > 1).collect()
