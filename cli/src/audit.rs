@@ -24,6 +24,8 @@ const SHORT_DIGITS: usize = 12;
 pub(crate) struct Verdict {
     records: u64,
     other_lines: u64,
+    /// Lines of processes that were killed, or still write.
+    cut_lines: u64,
     chains: Vec<Chain>,
     /// Line of the record that was asked for; null when none was.
     head_line: Option<u64>,
@@ -55,6 +57,7 @@ impl Verdict {
         Self {
             records: checked.records,
             other_lines: checked.other_lines,
+            cut_lines: checked.cut_lines,
             chains: chains.collect(),
             head_line: checked.head_line,
             head,
@@ -99,11 +102,22 @@ impl Render for Verdict {
                 writeln!(out, "    {}", paint.alarming(&lost))?;
             }
         }
+        if self.cut_lines > 0 {
+            writeln!(
+                out,
+                "{} line(s) end early: a process was killed while it wrote, or still writes",
+                self.cut_lines
+            )?;
+        }
         match (self.head, self.head_line) {
-            (Some(head), Some(line)) => writeln!(out, "the record {head} is at line {line}"),
+            (Some(head), Some(line)) => writeln!(
+                out,
+                "the record {head} is at line {line}: it and those of its process before it are as they were written"
+            ),
             _ => writeln!(
                 out,
-                "what was cut off at the end is not noticed without --head: compare with `contrast status`"
+                "without --head this shows accidents only: whoever stores the records can have written them anew, or cut off the end; \
+                 `contrast status` names the latest record"
             ),
         }
     }

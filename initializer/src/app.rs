@@ -134,7 +134,6 @@ async fn enroll_and_stay(config: &Config, storage: &mut Option<Storage>) -> Resu
         let _ = tokio::task::spawn_blocking(open_ingress).await;
     }
     tracing::info!(
-        directory = %config.base_dir.display(),
         workload_secret = first.workload_secret.is_some(),
         exposure = PUBLIC,
         "certificate installed"

@@ -125,8 +125,6 @@ pub fn check_initdata(
     write(&options.output, &document)?;
     tracing::info!(
         hash = hex::encode(found),
-        device = %path.display(),
-        directory = %options.output.display(),
         exposure = PUBLIC,
         "the document is the one that this guest was started with"
     );

@@ -1,7 +1,7 @@
 //! Options of the `port-forwarder` program. Every flag can be given by an environment variable; `--help` lists both.
 
 use std::{
-    net::{Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     num::NonZeroU16,
     str::FromStr,
     time::Duration,
@@ -13,7 +13,8 @@ use contrast_telemetry::logging;
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "port-forwarder", version)]
 pub struct Config {
-    /// What is forwarded where: PORT=HOST:PORT, or IP:PORT=HOST:PORT; several with commas. Without an IP it listens on every address.
+    /// What is forwarded where: PORT=HOST:PORT, or IP:PORT=HOST:PORT; several with commas. Without an IP it listens on
+    /// 127.0.0.1, where `kubectl port-forward` arrives and other pods do not.
     #[arg(
         long,
         env = "CONTRAST_FORWARD",
@@ -70,9 +71,8 @@ impl FromStr for Route {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (listen, target) = text.split_once('=').ok_or(RouteError::NoTarget)?;
-        let every = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let address = match listen.parse::<u16>() {
-            Ok(port) => Some(every(port)),
+            Ok(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
             Err(_) => listen.parse().ok(),
         };
         let named = target
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(
             read,
             [
-                ("[::]:1313".to_owned(), "coordinator:1313"),
+                ("127.0.0.1:1313".to_owned(), "coordinator:1313"),
                 ("127.0.0.1:14".to_owned(), "[::1]:1314"),
             ]
         );

@@ -129,7 +129,7 @@ pub async fn run(config: &Config) -> Result<u8, AppError> {
     }
     gate.open()?;
     let ready = ready.create()?;
-    tracing::info!(ready_file = %config.ready_file.display(), exposure = PUBLIC, "Envoy is live; the mesh is ready");
+    tracing::info!(exposure = PUBLIC, "Envoy is live; the mesh is ready");
 
     let signal = tokio::select! {
         ended = envoy.ended() => return Err(ended.into()),

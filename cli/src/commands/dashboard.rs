@@ -27,21 +27,14 @@ pub(super) async fn run(
     warn_if_insecure(&manifest, output);
     let collateral = collateral::open(&args.collateral)?;
     let dashboard = Dashboard::bind(args.listen).await?;
-    let reached = kube::reach(&args.coordinators, output).await?;
+    let (addresses, mut way) = kube::reach(&args.coordinators, output).await?.split();
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
-    let source = Source {
-        addresses: reached.addresses.clone(),
-        manifest: Arc::new(manifest),
-        collateral,
-        clock,
-    };
+    let source = Source::new(addresses, manifest, collateral, clock);
     output.raw(format!("{}\n", dashboard.url()).as_bytes())?;
     output.note("until you interrupt it");
-    let stop = async {
-        // Without a handler nobody can ask for the end, and the process is ended by the signal itself.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    Ok(dashboard.serve(source, stop).await?)
+    tokio::select! {
+        ended = dashboard.serve(source) => Ok(ended?),
+        lost = way.lost() => Err(lost.into()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
 }

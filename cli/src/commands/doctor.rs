@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contrast_clock::{SystemWallClock, WallClock as _};
+use contrast_clock::SystemWallClock;
 use tokio::task::block_in_place;
 
 use crate::{
@@ -35,15 +35,15 @@ pub(super) async fn run(
     workspace: &Workspace,
     output: &Output,
 ) -> Result<(), Failure> {
-    let now = SystemWallClock.now();
+    let ours = SystemWallClock;
     let mut checks = machine(workspace);
     checks.push(proxies());
     let spinner = output.spinner("asking the vendors' services");
     let timeout = Duration::from_secs(args.timeout);
-    checks.extend(block_in_place(|| vendors(&args.collateral, timeout, now)));
+    checks.extend(block_in_place(|| vendors(&args.collateral, timeout, &ours)));
     if !args.no_kube {
         spinner.message("asking the cluster");
-        checks.extend(cluster(args, now).await);
+        checks.extend(cluster(args, &ours).await);
     }
     drop(spinner);
     let report = Report { checks };

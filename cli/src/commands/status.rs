@@ -79,31 +79,36 @@ pub(super) async fn run(
     let manifest = read_manifest(&workspace.choose(args.manifest.as_deref(), MANIFEST))?;
     let collateral = collateral::open(&args.collateral)?;
     let reached = kube::reach(&args.coordinators, output).await?;
-    let ask = || ask(&reached.addresses, &manifest, &collateral, output);
+    let (addresses, mut way) = reached.split();
+    let ask = || ask(&addresses, &manifest, &collateral, output);
     let Some(seconds) = args.watch else {
         let status = ask().await?;
         output.result(args.format.format, &status)?;
         return serves(status);
     };
-    let mut ticks = interval(Duration::from_secs(seconds));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
-        match ask().await {
-            Ok(status) => {
-                output.clear()?;
-                output.result(args.format.format, &status)?;
-                if let Err(failure) = serves(status) {
-                    output.failure(&failure);
+    let watch = async {
+        let mut ticks = interval(Duration::from_secs(seconds));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match ask().await {
+                Ok(status) => {
+                    output.clear()?;
+                    output.result(args.format.format, &status)?;
+                    if let Err(failure) = serves(status) {
+                        output.failure(&failure);
+                    }
                 }
+                // It may come back; an impostor or a wrong manifest stays one.
+                Err(failure) if failure.exit() == Exit::Unavailable => output.failure(&failure),
+                Err(failure) => return Err::<(), Failure>(failure),
             }
-            // It may come back; an impostor or a wrong manifest stays one.
-            Err(failure) if failure.exit() == Exit::Unavailable => output.failure(&failure),
-            Err(failure) => return Err(failure),
         }
+    };
+    tokio::select! {
+        ended = watch => ended,
+        lost = way.lost() => Err(lost.into()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A read-only page about a deployment, for people: the cluster, the history with what changed, what was issued and what was refused.
 //!
-//! Everything on it was said over attested TLS by Coordinators of the manifest, at most [`FRESH`] before it is shown. It is served on
+//! Everything on it was said over attested TLS by Coordinators of the manifest, some seconds before it is shown. It is served on
 //! loopback alone and has no login: nothing of it is secret, and nothing can be changed through it. A web site in the same browser cannot
 //! read it: requests must name this server as their host, so that a name that was rebound to loopback finds nothing.
 
@@ -115,15 +115,11 @@ impl Dashboard {
         format!("http://{}/", self.address)
     }
 
-    /// Serves until `stop`.
+    /// Serves for ever.
     ///
     /// # Errors
     /// When the server fails.
-    pub(crate) async fn serve(
-        self,
-        source: Source,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), DashboardError> {
+    pub(crate) async fn serve(self, source: Source) -> Result<(), DashboardError> {
         let served = Arc::new(Served {
             source,
             address: self.address,
@@ -141,7 +137,6 @@ impl Dashboard {
             .layer(middleware::from_fn_with_state(Arc::clone(&served), guard))
             .with_state(served);
         axum::serve(self.listener, router)
-            .with_graceful_shutdown(stop)
             .await
             .map_err(DashboardError::Serve)
     }
@@ -189,7 +184,11 @@ async fn guard(Shared(served): Shared<Arc<Served>>, request: Request, next: Next
         .get(HOST)
         .and_then(|host| host.to_str().ok());
     let port = served.address.port();
-    let own = [served.address.to_string(), format!("localhost:{port}")];
+    let mut own = vec![served.address.to_string(), format!("localhost:{port}")];
+    if port == 80 {
+        // Browsers leave it out.
+        own.extend([served.address.ip().to_string(), "localhost".to_owned()]);
+    }
     match host {
         Some(host) if own.iter().any(|own| own == host) => next.run(request).await,
         _ => (

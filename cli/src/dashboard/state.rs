@@ -1,6 +1,9 @@
 //! What the page shows, asked of every Coordinator at once.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use contrast_audit::Record;
 use contrast_clock::WallClock;
@@ -9,7 +12,7 @@ use contrast_manifest::Manifest;
 use contrast_proto::user::{GetManifestsResponse, RecentDecisions};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::task::JoinSet;
+use tokio::{sync::Mutex, task::JoinSet, time::timeout};
 
 use crate::{
     address::CoordinatorAddress,
@@ -18,25 +21,31 @@ use crate::{
     dial::Session,
     output::Paint,
     status::Status,
+    transition::TransitionHash,
     verify::{
         history::{History, Memory},
         steps::{Step, steps},
     },
 };
 
+/// A Coordinator that takes longer is a row that says so, and holds up nobody else's.
+const DEADLINE: Duration = Duration::from_secs(5);
+
 /// Whom to ask, and what they have to prove.
 #[derive(Clone)]
 pub(crate) struct Source {
-    pub(crate) addresses: Vec<CoordinatorAddress>,
-    pub(crate) manifest: Arc<Manifest>,
-    pub(crate) collateral: Arc<Collateral>,
-    pub(crate) clock: Arc<dyn WallClock>,
+    addresses: Vec<CoordinatorAddress>,
+    manifest: Arc<Manifest>,
+    collateral: Arc<Collateral>,
+    clock: Arc<dyn WallClock>,
+    /// The latest history, with the transition that it ends with: it is large, and read again only when that changes.
+    history: Arc<Mutex<Option<(TransitionHash, Arc<Chain>)>>>,
 }
 
 /// Everything at one moment.
 #[derive(Debug, Serialize)]
 pub(super) struct State {
-    /// This machine's clock, milliseconds since 1970.
+    /// This machine's clock when the Coordinators were asked, milliseconds since 1970.
     taken_ms: u64,
     /// SHA-256 of the manifest that Coordinators are attested against.
     manifest: String,
@@ -45,7 +54,7 @@ pub(super) struct State {
     /// In the order of the command line.
     replicas: Vec<Replica>,
     /// Of the first replica that has one.
-    history: Option<Chain>,
+    history: Option<Arc<Chain>>,
 }
 
 /// One Coordinator.
@@ -57,8 +66,10 @@ struct Replica {
     status: Option<Status>,
     /// Why there is no status, as the command line would say it.
     error: Option<String>,
-    /// The latest decisions, oldest first: records of the audit stream.
+    /// The latest decisions, oldest first: records of the audit stream. Empty when it gave none.
     decisions: Decisions,
+    /// Why there are no decisions although there is a status.
+    decisions_error: Option<String>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -77,15 +88,31 @@ struct Chain {
     steps: Vec<Step>,
 }
 
-/// What one Coordinator answered.
+/// What one Coordinator answered, and the connection to ask it for more.
 struct Answer {
     replica: Replica,
-    history: Option<GetManifestsResponse>,
+    session: Option<Session>,
 }
 
 impl Source {
+    pub(crate) fn new(
+        addresses: Vec<CoordinatorAddress>,
+        manifest: Manifest,
+        collateral: Arc<Collateral>,
+        clock: Arc<dyn WallClock>,
+    ) -> Self {
+        Self {
+            addresses,
+            manifest: Arc::new(manifest),
+            collateral,
+            clock,
+            history: Arc::default(),
+        }
+    }
+
     /// Asks all of them at once. A Coordinator that fails is a row that says so.
     pub(super) async fn ask(&self) -> State {
+        let taken_ms = milliseconds(self.clock.now());
         let mut asked = JoinSet::new();
         for (position, address) in self.addresses.iter().enumerate() {
             let (source, address) = (self.clone(), address.clone());
@@ -99,14 +126,11 @@ impl Source {
             }
         }
         answers.sort_by_key(|(position, _)| *position);
-        let history = answers
-            .iter()
-            .find_map(|(_, answer)| answer.history.as_ref());
         State {
-            taken_ms: milliseconds(self.clock.now()),
+            taken_ms,
             manifest: self.manifest.hash().to_string(),
             insecure: self.manifest.accepts_insecure_evidence(),
-            history: history.map(Chain::of),
+            history: self.chain(&mut answers).await,
             replicas: answers
                 .into_iter()
                 .map(|(_, answer)| answer.replica)
@@ -114,34 +138,68 @@ impl Source {
         }
     }
 
+    /// The history of the first Coordinator that serves one.
+    async fn chain(&self, answers: &mut [(usize, Answer)]) -> Option<Arc<Chain>> {
+        let mut known = self.history.lock().await;
+        for (_, answer) in answers {
+            let status = answer.replica.status.as_ref();
+            let active = status.and_then(|status| status.active.as_ref());
+            let (Some(active), Some(session)) = (active, &mut answer.session) else {
+                continue;
+            };
+            if let Some((transition, chain)) = &*known
+                && *transition == active.transition
+            {
+                return Some(Arc::clone(chain));
+            }
+            // One that does not serve has no history to show; its row says why.
+            if let Ok(Ok(response)) = timeout(DEADLINE, session.manifests()).await {
+                let chain = Arc::new(Chain::of(&response));
+                *known = Some((active.transition, Arc::clone(&chain)));
+                return Some(chain);
+            }
+        }
+        None
+    }
+
     async fn one(&self, address: CoordinatorAddress) -> Answer {
         let asked = address.to_string();
-        match self.session(&address).await {
-            Ok((status, decisions, history)) => Answer {
-                replica: Replica {
-                    address: asked,
-                    status: Some(status),
-                    error: None,
-                    decisions,
-                },
-                history,
+        let failed = |error: String| Answer {
+            replica: Replica {
+                address: asked.clone(),
+                status: None,
+                error: Some(error),
+                decisions: Decisions::default(),
+                decisions_error: None,
             },
-            Err(failure) => Answer {
-                replica: Replica {
-                    address: asked,
-                    status: None,
-                    error: Some(failure.render(Paint::Plain).trim_end().to_owned()),
-                    decisions: Decisions::default(),
-                },
-                history: None,
-            },
+            session: None,
+        };
+        match timeout(DEADLINE, self.session(&address)).await {
+            Ok(Ok((session, status, decisions))) => {
+                let (decisions, decisions_error) = match decisions {
+                    Ok(recent) => (Decisions::of(&recent), None),
+                    Err(error) => (Decisions::default(), Some(error)),
+                };
+                Answer {
+                    replica: Replica {
+                        address: asked,
+                        status: Some(status),
+                        error: None,
+                        decisions,
+                        decisions_error,
+                    },
+                    session: Some(session),
+                }
+            }
+            Ok(Err(failure)) => failed(shown(&failure)),
+            Err(_) => failed(format!("error: no answer within {} s", DEADLINE.as_secs())),
         }
     }
 
     async fn session(
         &self,
         address: &CoordinatorAddress,
-    ) -> Result<(Status, Decisions, Option<GetManifestsResponse>), Failure> {
+    ) -> Result<(Session, Status, Result<RecentDecisions, String>), Failure> {
         let refused = |error: AttemptError| Failure::from(error);
         let mut session = Session::attest(address, &self.manifest, &self.collateral, &self.clock)
             .await
@@ -152,14 +210,15 @@ impl Source {
             .map_err(|error| refused(error.into()))?;
         let insecure = self.manifest.accepts_insecure_evidence();
         let status = Status::read(address.to_string(), insecure, &answer)?;
-        let decisions = session
-            .recent_decisions()
-            .await
-            .map_err(|error| refused(error.into()))?;
-        // One that does not serve has no history to show; its row says why.
-        let history = session.manifests().await.ok();
-        Ok((status, Decisions::of(&decisions), history))
+        // A Coordinator of the version before has none; what else it said is worth a look all the same.
+        let decisions = session.recent_decisions().await;
+        let decisions = decisions.map_err(|error| shown(&refused(error.into())));
+        Ok((session, status, decisions))
     }
+}
+
+fn shown(failure: &Failure) -> String {
+    failure.render(Paint::Plain).trim_end().to_owned()
 }
 
 impl Decisions {

@@ -1,7 +1,6 @@
 //! The cluster, as `kubectl` sees it.
 
-use std::time::SystemTime;
-
+use contrast_clock::WallClock;
 use serde_json::Value;
 
 use super::{Check, clock};
@@ -9,17 +8,16 @@ use crate::{
     args::DoctorArgs,
     diagnostic::Diagnose as _,
     generate::platforms,
-    kube::{Kubectl, KubectlError},
+    kube::{DEPLOYMENT, Kubectl, KubectlError},
 };
 
-/// Sidecars, which hold the service mesh, are on by default from here on.
-const MINOR_MIN: u64 = 29;
+/// What the chart demands (`kubeVersion`).
+const MINOR_MIN: u64 = 30;
 const COORDINATOR: &str = "statefulset/coordinator";
-const FORWARDER: &str = "deployment/coordinator-port-forwarder";
 const INSTALLER: &str = "app.kubernetes.io/component=node-installer";
 
 /// Looks at everything that a deployment needs of a cluster.
-pub(crate) async fn look_at(args: &DoctorArgs, now: SystemTime) -> Vec<Check> {
+pub(crate) async fn look_at(args: &DoctorArgs, ours: &dyn WallClock) -> Vec<Check> {
     let kubectl = Kubectl::new(args.kube_context.clone());
     let mut checks = Vec::new();
     let client = kubectl
@@ -43,6 +41,7 @@ pub(crate) async fn look_at(args: &DoctorArgs, now: SystemTime) -> Vec<Check> {
     }
     // With this much to say, kubectl shows the headers of answers.
     let version = kubectl.run(&["get", "--raw=/version", "-v=8"]).await;
+    let now = ours.now();
     let said = version.as_ref().ok().map(|(_, said)| said.clone());
     match version {
         Ok((body, _)) => checks.push(server_version(&body)),
@@ -67,7 +66,7 @@ pub(crate) async fn look_at(args: &DoctorArgs, now: SystemTime) -> Vec<Check> {
         ),
         (
             "port forwarder",
-            FORWARDER,
+            DEPLOYMENT,
             "`--kube` and `contrast port-forward` need it: install the chart with `portForwarder.enabled=true`",
         ),
     ] {
@@ -100,7 +99,7 @@ fn server_version(body: &[u8]) -> Check {
         Ok(minor) if minor < MINOR_MIN => Check::failed(
             NAME,
             format!("Kubernetes {shown}"),
-            &format!("update the cluster: sidecar containers need Kubernetes 1.{MINOR_MIN}"),
+            &format!("update the cluster: the chart needs Kubernetes 1.{MINOR_MIN}"),
         ),
         Ok(_) => Check::good(NAME, format!("Kubernetes {shown}")),
         Err(_) => Check::warning(
@@ -206,6 +205,8 @@ async fn replicas(
             }
         }
         Err(KubectlError::Failed { said, .. }) if said.contains("NotFound") => {
+            let hint =
+                "install the chart in this namespace, or name another one with `--namespace`";
             Check::warning(name, "there is none in this namespace", hint)
         }
         Err(error) => failed(name, &error),

@@ -1,8 +1,9 @@
 //! The services of CPU vendors: whether collateral can be had.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use contrast_attestation::appraisal::SnpProduct;
+use contrast_clock::WallClock;
 use contrast_collateral::{
     Answer, Endpoints, HttpTransport, Item, Options, SnpSigner, Transport, TransportError,
 };
@@ -10,7 +11,7 @@ use contrast_collateral::{
 use super::{Check, clock};
 
 /// Looks at the services that `options` name. Blocks.
-pub(crate) fn look_at(options: &Options, timeout: Duration, now: SystemTime) -> Vec<Check> {
+pub(crate) fn look_at(options: &Options, timeout: Duration, ours: &dyn WallClock) -> Vec<Check> {
     const NAME: &str = "collateral";
     if let Err(error) = options.open() {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
@@ -38,6 +39,7 @@ pub(crate) fn look_at(options: &Options, timeout: Duration, now: SystemTime) -> 
         let name = format!("{NAME} of {whose}");
         let url = endpoints.url(&item);
         let answer = transport.get(&url, timeout);
+        let now = ours.now();
         let date = answer.as_ref().ok().and_then(|answer| answer.date.clone());
         checks.push(judge(&name, &url, &answer));
         if let Some(date) = date {

@@ -1,14 +1,16 @@
 //! Ports of a Coordinator on this machine, for as long as a `kubectl port-forward` lives.
 
-use std::{process::ExitStatus, time::Duration};
+use std::{io, process::ExitStatus, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
-    process::{Child, ChildStderr, ChildStdout},
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Child,
+    sync::oneshot,
+    task::JoinSet,
     time::timeout,
 };
 
-use super::kubectl::{Kubectl, KubectlError, said_in_short};
+use super::kubectl::{Kubectl, KubectlError};
 use crate::{address::CoordinatorAddress, diagnostic::Diagnose, exit::Exit};
 
 /// The Deployment of the port forwarder in the chart. A pod of an ordinary runtime class: `kubectl port-forward` cannot reach into a
@@ -16,8 +18,8 @@ use crate::{address::CoordinatorAddress, diagnostic::Diagnose, exit::Exit};
 pub(crate) const DEPLOYMENT: &str = "deployment/coordinator-port-forwarder";
 /// Until the first port is forwarded.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// At most this much of what a failed `kubectl` says is read.
-const SAID_BYTES_MAX: u64 = 16 * 1024;
+/// How `kubectl` says that it goes on without one of several ports.
+const NOT_LISTENING: &str = "Unable to listen on port";
 
 /// A port of the Coordinator, and where it is to be on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +55,18 @@ impl Port {
 
 /// `kubectl port-forward` does not forward.
 #[derive(Debug, thiserror::Error)]
-
 pub(crate) enum ForwardError {
     /// It is not there, or refuses.
     #[error("cannot reach the Coordinator through kubectl")]
     Kubectl(#[source] KubectlError),
+    /// A local port is taken.
+    #[error("`{command}` says: {said}")]
+    Port {
+        /// What was run.
+        command: String,
+        /// What it said.
+        said: String,
+    },
     /// It ended while it was needed.
     #[error("`{command}` ended with {status}: {said}")]
     Ended {
@@ -74,6 +83,7 @@ impl Diagnose for ForwardError {
     fn exit(&self) -> Exit {
         match self {
             Self::Kubectl(error) => error.exit(),
+            Self::Port { .. } => Exit::Usage,
             Self::Ended { .. } => Exit::Unavailable,
         }
     }
@@ -81,6 +91,12 @@ impl Diagnose for ForwardError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Kubectl(error) => error.hints(),
+            Self::Port { .. } => {
+                vec![
+                    "choose other local ports with `--port` and `--attest-port`; 0 takes any"
+                        .into(),
+                ]
+            }
             Self::Ended { .. } => {
                 vec!["the pod of the port forwarder may have moved; run this command again".into()]
             }
@@ -91,10 +107,8 @@ impl Diagnose for ForwardError {
 /// A running `kubectl port-forward`; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    child: Child,
-    command: String,
-    output: Lines<BufReader<ChildStdout>>,
-    errors: Option<ChildStderr>,
+    /// The one task that reads what it prints, so that it never waits for a reader, and hears of its end.
+    attendant: JoinSet<ForwardError>,
     addresses: Vec<CoordinatorAddress>,
 }
 
@@ -102,44 +116,49 @@ impl Forward {
     /// Starts it and waits until every port is there.
     ///
     /// # Errors
-    /// When `kubectl` is not there, fails, or forwards nothing in time.
+    /// When `kubectl` is not there, fails, or does not forward every port in time.
     pub(crate) async fn start(
         kubectl: &Kubectl,
         namespace: Option<&str>,
         ports: &[Port],
     ) -> Result<Self, ForwardError> {
-        let ports: Vec<_> = ports.iter().map(|port| port.argument()).collect();
+        let wanted: Vec<_> = ports.iter().map(|port| port.argument()).collect();
         let namespace = namespace.map(|name| format!("--namespace={name}"));
         let mut arguments = vec!["port-forward", "--address=127.0.0.1"];
         arguments.extend(namespace.as_deref());
         arguments.push(DEPLOYMENT);
-        arguments.extend(ports.iter().map(String::as_str));
-        let command = kubectl.shown(&arguments);
-        let mut child = kubectl
+        arguments.extend(wanted.iter().map(String::as_str));
+        let shown = kubectl.shown(&arguments);
+        let (ready, forwarded) = oneshot::channel();
+        let attendance = Attendance {
+            shown: shown.clone(),
+            ports: ports.len(),
+            addresses: Vec::new(),
+            ready: Some(ready),
+            said: String::new(),
+        };
+        let child = kubectl
             .command(&arguments)
             .spawn()
             .map_err(|source| ForwardError::Kubectl(kubectl.not_started(source)))?;
-        let (Some(output), errors) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(ForwardError::Kubectl(
-                kubectl.not_started(std::io::Error::other("its output is not connected")),
-            ));
-        };
-        let mut forward = Self {
-            child,
-            command,
-            output: BufReader::new(output).lines(),
-            errors,
-            addresses: Vec::new(),
-        };
-        match timeout(DEADLINE, forward.ready(ports.len())).await {
-            Ok(outcome) => outcome?,
-            Err(_) => {
-                return Err(ForwardError::Kubectl(KubectlError::Deadline {
-                    command: forward.command,
-                }));
-            }
+        let mut attendant = JoinSet::new();
+        attendant.spawn(attendance.run(child));
+        match timeout(DEADLINE, forwarded).await {
+            Ok(Ok(addresses)) => Ok(Self {
+                attendant,
+                addresses,
+            }),
+            // It ended before.
+            Ok(Err(_)) => Err(match ended(&mut attendant).await {
+                ForwardError::Ended { command, said, .. } => {
+                    ForwardError::Kubectl(KubectlError::Failed { command, said })
+                }
+                other => other,
+            }),
+            Err(_) => Err(ForwardError::Kubectl(KubectlError::Deadline {
+                command: shown,
+            })),
         }
-        Ok(forward)
     }
 
     /// Where the ports are, in the order in which they were asked for.
@@ -149,44 +168,93 @@ impl Forward {
 
     /// Waits for its end, which it comes to by itself only when it fails.
     pub(crate) async fn ended(&mut self) -> ForwardError {
-        // It prints a line for every connection; nobody may let it wait for a reader.
-        while let Ok(Some(_)) = self.output.next_line().await {}
-        self.failure().await
+        ended(&mut self.attendant).await
     }
+}
 
-    async fn ready(&mut self, ports: usize) -> Result<(), ForwardError> {
-        while self.addresses.len() < ports {
-            let line = self.output.next_line().await.ok().flatten();
-            let Some(line) = line else {
-                return Err(match self.failure().await {
-                    ForwardError::Ended { command, said, .. } => {
-                        ForwardError::Kubectl(KubectlError::Failed { command, said })
+async fn ended(attendant: &mut JoinSet<ForwardError>) -> ForwardError {
+    let failed = |error: String| {
+        ForwardError::Kubectl(KubectlError::Start {
+            program: "kubectl".to_owned(),
+            source: io::Error::other(error),
+        })
+    };
+    match attendant.join_next().await {
+        Some(Ok(error)) => error,
+        Some(Err(error)) => failed(error.to_string()),
+        None => failed("it ended before".to_owned()),
+    }
+}
+
+/// What is known of a running `kubectl port-forward`.
+struct Attendance {
+    shown: String,
+    ports: usize,
+    addresses: Vec<CoordinatorAddress>,
+    ready: Option<oneshot::Sender<Vec<CoordinatorAddress>>>,
+    /// The last line on standard error.
+    said: String,
+}
+
+impl Attendance {
+    /// Reads until both of its streams end, and then says how it ended.
+    async fn run(mut self, mut child: Child) -> ForwardError {
+        let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
+            return self.start_failed(io::Error::other("its output is not connected"));
+        };
+        let mut output = BufReader::new(output).lines();
+        let mut errors = BufReader::new(errors).lines();
+        let (mut prints, mut complains) = (true, true);
+        while prints || complains {
+            tokio::select! {
+                line = output.next_line(), if prints => match line {
+                    Ok(Some(line)) => self.printed(&line),
+                    _ => prints = false,
+                },
+                line = errors.next_line(), if complains => match line {
+                    Ok(Some(line)) if line.starts_with(NOT_LISTENING) && self.ready.is_some() => {
+                        return ForwardError::Port { command: self.shown, said: line };
                     }
-                    other => other,
-                });
-            };
-            self.addresses.extend(local_address(&line));
+                    Ok(Some(line)) => self.complained(line),
+                    _ => complains = false,
+                },
+            }
         }
-        Ok(())
+        match child.wait().await {
+            Ok(status) => ForwardError::Ended {
+                said: match self.said.is_empty() {
+                    true => "it said nothing".to_owned(),
+                    false => self.said,
+                },
+                command: self.shown,
+                status,
+            },
+            Err(source) => self.start_failed(source),
+        }
     }
 
-    async fn failure(&mut self) -> ForwardError {
-        let mut said = String::new();
-        if let Some(errors) = self.errors.take() {
-            // Whatever could be read is what can be shown.
-            let _ = errors.take(SAID_BYTES_MAX).read_to_string(&mut said).await;
+    fn printed(&mut self, line: &str) {
+        self.addresses.extend(local_address(line));
+        if self.addresses.len() == self.ports
+            && let Some(ready) = self.ready.take()
+        {
+            // Nobody waits for it any more only when the deadline has passed.
+            let _ = ready.send(self.addresses.clone());
         }
-        match self.child.wait().await {
-            Ok(status) => ForwardError::Ended {
-                command: self.command.clone(),
-                status,
-                said: said_in_short(&said),
-            },
-            Err(source) => ForwardError::Kubectl(KubectlError::Start {
-                program: self.command.clone(),
-                source,
-            }),
+    }
+
+    fn complained(&mut self, line: String) {
+        tracing::info!(line, "kubectl");
+        if !line.trim().is_empty() {
+            self.said = line.trim().to_owned();
         }
+    }
+
+    fn start_failed(self, source: io::Error) -> ForwardError {
+        ForwardError::Kubectl(KubectlError::Start {
+            program: self.shown,
+            source,
+        })
     }
 }
 

@@ -14,7 +14,6 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// `kubectl` did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-
 pub(crate) enum KubectlError {
     /// There is no such program.
     #[error("cannot find `{program}`")]
@@ -215,7 +214,7 @@ impl Kubectl {
 }
 
 /// The last line: those before repeat attempts and carry the source positions of a log.
-pub(super) fn said_in_short(said: &str) -> String {
+fn said_in_short(said: &str) -> String {
     let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.next_back().unwrap_or("it said nothing").to_owned()
 }

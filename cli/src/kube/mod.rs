@@ -6,7 +6,7 @@
 mod forward;
 mod kubectl;
 
-pub(crate) use forward::{Forward, Port};
+pub(crate) use forward::{DEPLOYMENT, Forward, ForwardError, Port};
 pub(crate) use kubectl::{Kubectl, KubectlError};
 
 use crate::{
@@ -21,8 +21,28 @@ use crate::{
 pub(crate) struct Reached {
     /// At least one.
     pub(crate) addresses: Vec<CoordinatorAddress>,
-    /// Ends when dropped.
-    _forward: Option<Forward>,
+    way: Way,
+}
+
+/// Ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Way(Option<Forward>);
+
+impl Reached {
+    /// The addresses and the way there, which must be kept while they are used.
+    pub(crate) fn split(self) -> (Vec<CoordinatorAddress>, Way) {
+        (self.addresses, self.way)
+    }
+}
+
+impl Way {
+    /// Waits until the addresses lead nowhere any more; for ever, if they are the user's own.
+    pub(crate) async fn lost(&mut self) -> ForwardError {
+        match &mut self.0 {
+            Some(forward) => forward.ended().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Finds the way to the Coordinators of the command line.
@@ -45,7 +65,7 @@ pub(crate) async fn through(
     let Some(namespace) = kube.namespace() else {
         return Ok(Reached {
             addresses: addresses.to_vec(),
-            _forward: None,
+            way: Way(None),
         });
     };
     let spinner = output.spinner("forwarding a port with kubectl");
@@ -54,6 +74,6 @@ pub(crate) async fn through(
     drop(spinner);
     Ok(Reached {
         addresses: forward.addresses().to_vec(),
-        _forward: Some(forward),
+        way: Way(Some(forward)),
     })
 }

@@ -109,6 +109,52 @@ fn port_forward_says_where_and_ends_with_kubectl() {
     );
 }
 
+#[test]
+fn port_that_is_taken_is_named_although_kubectl_goes_on() {
+    let context = Context::new();
+    let kubectl = kubectl(
+        &context,
+        "echo 'Unable to listen on port 1313: Listeners failed to create' >&2\n\
+         echo 'Forwarding from 127.0.0.1:1314 -> 1314'\nexec sleep 60",
+    );
+    insta::assert_snapshot!(
+        "port_forward_taken",
+        with_kubectl(&context, &kubectl, &["port-forward"])
+    );
+}
+
+#[test]
+fn kubectl_that_says_much_never_waits_for_a_reader() {
+    let context = Context::new();
+    let kubectl = kubectl(
+        &context,
+        "echo 'Forwarding from 127.0.0.1:1313 -> 1313'\necho 'Forwarding from 127.0.0.1:1314 -> 1314'\n\
+         i=0; while [ $i -lt 4000 ]; do echo \"Handling connection for 1313, number $i\"; echo \"E portforward.go $i\" >&2; i=$((i+1)); done\n\
+         echo 'error: lost connection to pod' >&2\nexit 1",
+    );
+    let shown = with_kubectl(&context, &kubectl, &["--log-level=error", "port-forward"]);
+    assert!(
+        shown.contains("ended with exit status: 1: error: lost connection to pod"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn watching_ends_when_the_way_is_lost() {
+    let (context, tee, manifest) = workspace();
+    let fake = Fake::start(&tee, coordinator(&manifest), Script::default());
+    let kubectl = kubectl(
+        &context,
+        &format!(
+            "echo 'Forwarding from {} -> 1313'\nsleep 1\necho 'error: lost connection to pod' >&2\nexit 1",
+            fake.address()
+        ),
+    );
+    let shown = with_kubectl(&context, &kubectl, &["status", "--kube", "--watch=1"]);
+    assert!(shown.contains("exit code: 4"), "{shown}");
+    assert!(shown.contains("lost connection to pod"), "{shown}");
+}
+
 /// A cluster in which everything is as it should be, with a clock that is `ahead` of ours.
 fn healthy(ahead: TimeDelta) -> String {
     let date = (Utc::now() + ahead).format("%a, %d %b %Y %H:%M:%S GMT");

@@ -112,7 +112,11 @@ fn write_all(shared: &Shared, mut out: impl Write, failures: &Counter) {
             };
             failures.inc();
             if !failing {
-                tracing::error!(%error, exposure = PUBLIC, "the audit log cannot be written; trying again, and counting what does not fit in memory");
+                tracing::error!(
+                    exposure = PUBLIC,
+                    "the audit log cannot be written; trying again, and counting what does not fit in memory"
+                );
+                tracing::error!(%error, "why the audit log cannot be written");
             }
             failing = true;
             let state = shared.lock();

@@ -87,12 +87,15 @@ impl<C: ClusterTypes> Replica<C> {
         let (recovered, doubt) = self.left_behind(&deployment, history, found)?;
         match doubt {
             None => {}
-            Some(error) if request.forget_volumes => tracing::warn!(
-                event = "volumes_forgotten",
-                exposure = PUBLIC,
-                "{error}; the owners recover without it: an older image of an encrypted volume is not noticed until the volume \
-                 is opened once more"
-            ),
+            Some(error) if request.forget_volumes => {
+                tracing::warn!(
+                    event = "volumes_forgotten",
+                    exposure = PUBLIC,
+                    "the owners recover without the generations of encrypted volumes: an older image of one is not noticed until \
+                     the volume is opened once more"
+                );
+                tracing::warn!(%error, "why there are no generations of encrypted volumes");
+            }
             Some(error) => return Err(StateError::Volumes(error)),
         }
         Ok((deployment, recovered))

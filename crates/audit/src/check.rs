@@ -34,6 +34,8 @@ pub struct Checked {
     pub records: u64,
     /// Lines that are no records, for example of the log.
     pub other_lines: u64,
+    /// Lines that begin as a record and end early, where nothing of their process follows: it was killed, or still writes.
+    pub cut_lines: u64,
     /// Line of the record that was expected, where one was.
     pub head_line: Option<u64>,
 }
@@ -128,6 +130,8 @@ pub fn check(
     let mut checked = Checked::default();
     let mut number = 0;
     let mut line = Vec::new();
+    // What is wrong with a line after which nothing of its process may follow.
+    let mut cut = None;
     while next_line(&mut file, &mut line).map_err(CheckError::Read)? {
         number += 1;
         if !line.starts_with(PREFIX.as_bytes()) {
@@ -137,16 +141,24 @@ pub fn check(
         if line.len() > LINE_BYTES_MAX {
             return Err(CheckError::TooLong { line: number });
         }
-        let malformed = |source| CheckError::Record {
-            line: number,
-            source,
+        let (parsed, found) = match parse(&line) {
+            Ok(record) => record,
+            Err(source) => {
+                let error = CheckError::Record {
+                    line: number,
+                    source,
+                };
+                match cut.replace(error) {
+                    None => continue,
+                    Some(first) => return Err(first),
+                }
+            }
         };
-        let text = str::from_utf8(&line).map_err(|error| {
-            malformed(ParseError::Spelling {
-                found: error.to_string(),
-            })
-        })?;
-        let (parsed, found) = Record::parse(text).map_err(malformed)?;
+        match cut.take() {
+            Some(error) if parsed.sequence > 0 => return Err(error),
+            Some(_) => checked.cut_lines += 1,
+            None => {}
+        }
         let expected = parsed.hash();
         if expected != found {
             return Err(CheckError::Hash {
@@ -162,10 +174,18 @@ pub fn check(
         }
         record(number, &parsed, found);
     }
+    checked.cut_lines += u64::from(cut.is_some());
     match head {
         Some(expected) if checked.head_line.is_none() => Err(CheckError::Head { expected }),
         _ => Ok(checked),
     }
+}
+
+fn parse(line: &[u8]) -> Result<(Record, Hash), ParseError> {
+    let text = str::from_utf8(line).map_err(|error| ParseError::Spelling {
+        found: error.to_string(),
+    })?;
+    Record::parse(text)
 }
 
 fn append(

@@ -58,6 +58,7 @@ fn file_with_two_processes_and_lines_of_the_log_holds() {
             segments: vec![segment(1, 3, &first, true), segment(6, 1, &second, false)],
             records: 6,
             other_lines: 1,
+            cut_lines: 0,
             head_line: Some(7),
         }
     );
@@ -110,6 +111,48 @@ fn end_that_was_dropped_is_found_by_the_head_only() {
     assert!(matches!(error, CheckError::Head { .. }), "{error}");
     // Older than what the file has is fine: it was fetched later.
     checked(&lines, Some(head_of(&lines[..2]))).expect("whole");
+}
+
+#[test]
+fn half_a_line_of_a_process_that_was_killed_is_no_break() {
+    let lines = chain(&LIFE);
+    let half = lines[3][..40].to_owned();
+    let running = [&lines[..3], &[half.clone()]].concat();
+    let found = checked(&running, None).expect("it still writes");
+    assert_eq!((found.cut_lines, found.records), (1, 3));
+    let restarted = [&running[..], &lines[..]].concat();
+    let found = checked(&restarted, None).expect("it was killed, and another one began");
+    assert_eq!((found.cut_lines, found.segments.len()), (1, 2));
+    // Something of the same process behind it was not written by a Coordinator.
+    let error = checked(&[&running[..], &lines[3..]].concat(), None).expect_err("goes on");
+    assert!(
+        matches!(error, CheckError::Record { line: 4, .. }),
+        "{error}"
+    );
+    let error = checked(&[&running[..], &[half]].concat(), None).expect_err("twice");
+    assert!(
+        matches!(error, CheckError::Record { line: 4, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn end_that_was_written_anew_is_found_by_the_head_only() {
+    let lines = chain(&LIFE);
+    let (first, _) = Record::parse(&lines[1]).expect("a record");
+    let forged = Record {
+        time_ms: first.time_ms + 1,
+        ..first
+    };
+    let (second, _) = Record::parse(&lines[2]).expect("a record");
+    let then = Record {
+        previous: forged.hash(),
+        ..second
+    };
+    let other = [lines[0].clone(), forged.line(), then.line()];
+    checked(&other, None).expect("a chain has no key");
+    let error = checked(&other, Some(head_of(&lines))).expect_err("not what the Coordinator named");
+    assert!(matches!(error, CheckError::Head { .. }), "{error}");
 }
 
 #[test]

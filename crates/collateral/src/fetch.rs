@@ -36,7 +36,7 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// Chain of the signer, PEM, from a header of Intel's.
     pub issuer_chain: Option<String>,
-    /// The service's clock, as it wrote it (RFC 9110, section 5.6.7).
+    /// The service's clock, as it wrote it (RFC 9110, section 5.6.7); `None` for answers out of a cache.
     pub date: Option<String>,
     /// At most 1 MiB.
     pub body: Vec<u8>,
@@ -90,7 +90,9 @@ impl Transport for HttpTransport {
         let issuer_chain = ISSUER_CHAIN_HEADERS.iter().find_map(|name| header(name));
         let issuer_chain =
             issuer_chain.map(|chain| percent_decode_str(chain).decode_utf8_lossy().into_owned());
-        let date = header("Date").map(str::to_owned);
+        // Of an answer that a cache kept, it is the time at which it was made.
+        let date = header("Date").filter(|_| header("Age").is_none());
+        let date = date.map(str::to_owned);
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         Ok(Answer {

@@ -57,10 +57,19 @@ impl Enrolment {
     /// # Errors
     /// When there is a file that cannot be read.
     pub fn read(directory: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(directory.join(FILE)) {
+        // The workload may write here, too: a pipe in the file's place must not hold up the sidecar.
+        let options = rustix::fs::OFlags::RDONLY
+            | rustix::fs::OFlags::NONBLOCK
+            | rustix::fs::OFlags::NOFOLLOW
+            | rustix::fs::OFlags::CLOEXEC;
+        let opened = rustix::fs::open(directory.join(FILE), options, rustix::fs::Mode::empty());
+        let file = match opened.map_err(io::Error::from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
+            file => File::from(file?),
         };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("expected a regular file"));
+        }
         let mut bytes = Vec::new();
         file.take(FILE_MAX).read_to_end(&mut bytes)?;
         Ok(Some(Self::parse(&String::from_utf8_lossy(&bytes))))
@@ -121,6 +130,24 @@ mod tests {
             "enrolments 1\nfailures 3\nfailing 1\nnot_admitted 1\nissued 1800000000\nexpiry 1800003600\n"
         );
         assert_eq!(Enrolment::parse(&text), enrolment);
+    }
+
+    #[test]
+    fn nothing_but_a_regular_file_is_read_and_nobody_waits_for_it() {
+        let directory =
+            std::env::temp_dir().join(format!("contrast-enrolment-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let file = directory.join(FILE);
+        assert_eq!(Enrolment::read(&directory).expect("none"), None);
+        let made = std::process::Command::new("mkfifo").arg(&file).status();
+        assert!(made.expect("mkfifo").success());
+        let pipe = Enrolment::read(&directory).expect_err("a pipe");
+        std::fs::remove_file(&file).expect("removed");
+        std::os::unix::fs::symlink("/etc/passwd", &file).expect("a link");
+        let link = Enrolment::read(&directory).expect_err("a link");
+        std::fs::remove_dir_all(&directory).expect("removed");
+        assert!(pipe.to_string().contains("regular file"), "{pipe}");
+        assert_ne!(link.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

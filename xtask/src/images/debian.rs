@@ -27,6 +27,8 @@ const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 const AUTHORITIES: &str = "usr/share/ca-certificates/mozilla";
 pub(super) const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
+/// What a program or library begins with, unlike a script.
+const ELF: &[u8] = b"\x7fELF";
 /// As many links as a path may have before it is taken for a circle.
 const LINKS_MAX: usize = 8;
 
@@ -312,11 +314,13 @@ impl Selection<'_> {
     }
 
     fn needed_by(&mut self, executable: &Path) -> Result<()> {
+        if !fs::read(executable)?.starts_with(ELF) {
+            return Ok(());
+        }
         let mut read = Command::new("readelf");
         read.args(["--wide", "--dynamic", "--program-headers"])
-            .arg(executable)
-            .stderr(Stdio::null());
-        let described = text_of(read).unwrap_or_default();
+            .arg(executable);
+        let described = text_of(read)?;
         if described.contains("[Requesting program interpreter") {
             self.file(&merged(LOADER))?;
         }

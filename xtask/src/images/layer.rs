@@ -152,11 +152,15 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header
 }
 
-/// Permissions of a file of ours; none of them needs set-user-ID.
+/// Permissions of a file in an image: whether it can be run is its own, the rest is the same for all. Who unpacked it, and with which
+/// umask, must not show, and none needs set-user-ID.
 #[cfg(unix)]
 pub(super) fn mode(facts: &fs::Metadata) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
-    facts.permissions().mode() & 0o755
+    match facts.permissions().mode() & 0o100 {
+        0 => 0o644,
+        _ => 0o755,
+    }
 }
 
 #[cfg(not(unix))]

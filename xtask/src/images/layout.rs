@@ -23,6 +23,8 @@ const SEARCH: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 pub(super) struct Built {
     /// Of the manifest, `sha256:…`.
     pub(super) digest: String,
+    /// What made each layer, and the digest of its uncompressed archive.
+    pub(super) layers: Vec<(String, String)>,
     files: Vec<(String, Vec<u8>)>,
 }
 
@@ -60,6 +62,9 @@ impl Built {
                 .map(|(_, by)| json!({"created": CREATED, "created_by": by}))
                 .collect::<Vec<_>>(),
         });
+        let made = layers.iter();
+        let made = made.map(|(layer, by)| (by.clone(), layer.diff_id.clone()));
+        let made = made.collect();
         let configuration = blob(&mut blobs, CONFIG, serde_json::to_vec(&configuration)?);
         let layers: Vec<Value> = layers
             .into_iter()
@@ -90,7 +95,11 @@ impl Built {
         files.append(&mut blobs);
         files.sort();
         files.dedup_by(|one, other| one.0 == other.0);
-        Ok(Self { digest, files })
+        Ok(Self {
+            digest,
+            layers: made,
+            files,
+        })
     }
 
     /// Writes the layout `DIRECTORY/NAME` and the archive `DIRECTORY/NAME.tar`.

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use debian::{Lock, Package, Tree};
@@ -100,6 +100,9 @@ impl Images {
         fs::create_dir_all(&output)?;
         let tree = Lock::read(&root)?.unpack(&cache)?;
         let envoy = tools::ENVOY.fetch()?;
+        if spec.images.iter().any(|image| image.envoy) {
+            check_envoy(&envoy)?;
+        }
         let builder = Builder {
             registry: &self.registry,
             payload: self.payload.as_deref(),
@@ -119,7 +122,7 @@ impl Images {
             let name = &image.name;
             built.write(&output, name)?;
             let parts = statements::parts(image, VERSION, &built.digest, &crates, debian)?;
-            let origin = statements::provenance(&root, image, &built.digest, self.profile, debian)?;
+            let origin = statements::provenance(&root, image, built, self.profile, debian)?;
             write_json(&output.join(format!("{name}.cdx.json")), &parts)?;
             write_json(&output.join(format!("{name}.provenance.json")), &origin)?;
             let reference = format!("{}/{name}:{VERSION}@{}", self.registry, built.digest);
@@ -201,6 +204,19 @@ impl Builder<'_> {
     }
 }
 
+/// `target/tools/envoy` may be another one, put there by a person; an image must hold the one that is said beside it.
+fn check_envoy(envoy: &Path) -> Result<()> {
+    let found = layer::digest(&fs::read(envoy)?);
+    let expected = format!("sha256:{}", tools::ENVOY_EXECUTABLE);
+    ensure!(
+        found == expected,
+        "{} has {found}, expected {expected}, that of Envoy {}; remove it, so that it is fetched",
+        envoy.display(),
+        tools::ENVOY.version
+    );
+    Ok(())
+}
+
 /// Pins today's versions of the packages that images have files of.
 fn update_packages(root: &Path, spec: &Spec, cache: &Path) -> Result<()> {
     let lock = Lock::resolve(&spec.packages)?;
@@ -258,6 +274,10 @@ fn copy_sources(root: &Path, to: &Path) -> Result<()> {
         .current_dir(root)
         .output()
         .context("cannot start git")?;
+    ensure!(
+        listed.status.success(),
+        "git lists no files: the sources must be a clone"
+    );
     let listed = String::from_utf8(listed.stdout)?;
     for path in listed.split('\0').filter(|path| !path.is_empty()) {
         let (from, to) = (root.join(path), to.join(path));

@@ -70,11 +70,18 @@ pub(super) fn check(program: &Path, places: &[&Path]) -> Result<()> {
         .context("cannot start readelf, of Debian's binutils")?;
     let headers = String::from_utf8_lossy(&read.stdout).into_owned();
     ensure!(
+        read.status.success() && headers.contains("LOAD"),
+        "readelf does not read {}: {}",
+        program.display(),
+        String::from_utf8_lossy(&read.stderr)
+    );
+    ensure!(
         !headers.contains("INTERP"),
         "{} is linked dynamically; expected a static program",
         program.display()
     );
-    for place in places {
+    let home = cargo_home()?;
+    for place in places.iter().copied().chain([home.as_path()]) {
         let text = place.display().to_string();
         let found = bytes
             .windows(text.len())

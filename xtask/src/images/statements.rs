@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Profile, debian::Package, layer::digest, programs::TARGET, spec::Image};
+use super::{
+    Profile, debian::Package, layer::digest, layout::Built, programs::TARGET, spec::Image,
+};
 use crate::tools::ENVOY;
 
 /// Crates that are linked into programs.
@@ -172,7 +174,7 @@ pub(super) fn parts(
 pub(super) fn provenance(
     root: &Path,
     image: &Image,
-    digest_of_image: &str,
+    built: &Built,
     profile: Profile,
     debian: &BTreeSet<Package>,
 ) -> Result<Value> {
@@ -181,8 +183,16 @@ pub(super) fn provenance(
     let mut materials = vec![
         json!({"name": "source", "digest": {"gitCommit": commit(root)}}),
         json!({"name": "Cargo.lock", "digest": sha256(&lock)}),
-        json!({"name": "rustc", "annotations": {"version": rustc_version()?}}),
+        json!({"name": "rustc", "annotations": {"version": version_of("rustc")?}}),
+        // It compiles the C code of aws-lc and zstd, and is the one of the building machine.
+        json!({"name": "C compiler", "annotations": {"version": version_of("musl-gcc")?}}),
     ];
+    // The payload has no origin that is known here; its layer has a digest.
+    materials.extend(
+        built.layers.iter().map(
+            |(what, digest)| json!({"name": format!("layer: {what}"), "digest": sha256(digest)}),
+        ),
+    );
     materials.extend(
         debian
             .iter()
@@ -194,7 +204,7 @@ pub(super) fn provenance(
     }
     Ok(json!({
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": image.name, "digest": sha256(digest_of_image)}],
+        "subject": [{"name": image.name, "digest": sha256(&built.digest)}],
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {
@@ -225,10 +235,15 @@ fn commit(root: &Path) -> String {
     }
 }
 
-fn rustc_version() -> Result<String> {
-    let output = Command::new("rustc")
+/// The first line of what a compiler says about itself.
+fn version_of(compiler: &str) -> Result<String> {
+    let output = Command::new(compiler)
         .arg("--version")
         .output()
-        .context("cannot start rustc")?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .with_context(|| format!("cannot start {compiler}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = said.lines().next().filter(|_| output.status.success());
+    Ok(line
+        .with_context(|| format!("{compiler} does not say its version"))?
+        .to_owned())
 }

@@ -3,6 +3,9 @@
 
 const EVERY_MS = 3000;
 const ROWS_MAX = 200;
+const PATIENCE_MS = 30000;
+// Beyond the calendar of Date.
+const TIME_MAX_MS = 8.64e15;
 
 function element(name, text, kind) {
   const made = document.createElement(name);
@@ -19,7 +22,7 @@ function hash(text) {
   return made;
 }
 
-function table(id, heads, rows, none) {
+function table(id, heads, rows, none, most = ROWS_MAX) {
   const made = document.getElementById(id);
   made.replaceChildren();
   if (rows.length === 0) {
@@ -38,7 +41,7 @@ function table(id, heads, rows, none) {
   }
   head.append(line);
   const body = element("tbody");
-  for (const cells of rows.slice(0, ROWS_MAX)) {
+  for (const cells of rows.slice(0, most)) {
     const row = element("tr");
     for (const cell of cells) {
       const made = element("td");
@@ -47,11 +50,19 @@ function table(id, heads, rows, none) {
     }
     body.append(row);
   }
+  if (rows.length > most) {
+    const row = element("tr");
+    const cell = element("td", "and " + (rows.length - most) + " more", "soft");
+    cell.colSpan = heads.length;
+    row.append(cell);
+    body.append(row);
+  }
   made.append(head, body);
 }
 
 function time(ms) {
-  return ms === undefined ? "–" : new Date(ms).toISOString().replace("T", " ").slice(0, 19) + " UTC";
+  if (ms === undefined) return "–";
+  return ms > TIME_MAX_MS ? ms + " ms" : new Date(ms).toISOString().replace("T", " ").slice(0, 19) + " UTC";
 }
 
 function age(ms) {
@@ -78,7 +89,7 @@ function numbers(state) {
   const serving = state.replicas.filter((replica) => replica.status && !replica.status.not_serving_because).length;
   const lost = state.replicas.reduce((sum, replica) => sum + ((replica.status && replica.status.audit && replica.status.audit.lost) || 0), 0);
   const shown = [
-    ["serving", serving + " of " + state.replicas.length, "serving"],
+    ["serving, of those asked", serving + " of " + state.replicas.length, "serving"],
     ["manifests", state.history ? state.history.steps.length : "–", "manifests"],
     ["issued", records(state, "issued").length, "issued-count"],
     ["refused", records(state, "refused").length, "refused-count"],
@@ -108,7 +119,7 @@ function cluster(state) {
       status.not_serving_because ? element("span", status.not_serving_because, "bad") : element("span", "yes", "good"),
       status.active ? hash(status.active.manifest_sha256) : null,
       status.quorum ? element("span", age(status.quorum.confirmed_ago_ms) + " ago", status.quorum.confirmed ? "" : "bad") : null,
-      status.audit ? "record " + status.audit.sequence : null,
+      replica.decisions_error ? element("span", replica.decisions_error, "bad") : status.audit ? "record " + status.audit.sequence : null,
     ];
   }), "none was asked");
   const seen = state.replicas.map((replica) => replica.status && replica.status.cluster).filter(Boolean);
@@ -180,29 +191,41 @@ function history(state) {
         element("code", change.path),
         change.before === null ? element("span", "absent", "soft") : element("code", change.before),
         change.after === null ? element("span", "absent", "soft") : element("code", change.after),
-      ]), "");
+      ]), "", changes.values.length);
     }
     place.append(box);
   }
 }
 
+function draw(state) {
+  document.getElementById("insecure").hidden = !state.insecure;
+  numbers(state);
+  cluster(state);
+  decisions(state);
+  history(state);
+}
+
 async function refresh() {
   const taken = document.getElementById("taken");
+  let state = null;
   try {
-    const answer = await fetch("api/state", { cache: "no-store" });
+    const answer = await fetch("api/state", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
     if (!answer.ok) throw new Error("HTTP status " + answer.status);
-    const state = await answer.json();
-    document.getElementById("insecure").hidden = !state.insecure;
-    numbers(state);
-    cluster(state);
-    decisions(state);
-    history(state);
-    document.body.classList.remove("stale");
-    taken.textContent = "attested against manifest " + state.manifest.slice(0, 12) + ", " + time(state.taken_ms);
-    document.documentElement.dataset.taken = String(state.taken_ms);
+    state = await answer.json();
   } catch (error) {
     document.body.classList.add("stale");
     taken.textContent = "`contrast dashboard` does not answer (" + error.message + "); what is shown is old";
+  }
+  if (state !== null) {
+    try {
+      draw(state);
+      document.body.classList.remove("stale");
+      taken.textContent = "attested against manifest " + state.manifest.slice(0, 12) + ", " + time(state.taken_ms);
+      document.documentElement.dataset.taken = String(state.taken_ms);
+    } catch (error) {
+      document.body.classList.add("stale");
+      taken.textContent = "this page cannot show what was answered (" + error.message + "); `contrast status` can";
+    }
   }
   setTimeout(refresh, EVERY_MS);
 }
