@@ -21,18 +21,22 @@ const FIRST: &str = "docs/README.md";
 const OUTSIDE: [&str; 2] = ["README.md", SUMMARY];
 
 /// Directories whose files pages name.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 16] = [
     "cli",
     "coordinator",
     "crates",
     "deploy",
     "docs",
     "e2e",
+    "fuzz",
     "initializer",
+    "model",
     "node-installer",
+    "port-forwarder",
     "proto",
     "service-mesh",
     "sim",
+    "web",
     "xtask",
 ];
 

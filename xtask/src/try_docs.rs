@@ -1,8 +1,9 @@
 //! Types what a page says, and compares what is printed with what the page shows.
 //!
 //! All blocks ` ```sh ` of a page run in one shell, in order, from the root of the repository, as a reader would type them; the first that
-//! fails ends it. ` ```sh,fails ` is a command that must fail. A ` ```text ` block that follows is what is printed; `...` stands for
-//! any text, and alone in a line for any lines. ` ```sh,cluster ` needs what is not here, and is only listed.
+//! fails ends it. ` ```sh,fails ` is a command that must fail, by itself and not because there is no such program. A ` ```text ` block
+//! that follows is what is printed; `...` stands for any text, and alone in a line for any lines. ` ```sh,cluster ` needs what is not
+//! here, and is only listed.
 
 use std::{
     fs::{self, File},
@@ -22,6 +23,11 @@ const MARK: &str = "=== block of line";
 /// A page that hangs.
 const SECONDS: &str = "180";
 const ANY: &str = "...";
+/// What follows a block that must fail. 126 and 127 are bash's own: it could not run the command, or did not find it.
+const MUST_HAVE_FAILED: &str = "case $? in \
+    0) echo 'expected a failure, and it succeeded'; exit 1 ;; \
+    126 | 127) echo 'expected a failure, and the command cannot be run'; exit 1 ;; \
+    esac";
 
 /// Types `pages`, or those that are typed by default.
 #[expect(
@@ -132,9 +138,7 @@ fn script(blocks: &[Block]) -> String {
         script.push_str(&format!("printf '\\n{MARK} {line}\\n'\n"));
         match fails {
             false => script.push_str(typed),
-            true => script.push_str(&format!(
-                "set +e\n{typed}test $? -ne 0 || {{ echo 'expected a failure, and it succeeded'; exit 1; }}\nset -e\n"
-            )),
+            true => script.push_str(&format!("set +e\n{typed}{MUST_HAVE_FAILED}\nset -e\n")),
         }
     }
     script
@@ -312,6 +316,13 @@ mod tests {
         let error = typed("```sh\necho a; false\n```\n```sh\necho b\n```\n");
         assert!(error.is_some_and(|error| error.ends_with("a")));
         let error = typed("```sh,fails\ntrue\n```\n");
-        assert!(error.is_some_and(|error| error.contains("expected a failure")));
+        assert!(error.is_some_and(|error| error.contains("it succeeded")));
+        for command in ["no-such-program-anywhere", "/"] {
+            let error = typed(&format!("```sh,fails\n{command}\n```\n"));
+            assert!(
+                error.is_some_and(|error| error.contains("the command cannot be run")),
+                "{command}"
+            );
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(super) mod mistakes;
+mod monitors;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,7 +42,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// From the table of ports in ARCHITECTURE.md and the table of platforms.
+    /// From the table of ports in ARCHITECTURE.md, the table of platforms and the configuration of Prometheus.
     pub(super) fn read(root: &Path) -> Result<Self> {
         let text = |name: &str| {
             fs::read_to_string(root.join(name)).with_context(|| format!("cannot read {name}"))
@@ -60,6 +61,13 @@ impl Facts {
             .nth(1)
             .and_then(|rest| rest.split('}').next())
             .context("ARCHITECTURE.md: expected the paths of probes")?;
+        let prometheus = text(monitors::PROMETHEUS)?;
+        ensure!(
+            prometheus.contains(&format!("job_name: {}\n", monitors::JOB)),
+            "{}: expected the job {}, by which the chart's monitors go",
+            monitors::PROMETHEUS,
+            monitors::JOB
+        );
         let platforms = text("docs/reference/platforms.md")?;
         let classes = platforms.lines().filter_map(|line| cells(line, 2));
         let classes = classes.filter(|class| class.starts_with("`contrast-"));
@@ -549,36 +557,5 @@ impl<'a> Check<'a> {
             daemon,
             "expected a configuration with the handler of its class",
         );
-    }
-
-    fn monitor(&mut self, monitor: &Value, endpoints: &str, of: &str) {
-        let selector = &monitor["spec"]["selector"]["matchLabels"];
-        let mut names = BTreeSet::new();
-        if of == "Service" {
-            let services = self.all.iter().filter(|object| {
-                object["kind"] == "Service" && selects(selector, &object["metadata"]["labels"])
-            });
-            for port in services.flat_map(|service| items(&service["spec"]["ports"])) {
-                names.insert((
-                    port["name"].as_str().unwrap_or_default().to_owned(),
-                    port["port"].as_u64(),
-                ));
-            }
-        } else {
-            let templates = self.templates(monitor, selector).into_iter();
-            names.extend(
-                templates
-                    .flat_map(ports)
-                    .map(|(name, port)| (name, Some(port))),
-            );
-        }
-        for endpoint in items(&monitor["spec"][endpoints]) {
-            let port = endpoint["port"].as_str().unwrap_or_default().to_owned();
-            self.expect(
-                names.contains(&(port.clone(), Some(OPS_PORT))),
-                monitor,
-                format!("`{port}` is no port of the {of} that it selects"),
-            );
-        }
     }
 }

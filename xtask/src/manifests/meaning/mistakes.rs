@@ -1,7 +1,7 @@
 //! Mistakes that the checks must notice.
 
 /// Mistakes, and what is said about each: kind, name and place of what is changed, the new value, a part of the problem.
-pub(in crate::manifests) const ALL: [(&str, &str, &str, &str, &str); 35] = [
+pub(in crate::manifests) const ALL: [(&str, &str, &str, &str, &str); 38] = [
     (
         "Deployment",
         "coordinator-port-forwarder",
@@ -239,6 +239,27 @@ pub(in crate::manifests) const ALL: [(&str, &str, &str, &str, &str); 35] = [
         "/spec/endpoints/0/port",
         r#""metrics""#,
         "`metrics` is no port of the Service",
+    ),
+    (
+        "ServiceMonitor",
+        "coordinator",
+        "/spec/endpoints/0/relabelings/0/replacement",
+        r#""coordinator-metrics""#,
+        r#"alert rules go by `job`: expected {"targetLabel":"job","replacement":"contrast-coordinator"}"#,
+    ),
+    (
+        "ServiceMonitor",
+        "coordinator",
+        "/spec/endpoints/0/relabelings",
+        "[]",
+        "alert rules go by `instance`",
+    ),
+    (
+        "PodMonitor",
+        "coordinator",
+        "/spec/podMetricsEndpoints/0/relabelings/1/sourceLabels",
+        r#"["__address__"]"#,
+        "alert rules go by `instance`",
     ),
     (
         "PodMonitor",
