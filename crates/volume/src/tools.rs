@@ -19,6 +19,8 @@ use crate::{
     luks,
 };
 
+/// How often a mapping that is in use is tried to be removed.
+const REMOVALS: u32 = 6;
 /// How much of what a program says goes into an error, in bytes.
 const SAID_MAX: usize = 600;
 /// `cryptsetup(8)`, "RETURN CODES".
@@ -182,8 +184,18 @@ pub(crate) fn mapped(name: &str) -> PathBuf {
     Path::new("/dev/mapper").join(name)
 }
 
-/// Removes a mapping that nobody uses, or will not use in a few seconds any more.
+/// Removes a mapping that nobody uses, or will not use any more in half a minute: what an earlier container started, such as a program
+/// that formats, may outlive it.
 pub(crate) fn remove_mapping(name: &str) -> Result<(), ToolError> {
+    // Each time `dmsetup` itself tries for five seconds.
+    for _ in 1..REMOVALS {
+        match succeed("dmsetup", ["remove", "--retry"], name) {
+            Err(ToolError::Failed { said, .. }) if said.contains("busy") => {
+                tracing::info!(name, "still in use; trying again to remove it");
+            }
+            outcome => return outcome,
+        }
+    }
     succeed("dmsetup", ["remove", "--retry"], name)
 }
 
