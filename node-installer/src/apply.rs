@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs};
 
 use crate::{
     config::Config,
-    containerd::{Entry, Target, judge},
+    containerd::{self, Entry, Target, judge},
     error::{Error, Rejection},
     integrity,
     lock::Lock,
@@ -391,15 +391,35 @@ impl Run<'_> {
         })
     }
 
+    /// Goes back to what was there before the change; what somebody wrote since stays, and only the own runtime goes.
     fn put_back(&self, change: &Change) -> Result<(), Error> {
         let tree = &self.node.tree;
-        let backup = change.backup(&self.config.handler);
-        match tree.read(&backup)? {
-            Some(Text { bytes, permissions }) if change.existed => {
-                tree.replace(&change.file, permissions, bytes.as_slice(), None)?;
+        let file = &change.file;
+        let Some(Text { bytes, permissions }) = tree.read(file)? else {
+            return Ok(());
+        };
+        let before = match integrity::content(&bytes) == change.after {
+            true if !change.existed => {
+                tree.remove(file)?;
+                return Ok(());
             }
-            _ => {
-                tree.remove(&change.file)?;
+            true => tree.read(&change.backup(&self.config.handler))?,
+            // Perhaps months passed since the backup.
+            false => None,
+        };
+        if let Some(Text { bytes, permissions }) = before {
+            tree.replace(file, permissions, bytes.as_slice(), None)?;
+            return Ok(());
+        }
+        let (version, template) = (self.target.version, self.target.template);
+        let current = containerd::as_text(file, &bytes)?;
+        let handler = &self.config.handler;
+        match containerd::uninstall(file, current, version, template, handler, true)? {
+            Some(without) => {
+                tree.replace(file, permissions, without.as_bytes(), None)?;
+            }
+            None => {
+                tree.remove(file)?;
             }
         }
         Ok(())

@@ -118,6 +118,11 @@ impl Run<'_> {
                 .is_none_or(|after| after.as_bytes() != before.bytes)
         });
         let pending = change.is_some_and(|change| change.restart);
+        // Before anything is written down: a node without the unit is left alone.
+        let unit = match differs || pending {
+            true => unit(&*self.node.host, &target)?,
+            false => None,
+        };
         if let Some(record) = record {
             record.stage = Stage::Uninstalling;
             if let Some(change) = &mut record.containerd {
@@ -125,15 +130,13 @@ impl Run<'_> {
             }
             record.write(tree)?;
         }
-        let unit = match differs || pending {
-            true => unit(&*self.node.host, &target)?,
-            false => None,
-        };
         if let (true, Some(before)) = (differs, before) {
             self.put(&file, after.as_deref(), before.permissions)?;
             self.removed.push(format!("the runtime in {file}"));
             if let Err(error) = self.check(&target) {
-                return self.back(&file, before, error);
+                let error = self.back(&file, before, error)?;
+                self.settle(record, pending)?;
+                return Err(error);
             }
         }
         if differs || pending {
@@ -145,14 +148,18 @@ impl Run<'_> {
                 let Some(before) = before.filter(|_| differs) else {
                     return Err(error.into());
                 };
-                let back = self.back(&file, before, error.into());
-                let after = match restart(&*self.node.host, &unit, seconds) {
-                    Ok(()) => "containerd runs with it".to_owned(),
-                    Err(error) => format!("with it containerd does not come up either: {error}"),
-                };
-                return back.map_err(|error| Error::RolledBack {
+                let error = self.back(&file, before, error.into())?;
+                tree.step("restart containerd with the old configuration")?;
+                let again = restart(&*self.node.host, &unit, seconds);
+                self.settle(record, again.is_err())?;
+                return Err(Error::RolledBack {
                     source: Box::new(error),
-                    after,
+                    after: match again {
+                        Ok(()) => "containerd runs with it".to_owned(),
+                        Err(error) => {
+                            format!("with it containerd does not come up either: {error}")
+                        }
+                    },
                 });
             }
         }
@@ -234,12 +241,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn back(&self, file: &HostPath, before: &Text, error: Error) -> Result<(), Error> {
+    /// Puts the configuration back after `error`, which is returned for the answer.
+    fn back(&self, file: &HostPath, before: &Text, error: Error) -> Result<Error, Error> {
         if error.is_interrupted() {
             return Err(error);
         }
         let tree = &self.node.tree;
         tree.replace(file, before.permissions, before.bytes.as_slice(), None)?;
-        Err(error)
+        Ok(error)
+    }
+
+    /// Writes down whether containerd has still to be restarted, or the next `apply` would do it for nothing.
+    fn settle(&self, record: &mut Option<Record>, restart: bool) -> Result<(), Error> {
+        if let Some(record) = record {
+            if let Some(change) = &mut record.containerd {
+                change.restart = restart;
+            }
+            record.write(&self.node.tree)?;
+        }
+        Ok(())
     }
 }

@@ -104,7 +104,8 @@ fn detect(tree: &HostTree) -> Result<Dialect, ContainerdError> {
     }
 }
 
-fn as_text<'a>(file: &HostPath, bytes: &'a [u8]) -> Result<&'a str, ContainerdError> {
+/// The text of a file.
+pub(crate) fn as_text<'a>(file: &HostPath, bytes: &'a [u8]) -> Result<&'a str, ContainerdError> {
     std::str::from_utf8(bytes).map_err(|_| ContainerdError::NotText { file: file.clone() })
 }
 

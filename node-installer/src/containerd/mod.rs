@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use edit::{install, uninstall};
 pub use effective::{EffectiveError, judge};
 pub(crate) use effective::{address, not_running};
-pub(crate) use locate::QUICK;
+pub(crate) use locate::{QUICK, as_text};
 pub use locate::{Target, locate};
 
 use crate::{
