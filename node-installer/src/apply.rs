@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Rejection},
     integrity,
     lock::Lock,
-    node::{Comparison, Node},
+    node::{CANDIDATE, Comparison, Node},
     path::HostPath,
     plan::{Change as Planned, Plan},
     record::{self, Change, Record, RecordedFile, Stage, backup},
@@ -21,8 +21,6 @@ use crate::{
 
 /// Permissions of a configuration that was not there.
 const CONFIG_MODE: u32 = 0o644;
-/// Suffix of a configuration that containerd is asked about.
-const CANDIDATE: &str = "contrast-node-installer.candidate";
 
 /// Brings the node to what is wanted; what was to be changed is returned.
 ///
@@ -228,30 +226,34 @@ impl Run<'_> {
         };
         let tree = &self.node.tree;
         let current = self.target.current.as_ref();
-        if current.is_none_or(|current| current.bytes != edited.as_bytes()) {
+        let edits = current.is_none_or(|current| current.bytes != edited.as_bytes());
+        if edits {
+            if let Err(error) = self.node.check_unchanged(self.target) {
+                return self.give_up(record, &change, false, error);
+            }
             if let Some(Text { bytes, permissions }) = current {
                 let backup = change.backup(&self.config.handler);
                 tree.replace(&backup, *permissions, bytes.as_slice(), None)?;
             }
-            let before = self.dump_before()?;
+            let before = self.node.dump_before(self.target)?;
             let asked = self.ask_before(edited, before.as_deref());
-            let candidate = self.target.file.beside(CANDIDATE);
-            if !asked.as_ref().is_err_and(Error::is_interrupted) {
-                tree.remove(&candidate)?;
-            }
-            if let Err(error) = asked {
+            // What is written in the moment between this look and the new content is lost, and nothing else.
+            if let Err(error) = asked.and_then(|()| self.node.check_unchanged(self.target)) {
                 return self.give_up(record, &change, false, error);
             }
             self.write(edited)?;
             tracing::info!(file = %self.target.file, "containerd's configuration has the runtime");
             if !self.target.is_main()
-                && let Err(error) = self.ask(&self.target.main, before.as_deref())
+                && let Err(error) = self.ask(before.as_deref())
             {
                 return self.give_up(record, &change, true, error);
             }
         }
         if !change.restart {
             return Ok(());
+        }
+        if !edits {
+            self.node.check_unchanged(self.target)?;
         }
         self.node.tree.step("restart containerd")?;
         match &self.unit {
@@ -282,37 +284,21 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What containerd makes of its configuration now; `None`: nothing, or it cannot be asked.
-    fn dump_before(&self) -> Result<Option<String>, Error> {
-        if self.target.current.is_none() {
-            return Ok(None);
-        }
-        match self.node.dump(self.target, &self.target.main) {
-            // It does not take the old one either; the question about the new one says why.
-            Err(Error::Rejected(_)) => Ok(None),
-            other => other,
-        }
-    }
-
-    /// Asks containerd about the new configuration, as long as it is not in place. What is imported can only be asked about in place.
+    /// Asks containerd about the new configuration, as long as it is not in place.
     fn ask_before(&self, edited: &str, before: Option<&str>) -> Result<(), Error> {
-        if !self.target.is_main() || self.target.binary.is_none() {
-            return Ok(());
-        }
-        let candidate = self.target.file.beside(CANDIDATE);
-        let permissions = Permissions::of_mode(0o600);
-        self.node
-            .tree
-            .replace(&candidate, permissions, edited.as_bytes(), None)?;
-        self.ask(&candidate, before)
+        self.judge(self.node.dump_candidate(self.target, edited)?, before)
     }
 
-    fn ask(&self, path: &HostPath, before: Option<&str>) -> Result<(), Error> {
-        match self.node.dump(self.target, path)? {
+    fn judge(&self, dump: Option<String>, before: Option<&str>) -> Result<(), Error> {
+        match dump {
             None => Ok(()),
             Some(dump) => judge(&dump, before, &self.entry)
                 .map_err(|error| Error::Rejected(Rejection::Effective(error))),
         }
+    }
+
+    fn ask(&self, before: Option<&str>) -> Result<(), Error> {
+        self.judge(self.node.dump(self.target, &self.target.main)?, before)
     }
 
     fn rendered(&self) -> Result<Option<String>, Error> {

@@ -6,7 +6,7 @@ use crate::{
     host::HostError,
     kata::KataError,
     lock::LockError,
-    path::NotPlain,
+    path::{HostPath, NotPlain},
     plan::InTheWay,
     record::RecordError,
     restart::RestartError,
@@ -55,9 +55,17 @@ pub enum Error {
     /// There is nothing to restart.
     #[error(transparent)]
     Restart(#[from] RestartError),
+    /// Somebody else changed containerd's configuration in the meantime. It is left as it is.
+    #[error(
+        "{file} on the host was changed by somebody else while the installer was at work, and is left as it is; run the installer again"
+    )]
+    Overtaken {
+        /// Which.
+        file: HostPath,
+    },
     /// containerd does not take the new configuration. The old one is in place.
     #[error(
-        "containerd refuses the configuration with the new runtime; nothing was restarted, and the old configuration is in place"
+        "containerd refuses the changed configuration; nothing was restarted, and the old configuration is in place"
     )]
     Rejected(#[source] Rejection),
     /// containerd did not come up. The old configuration is in place.

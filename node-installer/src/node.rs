@@ -13,8 +13,11 @@ use crate::{
     record::Record,
     source::{self, SourceError, WantedFile},
     tee,
-    tree::HostTree,
+    tree::{HostTree, Permissions},
 };
+
+/// Suffix of a configuration that containerd is asked about.
+pub(crate) const CANDIDATE: &str = "contrast-node-installer.candidate";
 
 /// A node.
 pub struct Node {
@@ -149,6 +152,56 @@ impl Node {
             }));
         }
         Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
+    /// What containerd makes of its configuration before a change; `None`: nothing, or it cannot be asked.
+    ///
+    /// # Errors
+    /// When its program does not run.
+    pub(crate) fn dump_before(&self, target: &Target) -> Result<Option<String>, Error> {
+        if target.current.is_none() {
+            return Ok(None);
+        }
+        match self.dump(target, &target.main) {
+            // It does not take the old one either; the question about the new one says why.
+            Err(Error::Rejected(_)) => Ok(None),
+            other => other,
+        }
+    }
+
+    /// What containerd makes of a new configuration that is not in place yet; `None`: it cannot be asked. What is imported can only be
+    /// asked about in place.
+    ///
+    /// # Errors
+    /// When it refuses the configuration.
+    pub(crate) fn dump_candidate(
+        &self,
+        target: &Target,
+        text: &str,
+    ) -> Result<Option<String>, Error> {
+        if !target.is_main() || target.binary.is_none() {
+            return Ok(None);
+        }
+        let candidate = target.file.beside(CANDIDATE);
+        let permissions = Permissions::of_mode(0o600);
+        self.tree
+            .replace(&candidate, permissions, text.as_bytes(), None)?;
+        let dump = self.dump(target, &candidate);
+        self.tree.remove(&candidate)?;
+        dump
+    }
+
+    /// Whether the file that is to be changed is still what was looked at. Copying takes minutes, in which others may write it.
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub(crate) fn check_unchanged(&self, target: &Target) -> Result<(), Error> {
+        match self.tree.read(&target.file)? == target.current {
+            true => Ok(()),
+            false => Err(Error::Overtaken {
+                file: target.file.clone(),
+            }),
+        }
     }
 
     /// Why containerd does not serve the kubelet; `None`: it does, or cannot be asked. systemd calls it active all the same.

@@ -131,6 +131,10 @@ impl Run<'_> {
             record.write(tree)?;
         }
         if let (true, Some(before)) = (differs, before) {
+            if let Err(error) = self.node.check_unchanged(&target) {
+                self.settle(record, pending)?;
+                return Err(error);
+            }
             self.put(&file, after.as_deref(), before.permissions)?;
             self.removed.push(format!("the runtime in {file}"));
             if let Err(error) = self.check(&target) {

@@ -237,6 +237,26 @@ impl Steps for PowerCut {
     }
 }
 
+/// Somebody else writes a file when the installer comes to a step.
+#[derive(Debug)]
+struct SomebodyElse {
+    at: String,
+    file: PathBuf,
+    text: String,
+    done: Mutex<bool>,
+}
+
+impl Steps for SomebodyElse {
+    fn before(&self, step: &str) -> Result<(), Interrupted> {
+        let mut done = self.done.lock().expect("a lock");
+        if !*done && step.contains(&self.at) {
+            fs::write(&self.file, &self.text).expect("writes");
+            *done = true;
+        }
+        Ok(())
+    }
+}
+
 /// A node, and the image of the installer.
 pub(crate) struct FakeNode {
     pub(crate) directory: TempDir,
@@ -360,6 +380,19 @@ impl FakeNode {
         let tree = HostTree::open(self.root(), Box::new(cut)).expect("a root");
         let host = Box::new(self.host.clone());
         (Node { tree, host }, steps)
+    }
+
+    /// The node as the installer sees it, while somebody else writes `file` once, at the first step with `at` in it.
+    pub(crate) fn node_of_two(&self, at: &str, file: &str, text: &str) -> Node {
+        let steps = SomebodyElse {
+            at: at.to_owned(),
+            file: self.path(file),
+            text: text.to_owned(),
+            done: Mutex::new(false),
+        };
+        let tree = HostTree::open(self.root(), Box::new(steps)).expect("a root");
+        let host = Box::new(self.host.clone());
+        Node { tree, host }
     }
 
     pub(crate) fn apply(&self, config: &Config) -> Result<Plan, Error> {
