@@ -264,7 +264,7 @@ impl Run<'_> {
                 let seconds = self.config.containerd.restart_timeout_seconds;
                 let up = restart(&*self.node.host, unit, seconds).map_err(Error::from);
                 let up = up.and_then(|()| self.wait_until_rendered(seconds));
-                let up = up.and_then(|()| self.serves());
+                let up = up.and_then(|()| self.node.check_serving(self.target));
                 if let Err(error) = up {
                     return self.roll_back(record, &change, unit, error);
                 }
@@ -322,13 +322,6 @@ impl Run<'_> {
             }
             self.node.host.pause(std::time::Duration::from_secs(1));
             waited += 1;
-        }
-    }
-
-    fn serves(&self) -> Result<(), Error> {
-        match self.node.not_serving(self.target)? {
-            None => Ok(()),
-            Some(found) => Err(Error::NotServing { found }),
         }
     }
 

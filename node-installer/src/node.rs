@@ -144,8 +144,12 @@ impl Node {
         let Some(binary) = &target.binary else {
             return Ok(None);
         };
-        let arguments = ["--config", path.as_str(), "config", "dump"];
-        let output = self.host.run(binary.as_str(), &arguments, QUICK)?;
+        // It refuses a configuration that is not there, although it starts without one.
+        let arguments: &[&str] = match self.tree.exists(path)? {
+            true => &["--config", path.as_str(), "config", "dump"],
+            false => &["config", "default"],
+        };
+        let output = self.host.run(binary.as_str(), arguments, QUICK)?;
         if !output.success() {
             return Err(Error::Rejected(Rejection::Dump {
                 words: output.last_words(),
@@ -227,6 +231,17 @@ impl Node {
             false => Some(format!("it does not answer: {}", output.last_words())),
             true => containerd::not_running(&String::from_utf8_lossy(&output.stdout)),
         })
+    }
+
+    /// Whether containerd serves the kubelet, or cannot be asked.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) fn check_serving(&self, target: &Target) -> Result<(), Error> {
+        match self.not_serving(target)? {
+            None => Ok(()),
+            Some(found) => Err(Error::NotServing { found }),
+        }
     }
 }
 

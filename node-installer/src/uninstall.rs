@@ -3,8 +3,8 @@
 use crate::{
     apply::leftovers,
     config::Config,
-    containerd::{self, ContainerdError, Target},
-    error::Error,
+    containerd::{self, ContainerdError, Target, judge_without},
+    error::{Error, Rejection},
     integrity,
     lock::Lock,
     node::Node,
@@ -71,6 +71,14 @@ pub fn uninstall(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<
     }
 }
 
+/// A file without the runtime.
+struct Edit {
+    target: Target,
+    before: Text,
+    /// `None`: nothing is left that somebody else wrote.
+    after: Option<String>,
+}
+
 struct Run<'a> {
     node: &'a Node,
     config: &'a Config,
@@ -94,87 +102,140 @@ impl Run<'_> {
 
     /// Takes the runtime out of containerd's configuration, wherever it was put.
     fn containerd(&mut self, record: &mut Option<Record>) -> Result<(), Error> {
-        let tree = &self.node.tree;
+        let node = self.node;
         let change = record.as_ref().and_then(|record| record.containerd.clone());
-        let target = self.target(change.as_ref())?;
-        let Some(mut target) = target else {
+        let Some(target) = self.target(change.as_ref())? else {
             return Ok(());
         };
-        if let Some(change) = &change
-            && change.file != target.file
-        {
-            target.current = tree.read(&change.file)?;
-            target.file = change.file.clone();
-        }
-        let file = target.file.clone();
-        let after = match target.text()? {
-            None => None,
-            Some(current) => self.without(&target, current, change.as_ref())?,
-        };
-        let before = target.current.as_ref();
-        let differs = before.is_some_and(|before| {
-            after
-                .as_ref()
-                .is_none_or(|after| after.as_bytes() != before.bytes)
-        });
-        let pending = change.is_some_and(|change| change.restart);
+        let edits = self.edits(&target, change.as_ref())?;
+        let pending = change.as_ref().is_some_and(|change| change.restart);
+        let restarts = pending || !edits.is_empty();
         // Before anything is written down: a node without the unit is left alone.
-        let unit = match differs || pending {
-            true => unit(&*self.node.host, &target)?,
+        let unit = match restarts {
+            true => unit(&*node.host, &target)?,
             false => None,
         };
         if let Some(record) = record {
             record.stage = Stage::Uninstalling;
             if let Some(change) = &mut record.containerd {
-                change.restart |= differs;
+                change.restart |= !edits.is_empty();
             }
-            record.write(tree)?;
+            record.write(&node.tree)?;
         }
-        if let (true, Some(before)) = (differs, before) {
-            if let Err(error) = self.node.check_unchanged(&target) {
+        if restarts {
+            // What did not serve before is not held against the change.
+            let served = matches!(node.not_serving(&target), Ok(None));
+            if let Err(error) = self.edit(&target, &edits) {
+                self.back(&edits, &error)?;
                 self.settle(record, pending)?;
                 return Err(error);
             }
-            self.put(&file, after.as_deref(), before.permissions)?;
-            self.removed.push(format!("the runtime in {file}"));
-            if let Err(error) = self.check(&target) {
-                let error = self.back(&file, before, error)?;
-                self.settle(record, pending)?;
-                return Err(error);
+            node.tree.step("restart containerd")?;
+            if let Some(unit) = unit {
+                self.restart(record, &target, &edits, &unit, served)?;
             }
         }
-        if differs || pending {
-            tree.step("restart containerd")?;
-            let seconds = self.config.containerd.restart_timeout_seconds;
-            if let Some(unit) = unit
-                && let Err(error) = restart(&*self.node.host, &unit, seconds)
-            {
-                let Some(before) = before.filter(|_| differs) else {
-                    return Err(error.into());
-                };
-                let error = self.back(&file, before, error.into())?;
-                tree.step("restart containerd with the old configuration")?;
-                let again = restart(&*self.node.host, &unit, seconds);
-                self.settle(record, again.is_err())?;
-                return Err(Error::RolledBack {
-                    source: Box::new(error),
-                    after: match again {
-                        Ok(()) => "containerd runs with it".to_owned(),
-                        Err(error) => {
-                            format!("with it containerd does not come up either: {error}")
-                        }
-                    },
-                });
+        let files = change.iter().map(|change| &change.file);
+        for file in files.chain([&target.file]) {
+            for path in leftovers(file, &self.config.handler) {
+                self.remove(&path)?;
             }
-        }
-        for path in leftovers(&file, &self.config.handler) {
-            self.remove(&path)?;
         }
         if let Some(record) = record {
             record.containerd = None;
-            record.write(tree)?;
+            record.write(&node.tree)?;
         }
         Ok(())
+    }
+
+    /// What has to be changed so that no file has the runtime.
+    fn edits(&self, target: &Target, change: Option<&Change>) -> Result<Vec<Edit>, Error> {
+        let mut target = target.clone();
+        if let Some(change) = change
+            && change.file != target.file
+        {
+            target.current = self.node.tree.read(&change.file)?;
+            target.file = change.file.clone();
+        }
+        let mut edits = Vec::new();
+        if let (Some(current), Some(before)) = (target.text()?, &target.current) {
+            let after = self.without(&target, current, change)?;
+            if after.as_deref() != Some(current) {
+                let before = before.clone();
+                edits.push(Edit {
+                    target,
+                    before,
+                    after,
+                });
+            }
+        }
+        Ok(edits)
+    }
+
+    /// Changes the files. containerd is asked about each before it is in place, or about all of them together afterwards.
+    fn edit(&mut self, target: &Target, edits: &[Edit]) -> Result<(), Error> {
+        if edits.is_empty() {
+            return Ok(());
+        }
+        let node = self.node;
+        let handler = &self.config.handler;
+        let before = node.dump_before(target)?;
+        let judge = |dump: Option<String>| match dump {
+            None => Ok(()),
+            Some(dump) => judge_without(&dump, before.as_deref(), handler)
+                .map_err(|error| Error::Rejected(Rejection::Effective(error))),
+        };
+        for edit in edits {
+            if let Some(after) = &edit.after {
+                judge(node.dump_candidate(&edit.target, after)?)?;
+            }
+            node.check_unchanged(&edit.target)?;
+            let file = &edit.target.file;
+            self.put(file, edit.after.as_deref(), edit.before.permissions)?;
+            self.removed.push(format!("the runtime in {file}"));
+        }
+        let imported = edits.iter().any(|edit| !edit.target.is_main());
+        if imported && !target.template && node.tree.exists(&target.main)? {
+            judge(node.dump(target, &target.main)?)?;
+        }
+        Ok(())
+    }
+
+    /// Restarts containerd, which must serve the kubelet afterwards, or goes back.
+    fn restart(
+        &self,
+        record: &mut Option<Record>,
+        target: &Target,
+        edits: &[Edit],
+        unit: &str,
+        served: bool,
+    ) -> Result<(), Error> {
+        let node = self.node;
+        let seconds = self.config.containerd.restart_timeout_seconds;
+        let up = restart(&*node.host, unit, seconds).map_err(Error::from);
+        let up = up.and_then(|()| match served {
+            true => node.check_serving(target),
+            false => Ok(()),
+        });
+        let Err(error) = up else {
+            return Ok(());
+        };
+        if edits.is_empty() {
+            return Err(error);
+        }
+        tracing::error!(%error, "containerd did not come up; going back");
+        self.back(edits, &error)?;
+        node.tree
+            .step("restart containerd with the old configuration")?;
+        let again = restart(&*node.host, unit, seconds);
+        self.settle(record, again.is_err())?;
+        Err(Error::RolledBack {
+            source: Box::new(error),
+            after: match again {
+                Ok(()) => "containerd runs with it".to_owned(),
+                Err(error) => format!("with it containerd does not come up either: {error}"),
+            },
+        })
     }
 
     /// A node that has no configuration of containerd any more has nothing to take back from it.
@@ -219,14 +280,6 @@ impl Run<'_> {
         )?)
     }
 
-    /// Whether containerd reads what is left.
-    fn check(&self, target: &Target) -> Result<(), Error> {
-        if target.template || !self.node.tree.exists(&target.main)? {
-            return Ok(());
-        }
-        self.node.dump(target, &target.main).map(|_| ())
-    }
-
     fn put(
         &self,
         file: &HostPath,
@@ -245,14 +298,25 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Puts the configuration back after `error`, which is returned for the answer.
-    fn back(&self, file: &HostPath, before: &Text, error: Error) -> Result<Error, Error> {
+    /// Puts back what was changed. What somebody else wrote since stays.
+    fn back(&self, edits: &[Edit], error: &Error) -> Result<(), Error> {
         if error.is_interrupted() {
-            return Err(error);
+            return Ok(());
         }
-        let tree = &self.node.tree;
-        tree.replace(file, before.permissions, before.bytes.as_slice(), None)?;
-        Ok(error)
+        for Edit {
+            target,
+            before,
+            after,
+        } in edits
+        {
+            let tree = &self.node.tree;
+            let there = tree.read(&target.file)?.map(|text| text.bytes);
+            if there.as_deref() == after.as_ref().map(String::as_bytes) {
+                let bytes = before.bytes.as_slice();
+                tree.replace(&target.file, before.permissions, bytes, None)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes down whether containerd has still to be restarted, or the next `apply` would do it for nothing.

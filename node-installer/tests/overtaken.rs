@@ -48,10 +48,7 @@ fn what_is_written_while_it_is_uninstalled_is_kept() {
     let error = uninstall(&seen, &config, 1).expect_err("overtaken");
     assert!(matches!(error, Error::Overtaken { .. }), "{error:?}");
     assert_eq!(error.exit_code(), 4);
-    assert_eq!(
-        (node.read(CONFIG), node.restarts()),
-        (theirs.clone(), restarts)
-    );
+    assert_eq!((node.read(CONFIG), node.restarts()), (theirs, restarts));
     node.uninstall(&config).expect("uninstalls");
     assert_eq!(node.read(CONFIG), format!("# of the administrator\n{V2}"));
 }

@@ -49,6 +49,8 @@ pub(crate) struct Behaviour {
     pub(crate) crash_loops: bool,
     /// What containerd refuses, asked with its configuration.
     pub(crate) refuses: Option<Question>,
+    /// Whether the plugin for the kubelet is running, asked with the configuration of containerd.
+    pub(crate) serves: Option<Question>,
     /// Whether k3s renders its template.
     pub(crate) renders_nothing: bool,
     /// What `containerd --version` says.
@@ -100,6 +102,7 @@ impl FakeHost {
                 }
             }
         }
+        built_in(&mut all);
         toml::to_string(&all).expect("TOML")
     }
 
@@ -140,6 +143,26 @@ impl FakeHost {
         all.iter()
             .filter_map(|path| fs::read_to_string(self.root.join(path)).ok())
             .collect()
+    }
+}
+
+/// As containerd does it: `runc` is there as long as the configuration names no runtime.
+fn built_in(all: &mut toml::Table) {
+    let version = all.get("version").and_then(toml::Value::as_integer);
+    let plugin = match version {
+        Some(3) => "io.containerd.cri.v1.runtime",
+        _ => "io.containerd.grpc.v1.cri",
+    };
+    let mut table = all;
+    for key in ["plugins", plugin, "containerd", "runtimes"] {
+        let inner = table
+            .entry(key)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        table = inner.as_table_mut().expect("a table");
+    }
+    if table.is_empty() {
+        let runc = toml::toml! { runtime_type = "io.containerd.runc.v2" };
+        table.insert("runc".into(), toml::Value::Table(runc));
     }
 }
 
@@ -209,6 +232,19 @@ impl Host for FakeHost {
                     true => said(1, "", "containerd: failed to load TOML: no\n"),
                     false => said(0, dump, ""),
                 }
+            }
+            (_, ["config", "default"]) => {
+                let mut all = toml::toml! { grpc.address = "/run/containerd/containerd.sock" };
+                built_in(&mut all);
+                said(0, toml::to_string(&all).expect("TOML"), "")
+            }
+            (_, ["--address", _, "plugins", "ls"]) => {
+                let config = self.configuration();
+                let state = match behaviour.serves.as_ref().is_none_or(|ask| ask(&config)) {
+                    true => "ok",
+                    false => "error",
+                };
+                said(0, format!("io.containerd.grpc.v1 cri - {state}\n"), "")
             }
             other => panic!("unexpected program {other:?}"),
         }
