@@ -59,7 +59,7 @@ pub fn apply(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Er
             before: observed
                 .record
                 .as_ref()
-                .and_then(|record| record.containerd.clone()),
+                .and_then(|record| record.change_of(&target.file).cloned()),
         };
         let mut record = run.record(
             &wanted,
@@ -82,6 +82,7 @@ pub fn apply(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Er
         }
         run.copy(&wanted, &plan)?;
         run.edit_and_restart(&mut record, &observed.edited)?;
+        run.clean(&mut record)?;
         run.finish(record, &wanted)?;
     }
     let findings = node.findings(config, false)?;
@@ -116,6 +117,9 @@ fn check_writable(node: &Node, plan: &Plan, target: &Target) -> Result<(), Error
             }
             Planned::EditContainerd { .. } => {
                 tree.file_system(&target.file)?;
+            }
+            Planned::CleanContainerd { file } => {
+                tree.file_system(file)?;
             }
             _ => {}
         }
@@ -181,14 +185,27 @@ impl Run<'_> {
         record.directories.push(HostPath::new(record::DIRECTORY)?);
         record.directories.sort();
         record.directories.dedup();
+        let file = &self.target.file;
         let current = self.target.current.as_ref();
-        if current.is_none_or(|current| current.bytes != edited.as_bytes()) {
-            record.containerd = Some(Change {
-                file: self.target.file.clone(),
-                existed: current.is_some(),
-                after: integrity::content(edited.as_bytes()),
-                restart: true,
-            });
+        let edits = current.is_none_or(|current| current.bytes != edited.as_bytes());
+        // A restart that is still to come may be because of another file.
+        let pending = record.restarts();
+        match record
+            .containerd
+            .iter_mut()
+            .find(|known| known.file == *file)
+        {
+            Some(known) if !edits => known.restart = pending,
+            _ if edits || pending => {
+                let change = Change {
+                    file: file.clone(),
+                    existed: current.is_some(),
+                    after: integrity::content(edited.as_bytes()),
+                    restart: true,
+                };
+                record.set_change(file, Some(change));
+            }
+            _ => {}
         }
         Ok(record)
     }
@@ -221,7 +238,7 @@ impl Run<'_> {
     }
 
     fn edit_and_restart(&self, record: &mut Record, edited: &str) -> Result<(), Error> {
-        let Some(change) = record.containerd.clone() else {
+        let Some(change) = record.change_of(&self.target.file).cloned() else {
             return Ok(());
         };
         let tree = &self.node.tree;
@@ -405,11 +422,47 @@ impl Run<'_> {
     }
 
     fn forget(&self, record: &mut Record, change: &Change) -> Result<(), Error> {
-        record.containerd = self.before.clone().filter(|before| before != change);
+        let before = self.before.clone().filter(|before| before != change);
+        record.set_change(&change.file, before);
         record.write(&self.node.tree)?;
         self.node
             .tree
             .remove(&change.backup(&self.config.handler))?;
+        Ok(())
+    }
+
+    /// Takes the runtime out of files that are not the one to change any more. containerd has it from the other one.
+    fn clean(&self, record: &mut Record) -> Result<(), Error> {
+        let tree = &self.node.tree;
+        let outdated: Vec<HostPath> = record.outdated(&self.target.file).cloned().collect();
+        for file in outdated {
+            if let Some(there) = tree.read(&file)? {
+                let before = self.node.dump_before(self.target)?;
+                let current = containerd::as_text(&file, &there.bytes)?;
+                let (handler, version) = (&self.config.handler, self.target.version);
+                let template = containerd::is_template(&file);
+                let without =
+                    containerd::uninstall(&file, current, version, template, handler, true)?;
+                match without {
+                    Some(without) if without == current => {}
+                    Some(without) => {
+                        tree.replace(&file, there.permissions, without.as_bytes(), None)?;
+                    }
+                    None => {
+                        tree.remove(&file)?;
+                    }
+                }
+                if let Err(error) = self.ask(before.as_deref()) {
+                    tree.replace(&file, there.permissions, there.bytes.as_slice(), None)?;
+                    return Err(error);
+                }
+                tracing::info!(%file, "has the runtime no more, which is in another file now");
+            }
+            for path in leftovers(&file, &self.config.handler) {
+                tree.remove(&path)?;
+            }
+            record.set_change(&file, None);
+        }
         Ok(())
     }
 
@@ -422,7 +475,7 @@ impl Run<'_> {
             }
             now.is_some()
         });
-        if let Some(change) = &mut record.containerd {
+        for change in &mut record.containerd {
             change.restart = false;
         }
         record.stage = Stage::Installed;

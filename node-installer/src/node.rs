@@ -255,7 +255,7 @@ fn edited(
     let current = target.text()?;
     let (file, version, template) = (&target.file, target.version, target.template);
     let edited = containerd::install(file, current, version, template, &entry);
-    let ours = record.is_some_and(|record| record.containerd.is_some());
+    let ours = record.is_some_and(|record| !record.containerd.is_empty());
     match (edited, current) {
         // An earlier run put it there with other values, and somebody dropped the marks since.
         (Err(ContainerdError::Taken { .. }), Some(current)) if ours => {

@@ -71,6 +71,11 @@ pub enum Change {
         /// Lines that are removed.
         removed: Vec<String>,
     },
+    /// The runtime is taken out of a file that is not the one to change any more.
+    CleanContainerd {
+        /// The file.
+        file: HostPath,
+    },
     /// containerd is restarted.
     Restart {
         /// One of these units.
@@ -176,9 +181,11 @@ impl Plan {
                 removed: only(&before, &new),
             });
         }
-        let pending = record
-            .and_then(|record| record.containerd.as_ref())
-            .is_some_and(|change| change.restart);
+        let outdated = record
+            .into_iter()
+            .flat_map(|record| record.outdated(&observed.target.file));
+        changes.extend(outdated.map(|file| Change::CleanContainerd { file: file.clone() }));
+        let pending = record.is_some_and(Record::restarts);
         if (edit || pending) && !observed.target.units.is_empty() {
             changes.push(Change::Restart {
                 units: observed.target.units.clone(),
@@ -241,6 +248,12 @@ impl std::fmt::Display for Change {
             }
             Self::RemoveFile { path } => write!(f, "remove file {path}: wanted no more"),
             Self::EditContainerd { file, .. } => write!(f, "edit {file}"),
+            Self::CleanContainerd { file } => {
+                write!(
+                    f,
+                    "take the runtime out of {file}: it is in another file now"
+                )
+            }
             Self::Restart { units } => write!(f, "restart {}", units.join(" or ")),
             Self::Complete => write!(f, "complete an earlier run"),
         }

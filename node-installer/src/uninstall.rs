@@ -103,12 +103,13 @@ impl Run<'_> {
     /// Takes the runtime out of containerd's configuration, wherever it was put.
     fn containerd(&mut self, record: &mut Option<Record>) -> Result<(), Error> {
         let node = self.node;
-        let change = record.as_ref().and_then(|record| record.containerd.clone());
-        let Some(target) = self.target(change.as_ref())? else {
+        let known = record.as_ref();
+        let changes = known.map_or_else(Vec::new, |record| record.containerd.clone());
+        let Some(target) = self.target(&changes)? else {
             return Ok(());
         };
-        let edits = self.edits(&target, change.as_ref())?;
-        let pending = change.as_ref().is_some_and(|change| change.restart);
+        let edits = self.edits(&target, &changes)?;
+        let pending = record.as_ref().is_some_and(Record::restarts);
         let restarts = pending || !edits.is_empty();
         // Before anything is written down: a node without the unit is left alone.
         let unit = match restarts {
@@ -117,7 +118,7 @@ impl Run<'_> {
         };
         if let Some(record) = record {
             record.stage = Stage::Uninstalling;
-            if let Some(change) = &mut record.containerd {
+            for change in &mut record.containerd {
                 change.restart |= !edits.is_empty();
             }
             record.write(&node.tree)?;
@@ -135,38 +136,43 @@ impl Run<'_> {
                 self.restart(record, &target, &edits, &unit, served)?;
             }
         }
-        let files = change.iter().map(|change| &change.file);
+        let files = changes.iter().map(|change| &change.file);
         for file in files.chain([&target.file]) {
             for path in leftovers(file, &self.config.handler) {
                 self.remove(&path)?;
             }
         }
         if let Some(record) = record {
-            record.containerd = None;
+            record.containerd.clear();
             record.write(&node.tree)?;
         }
         Ok(())
     }
 
     /// What has to be changed so that no file has the runtime.
-    fn edits(&self, target: &Target, change: Option<&Change>) -> Result<Vec<Edit>, Error> {
-        let mut target = target.clone();
-        if let Some(change) = change
-            && change.file != target.file
-        {
-            target.current = self.node.tree.read(&change.file)?;
-            target.file = change.file.clone();
+    fn edits(&self, target: &Target, changes: &[Change]) -> Result<Vec<Edit>, Error> {
+        let mut files = vec![target.clone()];
+        for change in changes.iter().filter(|change| change.file != target.file) {
+            files.push(Target {
+                file: change.file.clone(),
+                current: self.node.tree.read(&change.file)?,
+                template: containerd::is_template(&change.file),
+                ..target.clone()
+            });
         }
         let mut edits = Vec::new();
-        if let (Some(current), Some(before)) = (target.text()?, &target.current) {
-            let after = self.without(&target, current, change)?;
-            if after.as_deref() != Some(current) {
-                let before = before.clone();
-                edits.push(Edit {
-                    target,
-                    before,
-                    after,
-                });
+        for target in files {
+            let change = changes.iter().find(|change| change.file == target.file);
+            if let (Some(current), Some(before)) = (target.text()?, &target.current) {
+                let after = self.without(&target, current, change)?;
+                if after.as_deref() != Some(current) {
+                    let before = before.clone();
+                    edits.push(Edit {
+                        target,
+                        before,
+                        after,
+                    });
+                }
             }
         }
         Ok(edits)
@@ -239,12 +245,12 @@ impl Run<'_> {
     }
 
     /// A node that has no configuration of containerd any more has nothing to take back from it.
-    fn target(&self, change: Option<&Change>) -> Result<Option<Target>, Error> {
+    fn target(&self, changes: &[Change]) -> Result<Option<Target>, Error> {
         let node = self.node;
         match containerd::locate(&node.tree, &*node.host, &self.config.containerd) {
             Ok(target) => Ok(Some(target)),
             Err(ContainerdError::UnknownVersion { .. } | ContainerdError::NotRendered { .. })
-                if change.is_none() =>
+                if changes.is_empty() =>
             {
                 Ok(None)
             }
@@ -322,7 +328,7 @@ impl Run<'_> {
     /// Writes down whether containerd has still to be restarted, or the next `apply` would do it for nothing.
     fn settle(&self, record: &mut Option<Record>, restart: bool) -> Result<(), Error> {
         if let Some(record) = record {
-            if let Some(change) = &mut record.containerd {
+            for change in &mut record.containerd {
                 change.restart = restart;
             }
             record.write(&self.node.tree)?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use edit::{install, uninstall};
 pub use effective::{EffectiveError, judge, judge_without};
 pub(crate) use effective::{address, not_running};
-pub(crate) use locate::{QUICK, as_text};
+pub(crate) use locate::{QUICK, as_text, is_template};
 pub use locate::{Target, locate};
 
 use crate::{
