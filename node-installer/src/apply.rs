@@ -12,7 +12,7 @@ use crate::{
     lock::Lock,
     node::{CANDIDATE, Comparison, Node},
     path::HostPath,
-    plan::{Change as Planned, Plan},
+    plan::{Change as Planned, Observed, Plan},
     record::{self, Change, Record, RecordedFile, Stage, backup},
     restart::{restart, unit},
     source::{SourceError, WantedFile},
@@ -61,12 +61,7 @@ pub fn apply(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Er
                 .as_ref()
                 .and_then(|record| record.change_of(&target.file).cloned()),
         };
-        let mut record = run.record(
-            &wanted,
-            observed.record.as_ref(),
-            &observed.missing,
-            &observed.edited,
-        )?;
+        let mut record = run.record(&wanted, &observed)?;
         // What is not written down would stay behind, so the record comes before everything else.
         let own = Record::path(&config.handler)?.ancestors();
         let (first, then): (Vec<_>, Vec<_>) = observed
@@ -139,15 +134,11 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// What is going to be done, before it is done.
-    fn record(
-        &self,
-        wanted: &[WantedFile],
-        before: Option<&Record>,
-        missing: &[HostPath],
-        edited: &str,
-    ) -> Result<Record, Error> {
+    fn record(&self, wanted: &[WantedFile], observed: &Observed) -> Result<Record, Error> {
+        let (others, edited) = (&observed.others, &observed.edited);
         let handler = &self.config.handler;
-        let mut record = before.cloned().unwrap_or_else(|| Record::new(handler));
+        let before = observed.record.clone();
+        let mut record = before.unwrap_or_else(|| Record::new(handler));
         record.stage = Stage::Installing;
         for file in wanted {
             let known = record
@@ -160,8 +151,9 @@ impl Run<'_> {
                         known.contents.push(file.content.clone());
                     }
                 }
-                // What somebody else put there stays when this is uninstalled.
-                None if self.node.tree.content(&file.path, true)?.is_some() => {}
+                // What somebody else put there stays when this is uninstalled. Of handlers the last one removes it.
+                None if record::user(others, &file.path).is_none()
+                    && self.node.tree.content(&file.path, true)?.is_some() => {}
                 None => record.files.push(RecordedFile {
                     path: file.path.clone(),
                     contents: vec![file.content.clone()],
@@ -169,7 +161,6 @@ impl Run<'_> {
             }
         }
         // Whoever goes last removes the directories that any of them made.
-        let others = Record::others(&self.node.tree, handler)?;
         let made = others.iter().flat_map(|other| &other.directories);
         let own = Record::path(handler)?;
         let paths = wanted.iter().map(|file| &file.path);
@@ -180,7 +171,7 @@ impl Run<'_> {
         let made = made.filter(|directory| needed.contains(directory));
         record
             .directories
-            .extend(missing.iter().chain(made).cloned());
+            .extend(observed.missing.iter().chain(made).cloned());
         // Made before anything is written down, perhaps by a run that was interrupted then.
         record.directories.push(HostPath::new(record::DIRECTORY)?);
         record.directories.sort();

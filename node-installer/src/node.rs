@@ -10,7 +10,7 @@ use crate::{
     kata::{self, KataError},
     path::HostPath,
     plan::{Observed, Plan},
-    record::Record,
+    record::{self, Record},
     source::{self, SourceError, WantedFile},
     tee,
     tree::{HostTree, Permissions},
@@ -54,6 +54,7 @@ impl Node {
         let wanted = source::resolve(&config.files, quick)?;
         self.check_runtime(config, &wanted)?;
         let record = Record::read(&self.tree, &config.handler)?;
+        let others = Record::others(&self.tree, &config.handler)?;
         let target = containerd::locate(&self.tree, &*self.host, &config.containerd)?;
         let edited = edited(config, &target, record.as_ref())?;
         let files: Result<Vec<_>, _> = wanted
@@ -62,9 +63,10 @@ impl Node {
             .collect();
         let observed = Observed {
             files: files?,
-            stale: self.stale(&wanted, record.as_ref())?,
+            stale: self.stale(&wanted, record.as_ref(), &others)?,
             missing: self.missing(&wanted, &target)?,
             record,
+            others,
             target,
             edited,
             quick,
@@ -109,10 +111,12 @@ impl Node {
         &self,
         wanted: &[WantedFile],
         record: Option<&Record>,
+        others: &[Record],
     ) -> Result<Vec<HostPath>, Error> {
         let mut all = Vec::new();
         for file in record.into_iter().flat_map(|record| &record.files) {
-            if wanted.iter().any(|wanted| wanted.path == file.path) {
+            let wanted = wanted.iter().any(|wanted| wanted.path == file.path);
+            if wanted || record::user(others, &file.path).is_some() {
                 continue;
             }
             let found = self.tree.content(&file.path, false)?;

@@ -11,7 +11,7 @@ use crate::{
     containerd::Target,
     integrity::Content,
     path::HostPath,
-    record::{Record, Stage},
+    record::{self, Record, Stage},
     source::WantedFile,
     tree::Permissions,
 };
@@ -27,6 +27,8 @@ pub struct Observed {
     pub missing: Vec<HostPath>,
     /// What earlier runs wrote down.
     pub record: Option<Record>,
+    /// What was written down for other handlers.
+    pub others: Vec<Record>,
     /// The configuration of containerd.
     pub target: Target,
     /// What the configuration is to be.
@@ -112,12 +114,26 @@ pub struct Plan {
 
 /// Something is in the way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{path} on the host is another file, which this installer did not put there; move it away, or choose another path"
-)]
-pub struct InTheWay {
-    /// Where it is.
-    pub path: HostPath,
+#[non_exhaustive]
+pub enum InTheWay {
+    /// A file of somebody else.
+    #[error(
+        "{path} on the host is another file, which this installer did not put there; move it away, or choose another path"
+    )]
+    Foreign {
+        /// Where it is.
+        path: HostPath,
+    },
+    /// A file that another handler uses as well.
+    #[error(
+        "{path} on the host is another file, which the handler `{handler}` uses as well; uninstall that one, or choose a path with {{handler}} in it"
+    )]
+    Shared {
+        /// Where it is.
+        path: HostPath,
+        /// Whose it is, too.
+        handler: String,
+    },
 }
 
 impl Plan {
@@ -146,8 +162,14 @@ impl Plan {
                     match (same, permissions.mode == file.mode) {
                         (true, true) => continue,
                         _ if !ours => {
-                            return Err(InTheWay {
+                            return Err(InTheWay::Foreign {
                                 path: file.path.clone(),
+                            });
+                        }
+                        _ if let Some(other) = record::user(&observed.others, &file.path) => {
+                            return Err(InTheWay::Shared {
+                                path: file.path.clone(),
+                                handler: other.handler.clone(),
                             });
                         }
                         (true, false) => Why::Mode,

@@ -94,6 +94,11 @@ pub(crate) fn backup(file: &HostPath, handler: &str) -> HostPath {
     file.beside(&format!("{handler}.bak"))
 }
 
+/// One of these records that lists `path`: its handler needs the file there.
+pub(crate) fn user<'a>(records: &'a [Record], path: &HostPath) -> Option<&'a Record> {
+    records.iter().find(|record| record.of_file(path).is_some())
+}
+
 /// A record cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -22,6 +22,7 @@ pub fn uninstall(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<
     let lock = Lock::take(&node.tree, &*node.host, lock_seconds)?;
     let handler = &config.handler;
     let mut record = Record::read(&node.tree, handler)?;
+    let others = Record::others(&node.tree, handler)?;
     let mut removed = Vec::new();
     let mut run = Run {
         node,
@@ -35,6 +36,8 @@ pub fn uninstall(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<
         for file in &record.files {
             match node.tree.content(&file.path, false)? {
                 None => {}
+                // Of handlers the last one removes it.
+                Some(_) if record::user(&others, &file.path).is_some() => {}
                 Some((content, _)) if file.contents.contains(&content) => {
                     run.remove(&file.path)?;
                 }
