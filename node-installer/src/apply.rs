@@ -27,6 +27,10 @@ const CONFIG_MODE: u32 = 0o644;
 /// # Errors
 /// When the node is not fit for it, something fails on the way, or containerd does not take it.
 pub fn apply(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Error> {
+    node.changing(|| locked(node, config, lock_seconds))
+}
+
+fn locked(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Error> {
     let _lock = Lock::take(&node.tree, &*node.host, lock_seconds)?;
     let Comparison {
         wanted,

@@ -237,6 +237,15 @@ impl Node {
         })
     }
 
+    /// Does `work`, whose errors say whether anything was changed.
+    pub(crate) fn changing<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let before = self.tree.changes();
+        work().map_err(|error| match self.tree.changes() == before {
+            true => error,
+            false => error.begun(),
+        })
+    }
+
     /// Whether containerd serves the kubelet, or cannot be asked.
     ///
     /// # Errors

@@ -19,6 +19,10 @@ use crate::{
 /// # Errors
 /// When something fails on the way, containerd does not come up without the runtime, or files were changed by somebody.
 pub fn uninstall(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<String>, Error> {
+    node.changing(|| locked(node, config, lock_seconds))
+}
+
+fn locked(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<String>, Error> {
     let lock = Lock::take(&node.tree, &*node.host, lock_seconds)?;
     let handler = &config.handler;
     let mut record = Record::read(&node.tree, handler)?;

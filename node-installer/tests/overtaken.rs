@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{CONFIG, FakeNode, HANDLER, V2};
+use common::{CONFIG, FakeNode, HANDLER, V2, refused};
 use contrast_node_installer::{Error, apply, chain, uninstall};
 
 /// While files are copied, when containerd was asked already, and before the backup.
@@ -76,4 +76,34 @@ fn containerd_is_not_restarted_with_what_was_not_looked_at() {
     );
     node.apply(&config).expect("applies");
     assert_eq!((node.read(CONFIG), node.restarts()), (theirs, restarts + 1));
+}
+
+/// Exit code 3 says that nothing was changed.
+#[test]
+fn what_is_found_out_too_late_has_another_exit_code() {
+    let node = FakeNode::with_containerd(V2);
+    let seen = node.node_of_two("restart containerd", CONFIG, "version = 4\n");
+    let error = apply(&seen, &node.config(), 1).expect_err("refused");
+    let text = chain(&error);
+    assert!(text.contains("has version 4, expected 2 or 3"), "{text}");
+    assert_eq!(error.exit_code(), 4, "{text}");
+    let node = FakeNode::with_containerd(V2);
+    node.write(CONFIG, "version = 4\n");
+    let error = refused(&node, &node.config(), 3);
+    assert!(error.contains("has version 4, expected 2 or 3"), "{error}");
+}
+
+#[test]
+fn a_pod_that_cannot_enter_the_host_is_told_so_before_anything_is_changed() {
+    let node = FakeNode::with_containerd(V2);
+    node.behave(|behaviour| behaviour.outside = true);
+    let error = refused(&node, &node.config(), 3);
+    assert!(error.contains("needs `hostPID: true`"), "{error}");
+    node.behave(|behaviour| behaviour.outside = false);
+    let config = node.applied();
+    let before = node.snapshot();
+    node.behave(|behaviour| behaviour.outside = true);
+    let error = node.uninstall(&config).expect_err("outside");
+    assert_eq!(error.exit_code(), 3, "{}", chain(&error));
+    assert_eq!(node.snapshot(), before);
 }

@@ -49,6 +49,8 @@ pub(crate) struct Behaviour {
     pub(crate) crash_loops: bool,
     /// What containerd refuses, asked with its configuration.
     pub(crate) refuses: Option<Question>,
+    /// Whether the pod does not see the host's process 1.
+    pub(crate) outside: bool,
     /// Whether the plugin for the kubelet is running, asked with the configuration of containerd.
     pub(crate) serves: Option<Question>,
     /// Whether k3s renders its template.
@@ -183,6 +185,9 @@ impl Host for FakeHost {
         behaviour
             .commands
             .push(format!("{program} {}", arguments.join(" ")));
+        if behaviour.outside {
+            return Err(HostError::Enter(std::io::Error::other("not the host")));
+        }
         match (program, arguments) {
             ("systemctl", ["show", _, "--", unit]) => {
                 let units = &behaviour.units;
