@@ -346,11 +346,14 @@ impl HostTree {
     /// When it cannot be made.
     pub fn make_directory(&self, path: &HostPath) -> Result<(), TreeError> {
         self.step(&format!("make the directory {path}"))?;
-        let made = self
+        let parent = self
             .parent_of(path)
-            .and_then(|parent| mkdirat(parent, path.name(), Mode::from_raw_mode(0o755)));
-        match made {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            .map_err(failed("open the directory of", path))?;
+        match mkdirat(&parent, path.name(), Mode::from_raw_mode(0o755)) {
+            // Also one that an interrupted run made.
+            Ok(()) | Err(Errno::EXIST) => {
+                fsync(&parent).map_err(failed("write the directory of", path))
+            }
             Err(errno) => Err(failed("make the directory", path)(errno)),
         }
     }
@@ -432,11 +435,14 @@ impl HostTree {
             return Ok(false);
         }
         self.step(&format!("remove the directory {path}"))?;
-        let removed = self
+        let parent = self
             .parent_of(path)
-            .and_then(|parent| unlinkat(parent, path.name(), AtFlags::REMOVEDIR));
-        match removed {
-            Ok(()) => Ok(true),
+            .map_err(failed("open the directory of", path))?;
+        match unlinkat(&parent, path.name(), AtFlags::REMOVEDIR) {
+            Ok(()) => {
+                fsync(&parent).map_err(failed("write the directory of", path))?;
+                Ok(true)
+            }
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::BUSY) => {
                 Ok(false)
             }

@@ -52,6 +52,36 @@ fn quiet_node() -> FakeNode {
     node
 }
 
+/// What a record names must be there after the power fails, and a file is only as durable as the directories above it.
+#[test]
+fn directories_reach_the_disk_before_anything_else_happens() {
+    let node = quiet_node();
+    let calls = "trace=mkdir,mkdirat,fsync,renameat";
+    let Some((output, trace)) = traced(&node, &[calls]) else {
+        return;
+    };
+    assert!(output.status.success(), "{trace}");
+    let lines: Vec<&str> = trace.lines().collect();
+    let made: Vec<usize> = (0..lines.len())
+        .filter(|index| {
+            lines
+                .get(*index)
+                .is_some_and(|line| line.contains("mkdirat("))
+        })
+        .collect();
+    assert!(made.len() > 3, "{trace}");
+    for index in made {
+        // `PID mkdirat(5</opt>, "name", 0755) = 0`
+        let directory = |index: usize, call: &str| -> Option<String> {
+            let (_, rest) = lines.get(index)?.split_once(call)?;
+            let (_, rest) = rest.split_once('<')?;
+            Some(rest.split_once('>')?.0.to_owned())
+        };
+        let parent = directory(index, "mkdirat(").expect("a directory");
+        assert_eq!(directory(index + 1, "fsync("), Some(parent), "{trace}");
+    }
+}
+
 /// A file system may become read-only while files are copied; then exit code 3 would be a lie.
 #[test]
 fn a_file_system_that_becomes_read_only_has_another_exit_code() {
