@@ -134,8 +134,10 @@ impl Run<'_> {
             // What did not serve before is not held against the change.
             let served = matches!(node.not_serving(&target), Ok(None));
             if let Err(error) = self.edit(&target, &edits) {
-                self.back(&edits, &error)?;
-                self.settle(record, pending)?;
+                if !error.is_interrupted() {
+                    self.back(&edits)?;
+                    self.settle(record, pending)?;
+                }
                 return Err(error);
             }
             node.tree.step("restart containerd")?;
@@ -233,11 +235,11 @@ impl Run<'_> {
         let Err(error) = up else {
             return Ok(());
         };
-        if edits.is_empty() {
+        if edits.is_empty() || error.is_interrupted() {
             return Err(error);
         }
         tracing::error!(%error, "containerd did not come up; going back");
-        self.back(edits, &error)?;
+        self.back(edits)?;
         node.tree
             .step("restart containerd with the old configuration")?;
         let again = restart(&*node.host, unit, seconds);
@@ -312,10 +314,7 @@ impl Run<'_> {
     }
 
     /// Puts back what was changed. What somebody else wrote since stays.
-    fn back(&self, edits: &[Edit], error: &Error) -> Result<(), Error> {
-        if error.is_interrupted() {
-            return Ok(());
-        }
+    fn back(&self, edits: &[Edit]) -> Result<(), Error> {
         for Edit {
             target,
             before,
