@@ -6,13 +6,13 @@ use std::{collections::BTreeMap, fs};
 
 use crate::{
     config::Config,
-    containerd::{Entry, Target, judge},
+    containerd::{self, Entry, Target, judge},
     error::{Error, Rejection},
     integrity,
     lock::Lock,
-    node::{Comparison, Node},
+    node::{CANDIDATE, Comparison, Node},
     path::HostPath,
-    plan::{Change as Planned, Plan},
+    plan::{Change as Planned, Observed, Plan},
     record::{self, Change, Record, RecordedFile, Stage, backup},
     restart::{restart, unit},
     source::{SourceError, WantedFile},
@@ -21,14 +21,16 @@ use crate::{
 
 /// Permissions of a configuration that was not there.
 const CONFIG_MODE: u32 = 0o644;
-/// Suffix of a configuration that containerd is asked about.
-const CANDIDATE: &str = "contrast-node-installer.candidate";
 
 /// Brings the node to what is wanted; what was to be changed is returned.
 ///
 /// # Errors
 /// When the node is not fit for it, something fails on the way, or containerd does not take it.
 pub fn apply(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Error> {
+    node.changing(|| locked(node, config, lock_seconds))
+}
+
+fn locked(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Error> {
     let _lock = Lock::take(&node.tree, &*node.host, lock_seconds)?;
     let Comparison {
         wanted,
@@ -61,14 +63,9 @@ pub fn apply(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Er
             before: observed
                 .record
                 .as_ref()
-                .and_then(|record| record.containerd.clone()),
+                .and_then(|record| record.change_of(&target.file).cloned()),
         };
-        let mut record = run.record(
-            &wanted,
-            observed.record.as_ref(),
-            &observed.missing,
-            &observed.edited,
-        )?;
+        let mut record = run.record(&wanted, &observed)?;
         // What is not written down would stay behind, so the record comes before everything else.
         let own = Record::path(&config.handler)?.ancestors();
         let (first, then): (Vec<_>, Vec<_>) = observed
@@ -84,6 +81,7 @@ pub fn apply(node: &Node, config: &Config, lock_seconds: u64) -> Result<Plan, Er
         }
         run.copy(&wanted, &plan)?;
         run.edit_and_restart(&mut record, &observed.edited)?;
+        run.clean(&mut record)?;
         run.finish(record, &wanted)?;
     }
     let findings = node.findings(config, false)?;
@@ -119,6 +117,9 @@ fn check_writable(node: &Node, plan: &Plan, target: &Target) -> Result<(), Error
             Planned::EditContainerd { .. } => {
                 tree.file_system(&target.file)?;
             }
+            Planned::CleanContainerd { file } => {
+                tree.file_system(file)?;
+            }
             _ => {}
         }
     }
@@ -137,15 +138,11 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// What is going to be done, before it is done.
-    fn record(
-        &self,
-        wanted: &[WantedFile],
-        before: Option<&Record>,
-        missing: &[HostPath],
-        edited: &str,
-    ) -> Result<Record, Error> {
+    fn record(&self, wanted: &[WantedFile], observed: &Observed) -> Result<Record, Error> {
+        let (others, edited) = (&observed.others, &observed.edited);
         let handler = &self.config.handler;
-        let mut record = before.cloned().unwrap_or_else(|| Record::new(handler));
+        let before = observed.record.clone();
+        let mut record = before.unwrap_or_else(|| Record::new(handler));
         record.stage = Stage::Installing;
         for file in wanted {
             let known = record
@@ -158,8 +155,9 @@ impl Run<'_> {
                         known.contents.push(file.content.clone());
                     }
                 }
-                // What somebody else put there stays when this is uninstalled.
-                None if self.node.tree.content(&file.path, true)?.is_some() => {}
+                // What somebody else put there stays when this is uninstalled. Of handlers the last one removes it.
+                None if record::user(others, &file.path).is_none()
+                    && self.node.tree.content(&file.path, true)?.is_some() => {}
                 None => record.files.push(RecordedFile {
                     path: file.path.clone(),
                     contents: vec![file.content.clone()],
@@ -167,7 +165,6 @@ impl Run<'_> {
             }
         }
         // Whoever goes last removes the directories that any of them made.
-        let others = Record::others(&self.node.tree, handler)?;
         let made = others.iter().flat_map(|other| &other.directories);
         let own = Record::path(handler)?;
         let paths = wanted.iter().map(|file| &file.path);
@@ -178,19 +175,32 @@ impl Run<'_> {
         let made = made.filter(|directory| needed.contains(directory));
         record
             .directories
-            .extend(missing.iter().chain(made).cloned());
+            .extend(observed.missing.iter().chain(made).cloned());
         // Made before anything is written down, perhaps by a run that was interrupted then.
         record.directories.push(HostPath::new(record::DIRECTORY)?);
         record.directories.sort();
         record.directories.dedup();
+        let file = &self.target.file;
         let current = self.target.current.as_ref();
-        if current.is_none_or(|current| current.bytes != edited.as_bytes()) {
-            record.containerd = Some(Change {
-                file: self.target.file.clone(),
-                existed: current.is_some(),
-                after: integrity::content(edited.as_bytes()),
-                restart: true,
-            });
+        let edits = current.is_none_or(|current| current.bytes != edited.as_bytes());
+        // A restart that is still to come may be because of another file.
+        let pending = record.restarts();
+        match record
+            .containerd
+            .iter_mut()
+            .find(|known| known.file == *file)
+        {
+            Some(known) if !edits => known.restart = pending,
+            _ if edits || pending => {
+                let change = Change {
+                    file: file.clone(),
+                    existed: current.is_some(),
+                    after: integrity::content(edited.as_bytes()),
+                    restart: true,
+                };
+                record.set_change(file, Some(change));
+            }
+            _ => {}
         }
         Ok(record)
     }
@@ -223,35 +233,39 @@ impl Run<'_> {
     }
 
     fn edit_and_restart(&self, record: &mut Record, edited: &str) -> Result<(), Error> {
-        let Some(change) = record.containerd.clone() else {
+        let Some(change) = record.change_of(&self.target.file).cloned() else {
             return Ok(());
         };
         let tree = &self.node.tree;
         let current = self.target.current.as_ref();
-        if current.is_none_or(|current| current.bytes != edited.as_bytes()) {
+        let edits = current.is_none_or(|current| current.bytes != edited.as_bytes());
+        if edits {
+            if let Err(error) = self.node.check_unchanged(self.target) {
+                return self.give_up(record, &change, false, error);
+            }
             if let Some(Text { bytes, permissions }) = current {
                 let backup = change.backup(&self.config.handler);
                 tree.replace(&backup, *permissions, bytes.as_slice(), None)?;
             }
-            let before = self.dump_before()?;
+            let before = self.node.dump_before(self.target)?;
             let asked = self.ask_before(edited, before.as_deref());
-            let candidate = self.target.file.beside(CANDIDATE);
-            if !asked.as_ref().is_err_and(Error::is_interrupted) {
-                tree.remove(&candidate)?;
-            }
-            if let Err(error) = asked {
+            // What is written in the moment between this look and the new content is lost, and nothing else.
+            if let Err(error) = asked.and_then(|()| self.node.check_unchanged(self.target)) {
                 return self.give_up(record, &change, false, error);
             }
             self.write(edited)?;
             tracing::info!(file = %self.target.file, "containerd's configuration has the runtime");
             if !self.target.is_main()
-                && let Err(error) = self.ask(&self.target.main, before.as_deref())
+                && let Err(error) = self.ask(before.as_deref())
             {
                 return self.give_up(record, &change, true, error);
             }
         }
         if !change.restart {
             return Ok(());
+        }
+        if !edits {
+            self.node.check_unchanged(self.target)?;
         }
         self.node.tree.step("restart containerd")?;
         match &self.unit {
@@ -262,7 +276,7 @@ impl Run<'_> {
                 let seconds = self.config.containerd.restart_timeout_seconds;
                 let up = restart(&*self.node.host, unit, seconds).map_err(Error::from);
                 let up = up.and_then(|()| self.wait_until_rendered(seconds));
-                let up = up.and_then(|()| self.serves());
+                let up = up.and_then(|()| self.node.check_serving(self.target));
                 if let Err(error) = up {
                     return self.roll_back(record, &change, unit, error);
                 }
@@ -282,37 +296,21 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What containerd makes of its configuration now; `None`: nothing, or it cannot be asked.
-    fn dump_before(&self) -> Result<Option<String>, Error> {
-        if self.target.current.is_none() {
-            return Ok(None);
-        }
-        match self.node.dump(self.target, &self.target.main) {
-            // It does not take the old one either; the question about the new one says why.
-            Err(Error::Rejected(_)) => Ok(None),
-            other => other,
-        }
-    }
-
-    /// Asks containerd about the new configuration, as long as it is not in place. What is imported can only be asked about in place.
+    /// Asks containerd about the new configuration, as long as it is not in place.
     fn ask_before(&self, edited: &str, before: Option<&str>) -> Result<(), Error> {
-        if !self.target.is_main() || self.target.binary.is_none() {
-            return Ok(());
-        }
-        let candidate = self.target.file.beside(CANDIDATE);
-        let permissions = Permissions::of_mode(0o600);
-        self.node
-            .tree
-            .replace(&candidate, permissions, edited.as_bytes(), None)?;
-        self.ask(&candidate, before)
+        self.judge(self.node.dump_candidate(self.target, edited)?, before)
     }
 
-    fn ask(&self, path: &HostPath, before: Option<&str>) -> Result<(), Error> {
-        match self.node.dump(self.target, path)? {
+    fn judge(&self, dump: Option<String>, before: Option<&str>) -> Result<(), Error> {
+        match dump {
             None => Ok(()),
             Some(dump) => judge(&dump, before, &self.entry)
                 .map_err(|error| Error::Rejected(Rejection::Effective(error))),
         }
+    }
+
+    fn ask(&self, before: Option<&str>) -> Result<(), Error> {
+        self.judge(self.node.dump(self.target, &self.target.main)?, before)
     }
 
     fn rendered(&self) -> Result<Option<String>, Error> {
@@ -336,13 +334,6 @@ impl Run<'_> {
             }
             self.node.host.pause(std::time::Duration::from_secs(1));
             waited += 1;
-        }
-    }
-
-    fn serves(&self) -> Result<(), Error> {
-        match self.node.not_serving(self.target)? {
-            None => Ok(()),
-            Some(found) => Err(Error::NotServing { found }),
         }
     }
 
@@ -391,26 +382,82 @@ impl Run<'_> {
         })
     }
 
+    /// Goes back to what was there before the change; what somebody wrote since stays, and only the own runtime goes.
     fn put_back(&self, change: &Change) -> Result<(), Error> {
         let tree = &self.node.tree;
-        let backup = change.backup(&self.config.handler);
-        match tree.read(&backup)? {
-            Some(Text { bytes, permissions }) if change.existed => {
-                tree.replace(&change.file, permissions, bytes.as_slice(), None)?;
+        let file = &change.file;
+        let Some(Text { bytes, permissions }) = tree.read(file)? else {
+            return Ok(());
+        };
+        let before = match integrity::content(&bytes) == change.after {
+            true if !change.existed => {
+                tree.remove(file)?;
+                return Ok(());
             }
-            _ => {
-                tree.remove(&change.file)?;
+            true => tree.read(&change.backup(&self.config.handler))?,
+            // Perhaps months passed since the backup.
+            false => None,
+        };
+        if let Some(Text { bytes, permissions }) = before {
+            tree.replace(file, permissions, bytes.as_slice(), None)?;
+            return Ok(());
+        }
+        let (version, template) = (self.target.version, self.target.template);
+        let current = containerd::as_text(file, &bytes)?;
+        let handler = &self.config.handler;
+        match containerd::uninstall(file, current, version, template, handler, true)? {
+            Some(without) => {
+                tree.replace(file, permissions, without.as_bytes(), None)?;
+            }
+            None => {
+                tree.remove(file)?;
             }
         }
         Ok(())
     }
 
     fn forget(&self, record: &mut Record, change: &Change) -> Result<(), Error> {
-        record.containerd = self.before.clone().filter(|before| before != change);
+        let before = self.before.clone().filter(|before| before != change);
+        record.set_change(&change.file, before);
         record.write(&self.node.tree)?;
         self.node
             .tree
             .remove(&change.backup(&self.config.handler))?;
+        Ok(())
+    }
+
+    /// Takes the runtime out of files that are not the one to change any more. containerd has it from the other one.
+    fn clean(&self, record: &mut Record) -> Result<(), Error> {
+        let tree = &self.node.tree;
+        let outdated: Vec<HostPath> = record.outdated(&self.target.file).cloned().collect();
+        for file in outdated {
+            if let Some(there) = tree.read(&file)? {
+                let before = self.node.dump_before(self.target)?;
+                let current = containerd::as_text(&file, &there.bytes)?;
+                let (handler, version) = (&self.config.handler, self.target.version);
+                let template = containerd::is_template(&file);
+                let without =
+                    containerd::uninstall(&file, current, version, template, handler, true)?;
+                match without {
+                    Some(without) if without == current => {}
+                    Some(without) => {
+                        tree.replace(&file, there.permissions, without.as_bytes(), None)?;
+                    }
+                    None => {
+                        tree.remove(&file)?;
+                    }
+                }
+                if let Err(error) = self.ask(before.as_deref()) {
+                    tree.replace(&file, there.permissions, there.bytes.as_slice(), None)?;
+                    return Err(error);
+                }
+                tracing::info!(%file, "has the runtime no more, which is in another file now");
+            }
+            for path in leftovers(&file, &self.config.handler) {
+                tree.remove(&path)?;
+            }
+            record.set_change(&file, None);
+        }
         Ok(())
     }
 
@@ -423,7 +470,7 @@ impl Run<'_> {
             }
             now.is_some()
         });
-        if let Some(change) = &mut record.containerd {
+        for change in &mut record.containerd {
             change.restart = false;
         }
         record.stage = Stage::Installed;

@@ -61,6 +61,9 @@ fn finding(change: &Change) -> String {
         Change::Complete => "an earlier run was not completed".into(),
         Change::Restart { units } => format!("{} is to be restarted", units.join(" or ")),
         Change::EditContainerd { file, .. } => format!("{file} does not have the runtime"),
+        Change::CleanContainerd { file } => {
+            format!("{file} has the runtime, which belongs into another file now")
+        }
         Change::RemoveFile { path } => format!("file {path} is wanted no more"),
         put @ Change::PutFile { .. } => put.to_string(),
     }

@@ -6,7 +6,7 @@ use crate::{
     host::HostError,
     kata::KataError,
     lock::LockError,
-    path::NotPlain,
+    path::{HostPath, NotPlain},
     plan::InTheWay,
     record::RecordError,
     restart::RestartError,
@@ -55,9 +55,17 @@ pub enum Error {
     /// There is nothing to restart.
     #[error(transparent)]
     Restart(#[from] RestartError),
+    /// Somebody else changed containerd's configuration in the meantime. It is left as it is.
+    #[error(
+        "{file} on the host was changed by somebody else while the installer was at work, and is left as it is; run the installer again"
+    )]
+    Overtaken {
+        /// Which.
+        file: HostPath,
+    },
     /// containerd does not take the new configuration. The old one is in place.
     #[error(
-        "containerd refuses the configuration with the new runtime; nothing was restarted, and the old configuration is in place"
+        "containerd refuses the changed configuration; nothing was restarted, and the old configuration is in place"
     )]
     Rejected(#[source] Rejection),
     /// containerd did not come up. The old configuration is in place.
@@ -94,6 +102,9 @@ pub enum Error {
         /// Where they are.
         left: Vec<String>,
     },
+    /// Something that is refused before anything is changed, found out when something was.
+    #[error(transparent)]
+    Begun(Box<Self>),
     /// The answer could not be printed.
     #[error("cannot write to standard output")]
     Output(#[source] std::io::Error),
@@ -139,6 +150,9 @@ Exit codes:
 /// Exit code of `check` when the node is not as wanted.
 pub(crate) const NOT_AS_WANTED: u8 = 1;
 
+/// Exit code when the node is not fit, and nothing was changed.
+const NOT_FIT: u8 = 3;
+
 impl Error {
     /// Exit code of the process.
     pub fn exit_code(&self) -> u8 {
@@ -148,12 +162,23 @@ impl Error {
             Self::Tee(_)
             | Self::Containerd(_)
             | Self::InTheWay(_)
-            | Self::Restart(RestartError::NoUnit { .. })
+            | Self::Host(HostError::Enter(_))
+            | Self::Restart(
+                RestartError::NoUnit { .. } | RestartError::Host(HostError::Enter(_)),
+            )
             | Self::Tree(
                 TreeError::ReadOnly { .. } | TreeError::NoSpace { .. } | TreeError::Root { .. },
-            ) => 3,
+            ) => NOT_FIT,
             Self::Rejected(_) | Self::RolledBack { .. } => 5,
             _ => 4,
+        }
+    }
+
+    /// The same error, whose exit code does not promise any more that nothing was changed.
+    pub(crate) fn begun(self) -> Self {
+        match self.exit_code() {
+            NOT_FIT => Self::Begun(Box::new(self)),
+            _ => self,
         }
     }
 

@@ -10,11 +10,14 @@ use crate::{
     kata::{self, KataError},
     path::HostPath,
     plan::{Observed, Plan},
-    record::Record,
+    record::{self, Record},
     source::{self, SourceError, WantedFile},
     tee,
-    tree::HostTree,
+    tree::{HostTree, Permissions},
 };
+
+/// Suffix of a configuration that containerd is asked about.
+pub(crate) const CANDIDATE: &str = "contrast-node-installer.candidate";
 
 /// A node.
 pub struct Node {
@@ -51,6 +54,7 @@ impl Node {
         let wanted = source::resolve(&config.files, quick)?;
         self.check_runtime(config, &wanted)?;
         let record = Record::read(&self.tree, &config.handler)?;
+        let others = Record::others(&self.tree, &config.handler)?;
         let target = containerd::locate(&self.tree, &*self.host, &config.containerd)?;
         let edited = edited(config, &target, record.as_ref())?;
         let files: Result<Vec<_>, _> = wanted
@@ -59,9 +63,10 @@ impl Node {
             .collect();
         let observed = Observed {
             files: files?,
-            stale: self.stale(&wanted, record.as_ref())?,
+            stale: self.stale(&wanted, record.as_ref(), &others)?,
             missing: self.missing(&wanted, &target)?,
             record,
+            others,
             target,
             edited,
             quick,
@@ -106,10 +111,12 @@ impl Node {
         &self,
         wanted: &[WantedFile],
         record: Option<&Record>,
+        others: &[Record],
     ) -> Result<Vec<HostPath>, Error> {
         let mut all = Vec::new();
         for file in record.into_iter().flat_map(|record| &record.files) {
-            if wanted.iter().any(|wanted| wanted.path == file.path) {
+            let wanted = wanted.iter().any(|wanted| wanted.path == file.path);
+            if wanted || record::user(others, &file.path).is_some() {
                 continue;
             }
             let found = self.tree.content(&file.path, false)?;
@@ -141,14 +148,68 @@ impl Node {
         let Some(binary) = &target.binary else {
             return Ok(None);
         };
-        let arguments = ["--config", path.as_str(), "config", "dump"];
-        let output = self.host.run(binary.as_str(), &arguments, QUICK)?;
+        // It refuses a configuration that is not there, although it starts without one.
+        let arguments: &[&str] = match self.tree.exists(path)? {
+            true => &["--config", path.as_str(), "config", "dump"],
+            false => &["config", "default"],
+        };
+        let output = self.host.run(binary.as_str(), arguments, QUICK)?;
         if !output.success() {
             return Err(Error::Rejected(Rejection::Dump {
                 words: output.last_words(),
             }));
         }
         Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
+    /// What containerd makes of its configuration before a change; `None`: nothing, or it cannot be asked.
+    ///
+    /// # Errors
+    /// When its program does not run.
+    pub(crate) fn dump_before(&self, target: &Target) -> Result<Option<String>, Error> {
+        if target.current.is_none() {
+            return Ok(None);
+        }
+        match self.dump(target, &target.main) {
+            // It does not take the old one either; the question about the new one says why.
+            Err(Error::Rejected(_)) => Ok(None),
+            other => other,
+        }
+    }
+
+    /// What containerd makes of a new configuration that is not in place yet; `None`: it cannot be asked. What is imported can only be
+    /// asked about in place.
+    ///
+    /// # Errors
+    /// When it refuses the configuration.
+    pub(crate) fn dump_candidate(
+        &self,
+        target: &Target,
+        text: &str,
+    ) -> Result<Option<String>, Error> {
+        if !target.is_main() || target.binary.is_none() {
+            return Ok(None);
+        }
+        let candidate = target.file.beside(CANDIDATE);
+        let permissions = Permissions::of_mode(0o600);
+        self.tree
+            .replace(&candidate, permissions, text.as_bytes(), None)?;
+        let dump = self.dump(target, &candidate);
+        self.tree.remove(&candidate)?;
+        dump
+    }
+
+    /// Whether the file that is to be changed is still what was looked at. Copying takes minutes, in which others may write it.
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub(crate) fn check_unchanged(&self, target: &Target) -> Result<(), Error> {
+        match self.tree.read(&target.file)? == target.current {
+            true => Ok(()),
+            false => Err(Error::Overtaken {
+                file: target.file.clone(),
+            }),
+        }
     }
 
     /// Why containerd does not serve the kubelet; `None`: it does, or cannot be asked. systemd calls it active all the same.
@@ -175,6 +236,26 @@ impl Node {
             true => containerd::not_running(&String::from_utf8_lossy(&output.stdout)),
         })
     }
+
+    /// Does `work`, whose errors say whether anything was changed.
+    pub(crate) fn changing<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let before = self.tree.changes();
+        work().map_err(|error| match self.tree.changes() == before {
+            true => error,
+            false => error.begun(),
+        })
+    }
+
+    /// Whether containerd serves the kubelet, or cannot be asked.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) fn check_serving(&self, target: &Target) -> Result<(), Error> {
+        match self.not_serving(target)? {
+            None => Ok(()),
+            Some(found) => Err(Error::NotServing { found }),
+        }
+    }
 }
 
 /// What the configuration of containerd is to be.
@@ -187,7 +268,7 @@ fn edited(
     let current = target.text()?;
     let (file, version, template) = (&target.file, target.version, target.template);
     let edited = containerd::install(file, current, version, template, &entry);
-    let ours = record.is_some_and(|record| record.containerd.is_some());
+    let ours = record.is_some_and(|record| !record.containerd.is_empty());
     match (edited, current) {
         // An earlier run put it there with other values, and somebody dropped the marks since.
         (Err(ContainerdError::Taken { .. }), Some(current)) if ours => {

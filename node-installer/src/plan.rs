@@ -11,7 +11,7 @@ use crate::{
     containerd::Target,
     integrity::Content,
     path::HostPath,
-    record::{Record, Stage},
+    record::{self, Record, Stage},
     source::WantedFile,
     tree::Permissions,
 };
@@ -27,6 +27,8 @@ pub struct Observed {
     pub missing: Vec<HostPath>,
     /// What earlier runs wrote down.
     pub record: Option<Record>,
+    /// What was written down for other handlers.
+    pub others: Vec<Record>,
     /// The configuration of containerd.
     pub target: Target,
     /// What the configuration is to be.
@@ -71,6 +73,11 @@ pub enum Change {
         /// Lines that are removed.
         removed: Vec<String>,
     },
+    /// The runtime is taken out of a file that is not the one to change any more.
+    CleanContainerd {
+        /// The file.
+        file: HostPath,
+    },
     /// containerd is restarted.
     Restart {
         /// One of these units.
@@ -107,12 +114,26 @@ pub struct Plan {
 
 /// Something is in the way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{path} on the host is another file, which this installer did not put there; move it away, or choose another path"
-)]
-pub struct InTheWay {
-    /// Where it is.
-    pub path: HostPath,
+#[non_exhaustive]
+pub enum InTheWay {
+    /// A file of somebody else.
+    #[error(
+        "{path} on the host is another file, which this installer did not put there; move it away, or choose another path"
+    )]
+    Foreign {
+        /// Where it is.
+        path: HostPath,
+    },
+    /// A file that another handler uses as well.
+    #[error(
+        "{path} on the host is another file, which the handler `{handler}` uses as well; uninstall that one, or choose a path with {{handler}} in it"
+    )]
+    Shared {
+        /// Where it is.
+        path: HostPath,
+        /// Whose it is, too.
+        handler: String,
+    },
 }
 
 impl Plan {
@@ -141,8 +162,14 @@ impl Plan {
                     match (same, permissions.mode == file.mode) {
                         (true, true) => continue,
                         _ if !ours => {
-                            return Err(InTheWay {
+                            return Err(InTheWay::Foreign {
                                 path: file.path.clone(),
+                            });
+                        }
+                        _ if let Some(other) = record::user(&observed.others, &file.path) => {
+                            return Err(InTheWay::Shared {
+                                path: file.path.clone(),
+                                handler: other.handler.clone(),
                             });
                         }
                         (true, false) => Why::Mode,
@@ -176,9 +203,11 @@ impl Plan {
                 removed: only(&before, &new),
             });
         }
-        let pending = record
-            .and_then(|record| record.containerd.as_ref())
-            .is_some_and(|change| change.restart);
+        let outdated = record
+            .into_iter()
+            .flat_map(|record| record.outdated(&observed.target.file));
+        changes.extend(outdated.map(|file| Change::CleanContainerd { file: file.clone() }));
+        let pending = record.is_some_and(Record::restarts);
         if (edit || pending) && !observed.target.units.is_empty() {
             changes.push(Change::Restart {
                 units: observed.target.units.clone(),
@@ -241,6 +270,12 @@ impl std::fmt::Display for Change {
             }
             Self::RemoveFile { path } => write!(f, "remove file {path}: wanted no more"),
             Self::EditContainerd { file, .. } => write!(f, "edit {file}"),
+            Self::CleanContainerd { file } => {
+                write!(
+                    f,
+                    "take the runtime out of {file}: it is in another file now"
+                )
+            }
             Self::Restart { units } => write!(f, "restart {}", units.join(" or ")),
             Self::Complete => write!(f, "complete an earlier run"),
         }

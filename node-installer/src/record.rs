@@ -1,7 +1,7 @@
 //! What the installer did on a node, written down before it is done, so that an interrupted run is completed and everything can be
 //! taken back.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     integrity::Content,
@@ -26,8 +26,24 @@ pub struct Record {
     pub files: Vec<RecordedFile>,
     /// Directories that were not there before, outermost first.
     pub directories: Vec<HostPath>,
-    /// The change of containerd's configuration.
-    pub containerd: Option<Change>,
+    /// The changes of containerd's configuration, one for each file. Which file it is may change when somebody adds an import.
+    #[serde(deserialize_with = "changes")]
+    pub containerd: Vec<Change>,
+}
+
+/// Earlier releases wrote down one change, or none.
+fn changes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Change>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Changes {
+        All(Vec<Change>),
+        One(Change),
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Changes::One(change)) => vec![change],
+        Some(Changes::All(all)) => all,
+    })
 }
 
 /// How far an installation is.
@@ -52,7 +68,7 @@ pub struct RecordedFile {
     pub contents: Vec<Content>,
 }
 
-/// The change of containerd's configuration.
+/// A change of containerd's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
@@ -76,6 +92,11 @@ impl Change {
 /// Where the content of `file` from before `handler` was installed is.
 pub(crate) fn backup(file: &HostPath, handler: &str) -> HostPath {
     file.beside(&format!("{handler}.bak"))
+}
+
+/// One of these records that lists `path`: its handler needs the file there.
+pub(crate) fn user<'a>(records: &'a [Record], path: &HostPath) -> Option<&'a Record> {
+    records.iter().find(|record| record.of_file(path).is_some())
 }
 
 /// A record cannot be used.
@@ -110,7 +131,7 @@ impl Record {
             stage: Stage::Installing,
             files: Vec::new(),
             directories: Vec::new(),
-            containerd: None,
+            containerd: Vec::new(),
         }
     }
 
@@ -173,6 +194,28 @@ impl Record {
         bytes.push(b'\n');
         tree.replace(&path, Permissions::of_mode(0o600), &*bytes, None)?;
         Ok(())
+    }
+
+    /// The change of a file of containerd's configuration.
+    pub fn change_of(&self, file: &HostPath) -> Option<&Change> {
+        self.containerd.iter().find(|change| change.file == *file)
+    }
+
+    /// Forgets what was written down of this file, and writes down `change` if there is one.
+    pub(crate) fn set_change(&mut self, file: &HostPath, change: Option<Change>) {
+        self.containerd.retain(|known| known.file != *file);
+        self.containerd.extend(change);
+    }
+
+    /// The files that were changed and are not the one to change any more.
+    pub fn outdated<'a>(&'a self, file: &'a HostPath) -> impl Iterator<Item = &'a HostPath> {
+        let files = self.containerd.iter().map(|change| &change.file);
+        files.filter(move |known| *known != file)
+    }
+
+    /// Whether containerd has still to be restarted.
+    pub fn restarts(&self) -> bool {
+        self.containerd.iter().any(|change| change.restart)
     }
 
     /// What was put at `path`.

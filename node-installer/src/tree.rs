@@ -4,12 +4,15 @@
 //! host, and `..` ends at its root. Nothing is written in place: new content gets a name of its own, reaches the disk, and takes the old
 //! one's place. Every change is announced as a step, so that each can be logged, and in tests be the last one before the power fails.
 
+mod error;
+
 use std::{
     fmt,
     fs::File,
     io::{self, Read as _, Write},
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use rustix::{
@@ -21,8 +24,10 @@ use rustix::{
     io::Errno,
 };
 
+pub use error::TreeError;
+
 use crate::{
-    integrity::{self, Content, Differs, Integrity},
+    integrity::{self, Content, Integrity},
     path::HostPath,
 };
 
@@ -62,86 +67,6 @@ impl Steps for LogSteps {
     }
 }
 
-/// Something on the host cannot be read or changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TreeError {
-    /// The root is not there.
-    #[error("cannot open {} as the root of the host; mount the host's root there, or name it with --host-root", path.display())]
-    Root {
-        /// Where it should be.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The file system is read-only.
-    #[error(
-        "{path} is on a read-only file system of the host; mount the host writable, or choose a path on a file system that is"
-    )]
-    ReadOnly {
-        /// What was to be written.
-        path: HostPath,
-    },
-    /// The file system is too full.
-    #[error(
-        "the file system of {path} on the host has {free} bytes free, and {needed} are needed; make room, or choose a path on another one"
-    )]
-    NoSpace {
-        /// A file that would not fit any more.
-        path: HostPath,
-        /// Bytes that are free.
-        free: u64,
-        /// Bytes that all files there need.
-        needed: u64,
-    },
-    /// Something is no regular file.
-    #[error("{path} on the host is {found}, expected a regular file; move it away")]
-    NotAFile {
-        /// Where it is.
-        path: HostPath,
-        /// What it is.
-        found: &'static str,
-    },
-    /// Something where a directory is needed.
-    #[error("{path} on the host is no directory, and one is needed there; move it away")]
-    NotADirectory {
-        /// Where it is.
-        path: HostPath,
-    },
-    /// A file is too large to be what it should be.
-    #[error("{path} on the host has {found} bytes, more than the {max} that a configuration may have", max = TEXT_MAX)]
-    TooLarge {
-        /// Where it is.
-        path: HostPath,
-        /// How large it is.
-        found: u64,
-    },
-    /// What was copied is not what it must be.
-    #[error("{path}: its source changed while it was copied; nothing was put there")]
-    Differs {
-        /// Where it was to go.
-        path: HostPath,
-        /// How it differs.
-        #[source]
-        source: Differs,
-    },
-    /// The kernel refuses something else.
-    #[error("cannot {action} {path} on the host")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// With what.
-        path: HostPath,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Nothing more may happen.
-    #[error(transparent)]
-    Interrupted(#[from] Interrupted),
-}
-
 /// Who owns a file, and what they may do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permissions {
@@ -173,6 +98,7 @@ pub struct HostTree {
     root: OwnedFd,
     shown: PathBuf,
     steps: Box<dyn Steps>,
+    changes: AtomicUsize,
 }
 
 impl HostTree {
@@ -189,6 +115,7 @@ impl HostTree {
             root,
             shown: path.to_owned(),
             steps,
+            changes: AtomicUsize::new(0),
         })
     }
 
@@ -198,7 +125,14 @@ impl HostTree {
     }
 
     pub(crate) fn step(&self, step: &str) -> Result<(), Interrupted> {
-        self.steps.before(step)
+        self.steps.before(step)?;
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How many changes were begun.
+    pub(crate) fn changes(&self) -> usize {
+        self.changes.load(Ordering::Relaxed)
     }
 
     fn directory(&self, path: Option<&HostPath>) -> Result<OwnedFd, Errno> {
@@ -412,11 +346,14 @@ impl HostTree {
     /// When it cannot be made.
     pub fn make_directory(&self, path: &HostPath) -> Result<(), TreeError> {
         self.step(&format!("make the directory {path}"))?;
-        let made = self
+        let parent = self
             .parent_of(path)
-            .and_then(|parent| mkdirat(parent, path.name(), Mode::from_raw_mode(0o755)));
-        match made {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            .map_err(failed("open the directory of", path))?;
+        match mkdirat(&parent, path.name(), Mode::from_raw_mode(0o755)) {
+            // Also one that an interrupted run made.
+            Ok(()) | Err(Errno::EXIST) => {
+                fsync(&parent).map_err(failed("write the directory of", path))
+            }
             Err(errno) => Err(failed("make the directory", path)(errno)),
         }
     }
@@ -498,11 +435,14 @@ impl HostTree {
             return Ok(false);
         }
         self.step(&format!("remove the directory {path}"))?;
-        let removed = self
+        let parent = self
             .parent_of(path)
-            .and_then(|parent| unlinkat(parent, path.name(), AtFlags::REMOVEDIR));
-        match removed {
-            Ok(()) => Ok(true),
+            .map_err(failed("open the directory of", path))?;
+        match unlinkat(&parent, path.name(), AtFlags::REMOVEDIR) {
+            Ok(()) => {
+                fsync(&parent).map_err(failed("write the directory of", path))?;
+                Ok(true)
+            }
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::BUSY) => {
                 Ok(false)
             }

@@ -3,8 +3,8 @@
 use crate::{
     apply::leftovers,
     config::Config,
-    containerd::{self, ContainerdError, Target},
-    error::Error,
+    containerd::{self, ContainerdError, Target, judge_without},
+    error::{Error, Rejection},
     integrity,
     lock::Lock,
     node::Node,
@@ -19,9 +19,14 @@ use crate::{
 /// # Errors
 /// When something fails on the way, containerd does not come up without the runtime, or files were changed by somebody.
 pub fn uninstall(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<String>, Error> {
+    node.changing(|| locked(node, config, lock_seconds))
+}
+
+fn locked(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<String>, Error> {
     let lock = Lock::take(&node.tree, &*node.host, lock_seconds)?;
     let handler = &config.handler;
     let mut record = Record::read(&node.tree, handler)?;
+    let others = Record::others(&node.tree, handler)?;
     let mut removed = Vec::new();
     let mut run = Run {
         node,
@@ -35,6 +40,8 @@ pub fn uninstall(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<
         for file in &record.files {
             match node.tree.content(&file.path, false)? {
                 None => {}
+                // Of handlers the last one removes it.
+                Some(_) if record::user(&others, &file.path).is_some() => {}
                 Some((content, _)) if file.contents.contains(&content) => {
                     run.remove(&file.path)?;
                 }
@@ -71,6 +78,14 @@ pub fn uninstall(node: &Node, config: &Config, lock_seconds: u64) -> Result<Vec<
     }
 }
 
+/// A file without the runtime.
+struct Edit {
+    target: Target,
+    before: Text,
+    /// `None`: nothing is left that somebody else wrote.
+    after: Option<String>,
+}
+
 struct Run<'a> {
     node: &'a Node,
     config: &'a Config,
@@ -94,85 +109,157 @@ impl Run<'_> {
 
     /// Takes the runtime out of containerd's configuration, wherever it was put.
     fn containerd(&mut self, record: &mut Option<Record>) -> Result<(), Error> {
-        let tree = &self.node.tree;
-        let change = record.as_ref().and_then(|record| record.containerd.clone());
-        let target = self.target(change.as_ref())?;
-        let Some(mut target) = target else {
+        let node = self.node;
+        let known = record.as_ref();
+        let changes = known.map_or_else(Vec::new, |record| record.containerd.clone());
+        let Some(target) = self.target(&changes)? else {
             return Ok(());
         };
-        if let Some(change) = &change
-            && change.file != target.file
-        {
-            target.current = tree.read(&change.file)?;
-            target.file = change.file.clone();
-        }
-        let file = target.file.clone();
-        let after = match target.text()? {
-            None => None,
-            Some(current) => self.without(&target, current, change.as_ref())?,
-        };
-        let before = target.current.as_ref();
-        let differs = before.is_some_and(|before| {
-            after
-                .as_ref()
-                .is_none_or(|after| after.as_bytes() != before.bytes)
-        });
-        let pending = change.is_some_and(|change| change.restart);
-        if let Some(record) = record {
-            record.stage = Stage::Uninstalling;
-            if let Some(change) = &mut record.containerd {
-                change.restart |= differs;
-            }
-            record.write(tree)?;
-        }
-        let unit = match differs || pending {
-            true => unit(&*self.node.host, &target)?,
+        let edits = self.edits(&target, &changes)?;
+        let pending = record.as_ref().is_some_and(Record::restarts);
+        let restarts = pending || !edits.is_empty();
+        // Before anything is written down: a node without the unit is left alone.
+        let unit = match restarts {
+            true => unit(&*node.host, &target)?,
             false => None,
         };
-        if let (true, Some(before)) = (differs, before) {
-            self.put(&file, after.as_deref(), before.permissions)?;
-            self.removed.push(format!("the runtime in {file}"));
-            if let Err(error) = self.check(&target) {
-                return self.back(&file, before, error);
+        if let Some(record) = record {
+            record.stage = Stage::Uninstalling;
+            for change in &mut record.containerd {
+                change.restart |= !edits.is_empty();
+            }
+            record.write(&node.tree)?;
+        }
+        if restarts {
+            // What did not serve before is not held against the change.
+            let served = matches!(node.not_serving(&target), Ok(None));
+            if let Err(error) = self.edit(&target, &edits) {
+                if !error.is_interrupted() {
+                    self.back(&edits)?;
+                    self.settle(record, pending)?;
+                }
+                return Err(error);
+            }
+            node.tree.step("restart containerd")?;
+            if let Some(unit) = unit {
+                self.restart(record, &target, &edits, &unit, served)?;
             }
         }
-        if differs || pending {
-            tree.step("restart containerd")?;
-            let seconds = self.config.containerd.restart_timeout_seconds;
-            if let Some(unit) = unit
-                && let Err(error) = restart(&*self.node.host, &unit, seconds)
-            {
-                let Some(before) = before.filter(|_| differs) else {
-                    return Err(error.into());
-                };
-                let back = self.back(&file, before, error.into());
-                let after = match restart(&*self.node.host, &unit, seconds) {
-                    Ok(()) => "containerd runs with it".to_owned(),
-                    Err(error) => format!("with it containerd does not come up either: {error}"),
-                };
-                return back.map_err(|error| Error::RolledBack {
-                    source: Box::new(error),
-                    after,
-                });
+        let files = changes.iter().map(|change| &change.file);
+        for file in files.chain([&target.file]) {
+            for path in leftovers(file, &self.config.handler) {
+                self.remove(&path)?;
             }
-        }
-        for path in leftovers(&file, &self.config.handler) {
-            self.remove(&path)?;
         }
         if let Some(record) = record {
-            record.containerd = None;
-            record.write(tree)?;
+            record.containerd.clear();
+            record.write(&node.tree)?;
         }
         Ok(())
     }
 
+    /// What has to be changed so that no file has the runtime.
+    fn edits(&self, target: &Target, changes: &[Change]) -> Result<Vec<Edit>, Error> {
+        let mut files = vec![target.clone()];
+        for change in changes.iter().filter(|change| change.file != target.file) {
+            files.push(Target {
+                file: change.file.clone(),
+                current: self.node.tree.read(&change.file)?,
+                template: containerd::is_template(&change.file),
+                ..target.clone()
+            });
+        }
+        let mut edits = Vec::new();
+        for target in files {
+            let change = changes.iter().find(|change| change.file == target.file);
+            if let (Some(current), Some(before)) = (target.text()?, &target.current) {
+                let after = self.without(&target, current, change)?;
+                if after.as_deref() != Some(current) {
+                    let before = before.clone();
+                    edits.push(Edit {
+                        target,
+                        before,
+                        after,
+                    });
+                }
+            }
+        }
+        Ok(edits)
+    }
+
+    /// Changes the files. containerd is asked about each before it is in place, or about all of them together afterwards.
+    fn edit(&mut self, target: &Target, edits: &[Edit]) -> Result<(), Error> {
+        if edits.is_empty() {
+            return Ok(());
+        }
+        let node = self.node;
+        let handler = &self.config.handler;
+        let before = node.dump_before(target)?;
+        let judge = |dump: Option<String>| match dump {
+            None => Ok(()),
+            Some(dump) => judge_without(&dump, before.as_deref(), handler)
+                .map_err(|error| Error::Rejected(Rejection::Effective(error))),
+        };
+        for edit in edits {
+            if let Some(after) = &edit.after {
+                judge(node.dump_candidate(&edit.target, after)?)?;
+            }
+            node.check_unchanged(&edit.target)?;
+            let file = &edit.target.file;
+            self.put(file, edit.after.as_deref(), edit.before.permissions)?;
+            self.removed.push(format!("the runtime in {file}"));
+        }
+        let imported = edits.iter().any(|edit| !edit.target.is_main());
+        if imported && !target.template && node.tree.exists(&target.main)? {
+            judge(node.dump(target, &target.main)?)?;
+        }
+        Ok(())
+    }
+
+    /// Restarts containerd, which must serve the kubelet afterwards, or goes back.
+    fn restart(
+        &self,
+        record: &mut Option<Record>,
+        target: &Target,
+        edits: &[Edit],
+        unit: &str,
+        served: bool,
+    ) -> Result<(), Error> {
+        let node = self.node;
+        let seconds = self.config.containerd.restart_timeout_seconds;
+        let up = restart(&*node.host, unit, seconds).map_err(Error::from);
+        let up = up.and_then(|()| match served {
+            true => node.check_serving(target),
+            false => Ok(()),
+        });
+        let Err(error) = up else {
+            return Ok(());
+        };
+        if edits.is_empty() || error.is_interrupted() {
+            return Err(error);
+        }
+        tracing::error!(%error, "containerd did not come up; going back");
+        self.back(edits)?;
+        node.tree
+            .step("restart containerd with the old configuration")?;
+        let again = restart(&*node.host, unit, seconds);
+        self.settle(record, again.is_err())?;
+        Err(Error::RolledBack {
+            source: Box::new(error),
+            after: match again {
+                Ok(()) => "containerd runs with it".to_owned(),
+                Err(error) => format!("with it containerd does not come up either: {error}"),
+            },
+        })
+    }
+
     /// A node that has no configuration of containerd any more has nothing to take back from it.
-    fn target(&self, change: Option<&Change>) -> Result<Option<Target>, Error> {
+    fn target(&self, changes: &[Change]) -> Result<Option<Target>, Error> {
         let node = self.node;
         match containerd::locate(&node.tree, &*node.host, &self.config.containerd) {
             Ok(target) => Ok(Some(target)),
             Err(ContainerdError::UnknownVersion { .. } | ContainerdError::NotRendered { .. })
-                if change.is_none() =>
+                if changes.is_empty() =>
             {
                 Ok(None)
             }
@@ -208,14 +295,6 @@ impl Run<'_> {
         )?)
     }
 
-    /// Whether containerd reads what is left.
-    fn check(&self, target: &Target) -> Result<(), Error> {
-        if target.template || !self.node.tree.exists(&target.main)? {
-            return Ok(());
-        }
-        self.node.dump(target, &target.main).map(|_| ())
-    }
-
     fn put(
         &self,
         file: &HostPath,
@@ -234,12 +313,32 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn back(&self, file: &HostPath, before: &Text, error: Error) -> Result<(), Error> {
-        if error.is_interrupted() {
-            return Err(error);
+    /// Puts back what was changed. What somebody else wrote since stays.
+    fn back(&self, edits: &[Edit]) -> Result<(), Error> {
+        for Edit {
+            target,
+            before,
+            after,
+        } in edits
+        {
+            let tree = &self.node.tree;
+            let there = tree.read(&target.file)?.map(|text| text.bytes);
+            if there.as_deref() == after.as_ref().map(String::as_bytes) {
+                let bytes = before.bytes.as_slice();
+                tree.replace(&target.file, before.permissions, bytes, None)?;
+            }
         }
-        let tree = &self.node.tree;
-        tree.replace(file, before.permissions, before.bytes.as_slice(), None)?;
-        Err(error)
+        Ok(())
+    }
+
+    /// Writes down whether containerd has still to be restarted, or the next `apply` would do it for nothing.
+    fn settle(&self, record: &mut Option<Record>, restart: bool) -> Result<(), Error> {
+        if let Some(record) = record {
+            for change in &mut record.containerd {
+                change.restart = restart;
+            }
+            record.write(&self.node.tree)?;
+        }
+        Ok(())
     }
 }

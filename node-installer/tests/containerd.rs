@@ -358,3 +358,38 @@ fn imports_do_not_hide_the_runtime() {
     let findings = node(&host).findings(&config, false).expect("checks");
     assert!(!findings.is_empty());
 }
+
+/// The entry for `runc` came with ours, and containerd 1 serves no pod beside another runtime without it.
+#[test]
+fn containerd_serves_runtimes_that_were_added_since_it_was_installed() {
+    let Some(binary) = binary() else { return };
+    let fake = FakeNode::with_containerd("");
+    if Path::new("/usr/bin/ctr").exists() {
+        fake.write("usr/bin/ctr", "");
+    }
+    let host = host(&fake, binary);
+    if !version(&host).contains(" 1.") && !version(&host).contains(" v1.") {
+        println!("skipped: {} is no containerd 1", version(&host));
+        return;
+    }
+    let text = isolated(
+        &host.root,
+        "[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  snapshotter = \"native\"",
+    );
+    fake.write(CONFIG, &text);
+    if !host.start() || !serves_kubernetes(&host) {
+        println!(
+            "skipped: this machine does not let containerd serve: {}",
+            host.logged()
+        );
+        return;
+    }
+    let config = fake.config();
+    apply(&node(&host), &config, 1).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let other = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.other]\nruntime_type = \"io.containerd.runc.v2\"\n";
+    fake.write(CONFIG, &format!("{}{other}", fake.read(CONFIG)));
+    uninstall(&node(&host), &config, 1).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let left = fake.read(CONFIG);
+    assert!(!left.contains(HANDLER) && left.contains(other), "{left}");
+    assert!(serves_kubernetes(&host), "{}", host.logged());
+}

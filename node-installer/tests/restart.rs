@@ -156,3 +156,66 @@ fn k3s_that_renders_no_such_runtime_gets_its_template_back() {
     );
     assert!(!node.path(&format!("{K3S}/config-v3.toml.tmpl")).exists());
 }
+
+/// Installed in January, changed by the administrator since.
+#[test]
+fn going_back_never_restores_what_the_administrator_had_long_ago() {
+    let node = FakeNode::with_containerd(V2);
+    let config = node.applied();
+    let edited = format!("# of the administrator\n{}", node.read(CONFIG));
+    node.write(CONFIG, &edited);
+    node.behave(|behaviour| {
+        behaviour.comes_up = Some(Box::new(|text| text.contains(HANDLER)));
+    });
+    let error = node.uninstall(&config).expect_err("does not come up");
+    assert_eq!(error.exit_code(), 5, "{}", chain(&error));
+    assert_eq!(node.read(CONFIG), edited);
+    // containerd runs with what is there, so nothing is left to do but to say that it is installed.
+    let restarts = node.restarts();
+    node.apply(&config).expect("applies");
+    assert_eq!((node.restarts(), node.read(CONFIG)), (restarts, edited));
+}
+
+/// The power failed before the record said that everything is as it was.
+#[test]
+fn a_restart_that_is_still_to_come_goes_back_to_the_present_and_not_to_the_backup() {
+    for lost in [false, true] {
+        let node = FakeNode::with_containerd(V2);
+        let config = node.applied();
+        let edited = format!("# of the administrator\n{}", node.read(CONFIG));
+        if lost {
+            let backup = format!("etc/containerd/.config.toml.{HANDLER}.bak");
+            fs::remove_file(node.path(&backup)).expect("a backup");
+        } else {
+            node.write(CONFIG, &edited);
+        }
+        let record = format!("var/lib/contrast-node-installer/{HANDLER}.json");
+        let text = node.read(&record);
+        assert!(text.contains("\"restart\": false"), "{text}");
+        node.write(
+            &record,
+            &text.replace("\"restart\": false", "\"restart\": true"),
+        );
+        node.behave(|behaviour| {
+            behaviour.comes_up = Some(Box::new(|text| !text.contains(HANDLER)));
+        });
+        let error = node.apply(&config).expect_err("does not come up");
+        assert_eq!(error.exit_code(), 5, "{}", chain(&error));
+        let wanted = match lost {
+            false => format!("# of the administrator\n{V2}"),
+            true => V2.to_owned(),
+        };
+        assert_eq!(node.read(CONFIG), wanted, "without a backup: {lost}");
+    }
+}
+
+#[test]
+fn a_unit_that_is_gone_is_found_out_before_anything_is_written_down() {
+    let node = FakeNode::with_containerd(V2);
+    let config = node.applied();
+    let before = node.snapshot();
+    node.behave(|behaviour| behaviour.units = Some(Vec::new()));
+    let error = node.uninstall(&config).expect_err("no unit");
+    assert_eq!(error.exit_code(), 3, "{}", chain(&error));
+    assert_eq!(node.snapshot(), before);
+}

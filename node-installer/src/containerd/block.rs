@@ -123,11 +123,15 @@ impl Blocks {
 
     /// All but the blocks that `leave_out` names.
     pub(super) fn without(&self, leave_out: impl Fn(&Name) -> bool) -> String {
-        let kept = self.0.iter().filter(|segment| match segment {
-            Segment::Foreign(_) => true,
-            Segment::Block { name, .. } => !leave_out(name),
-        });
-        Self(kept.cloned().collect()).render()
+        let mut kept = self.clone();
+        for segment in &self.0 {
+            if let Segment::Block { name, .. } = segment
+                && leave_out(name)
+            {
+                kept.take_out(name);
+            }
+        }
+        kept.render()
     }
 
     pub(super) fn body(&self, wanted: &Name) -> Option<&str> {
@@ -156,6 +160,26 @@ impl Blocks {
             body: content,
             unended,
         });
+    }
+
+    pub(super) fn has_runtimes(&self) -> bool {
+        self.0.iter().any(|segment| of_runtime(segment).is_some())
+    }
+
+    /// Takes the marks off a block: from now on it belongs to whoever else writes the file.
+    pub(super) fn hand_over(&mut self, wanted: &Name) {
+        for segment in &mut self.0 {
+            if let Segment::Block {
+                name,
+                body,
+                unended,
+            } = segment
+                && name == wanted
+            {
+                let newline = if *unended { "\n" } else { "" };
+                *segment = Segment::Foreign(format!("{newline}{body}"));
+            }
+        }
     }
 
     /// Removes a block, and what is shared and needed no more.
@@ -189,7 +213,7 @@ impl Blocks {
         }
     }
 
-    fn take_out(&mut self, wanted: &Name) {
+    pub(super) fn take_out(&mut self, wanted: &Name) {
         let is_wanted = |segment: &Segment| match segment {
             Segment::Block { name, .. } => name == wanted,
             Segment::Foreign(_) => false,

@@ -134,6 +134,16 @@ fn defaults_table(version: Version, foreign: &DocumentMut) -> Option<Wanted> {
     })
 }
 
+/// Whether runtimes of somebody else were added since, and count on the entry for the default one.
+fn needs_default(foreign: &str, version: Version) -> bool {
+    let Ok(document) = foreign.parse::<DocumentMut>() else {
+        return false;
+    };
+    let path = ["plugins", version.plugin(), "containerd", "runtimes"].map(str::to_owned);
+    find(&document, &path)
+        .is_some_and(|runtimes| !runtimes.is_empty() && !runtimes.contains_key(DEFAULT_RUNTIME))
+}
+
 fn find<'a>(document: &'a DocumentMut, path: &[String]) -> Option<&'a dyn TableLike> {
     let mut table: &dyn TableLike = document.as_table();
     for key in path {
@@ -363,7 +373,11 @@ pub fn uninstall(
     ours: bool,
 ) -> Result<Option<String>, ContainerdError> {
     let mut blocks = Blocks::parse(current)?;
-    blocks.remove(&Name::Runtime(handler.into()));
+    blocks.take_out(&Name::Runtime(handler.into()));
+    if !template && !blocks.has_runtimes() && needs_default(&blocks.foreign(), version) {
+        blocks.hand_over(&Name::Defaults);
+    }
+    blocks.sweep();
     let mut text = blocks.render();
     if !template && ours {
         let mut document = parse(file, &text)?;

@@ -133,17 +133,52 @@ pub fn judge(dump: &str, before: Option<&str>, entry: &Entry) -> Result<(), Effe
             });
         }
     }
-    if !runtimes.all.contains_key(&runtimes.default) {
-        return Err(EffectiveError::NoDefault {
-            name: runtimes.default,
-        });
-    }
     // Nothing that can be lost, if there was nothing that could be read.
     let before = before.and_then(|before| read(before).ok());
+    check_default(&runtimes)?;
+    check_others(&runtimes, before, handler)
+}
+
+/// Judges what containerd says that its configuration is without the runtime `handler`. `before` is what it said with it.
+///
+/// # Errors
+/// When its default runtime is gone, or a runtime of somebody else is gone or another one.
+pub fn judge_without(
+    dump: &str,
+    before: Option<&str>,
+    handler: &str,
+) -> Result<(), EffectiveError> {
+    let runtimes = read(dump)?;
+    let before = before.and_then(|before| read(before).ok());
+    // What was broken before is not held against the change.
+    if before
+        .as_ref()
+        .is_none_or(|before| check_default(before).is_ok())
+    {
+        check_default(&runtimes)?;
+    }
+    check_others(&runtimes, before, handler)
+}
+
+fn check_default(runtimes: &Runtimes) -> Result<(), EffectiveError> {
+    match runtimes.all.contains_key(&runtimes.default) {
+        true => Ok(()),
+        false => Err(EffectiveError::NoDefault {
+            name: runtimes.default.clone(),
+        }),
+    }
+}
+
+fn check_others(
+    runtimes: &Runtimes,
+    before: Option<Runtimes>,
+    handler: &str,
+) -> Result<(), EffectiveError> {
     for (name, before) in before.into_iter().flat_map(|before| before.all) {
         match runtimes.all.get(&name) {
+            _ if name == handler => {}
             None => return Err(EffectiveError::Lost { name }),
-            Some(after) if name != *handler && !same(Some(&before), Some(after)) => {
+            Some(after) if !same(Some(&before), Some(after)) => {
                 return Err(EffectiveError::Changed {
                     name,
                     before: before.to_string(),

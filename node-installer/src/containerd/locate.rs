@@ -83,12 +83,16 @@ pub fn locate(
         let known = dialect.units().iter();
         known.map(|unit| (*unit).to_owned()).collect()
     });
-    let named = |path: &HostPath| path.name().ends_with(".tmpl");
     match (&config.config, dialect) {
-        (Some(path), _) if named(path) => template(tree, dialect, config, Some(path), units),
+        (Some(path), _) if is_template(path) => template(tree, dialect, config, Some(path), units),
         (None, Dialect::K3s | Dialect::Rke2) => template(tree, dialect, config, None, units),
         (path, _) => plain(tree, host, dialect, config, path.as_ref(), units),
     }
+}
+
+/// Whether a file is a template of Go, by its name.
+pub(crate) fn is_template(path: &HostPath) -> bool {
+    path.name().ends_with(".tmpl")
 }
 
 fn detect(tree: &HostTree) -> Result<Dialect, ContainerdError> {
@@ -104,7 +108,8 @@ fn detect(tree: &HostTree) -> Result<Dialect, ContainerdError> {
     }
 }
 
-fn as_text<'a>(file: &HostPath, bytes: &'a [u8]) -> Result<&'a str, ContainerdError> {
+/// The text of a file.
+pub(crate) fn as_text<'a>(file: &HostPath, bytes: &'a [u8]) -> Result<&'a str, ContainerdError> {
     std::str::from_utf8(bytes).map_err(|_| ContainerdError::NotText { file: file.clone() })
 }
 

@@ -10,9 +10,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use edit::{install, uninstall};
-pub use effective::{EffectiveError, judge};
+pub use effective::{EffectiveError, judge, judge_without};
 pub(crate) use effective::{address, not_running};
-pub(crate) use locate::QUICK;
+pub(crate) use locate::{QUICK, as_text, is_template};
 pub use locate::{Target, locate};
 
 use crate::{

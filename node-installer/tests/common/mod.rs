@@ -49,6 +49,10 @@ pub(crate) struct Behaviour {
     pub(crate) crash_loops: bool,
     /// What containerd refuses, asked with its configuration.
     pub(crate) refuses: Option<Question>,
+    /// Whether the pod does not see the host's process 1.
+    pub(crate) outside: bool,
+    /// Whether the plugin for the kubelet is running, asked with the configuration of containerd.
+    pub(crate) serves: Option<Question>,
     /// Whether k3s renders its template.
     pub(crate) renders_nothing: bool,
     /// What `containerd --version` says.
@@ -100,6 +104,7 @@ impl FakeHost {
                 }
             }
         }
+        built_in(&mut all);
         toml::to_string(&all).expect("TOML")
     }
 
@@ -143,6 +148,26 @@ impl FakeHost {
     }
 }
 
+/// As containerd does it: `runc` is there as long as the configuration names no runtime.
+fn built_in(all: &mut toml::Table) {
+    let version = all.get("version").and_then(toml::Value::as_integer);
+    let plugin = match version {
+        Some(3) => "io.containerd.cri.v1.runtime",
+        _ => "io.containerd.grpc.v1.cri",
+    };
+    let mut table = all;
+    for key in ["plugins", plugin, "containerd", "runtimes"] {
+        let inner = table
+            .entry(key)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        table = inner.as_table_mut().expect("a table");
+    }
+    if table.is_empty() {
+        let runc = toml::toml! { runtime_type = "io.containerd.runc.v2" };
+        table.insert("runc".into(), toml::Value::Table(runc));
+    }
+}
+
 /// What k3s renders without a template.
 pub(crate) fn base(version: u8) -> String {
     let plugin = match version {
@@ -160,6 +185,9 @@ impl Host for FakeHost {
         behaviour
             .commands
             .push(format!("{program} {}", arguments.join(" ")));
+        if behaviour.outside {
+            return Err(HostError::Enter(std::io::Error::other("not the host")));
+        }
         match (program, arguments) {
             ("systemctl", ["show", _, "--", unit]) => {
                 let units = &behaviour.units;
@@ -210,6 +238,19 @@ impl Host for FakeHost {
                     false => said(0, dump, ""),
                 }
             }
+            (_, ["config", "default"]) => {
+                let mut all = toml::toml! { grpc.address = "/run/containerd/containerd.sock" };
+                built_in(&mut all);
+                said(0, toml::to_string(&all).expect("TOML"), "")
+            }
+            (_, ["--address", _, "plugins", "ls"]) => {
+                let config = self.configuration();
+                let state = match behaviour.serves.as_ref().is_none_or(|ask| ask(&config)) {
+                    true => "ok",
+                    false => "error",
+                };
+                said(0, format!("io.containerd.grpc.v1 cri - {state}\n"), "")
+            }
             other => panic!("unexpected program {other:?}"),
         }
     }
@@ -233,6 +274,26 @@ impl Steps for PowerCut {
             return Err(Interrupted);
         }
         steps.push(step.to_owned());
+        Ok(())
+    }
+}
+
+/// Somebody else writes a file when the installer comes to a step.
+#[derive(Debug)]
+struct SomebodyElse {
+    at: String,
+    file: PathBuf,
+    text: String,
+    done: Mutex<bool>,
+}
+
+impl Steps for SomebodyElse {
+    fn before(&self, step: &str) -> Result<(), Interrupted> {
+        let mut done = self.done.lock().expect("a lock");
+        if !*done && step.contains(&self.at) {
+            fs::write(&self.file, &self.text).expect("writes");
+            *done = true;
+        }
         Ok(())
     }
 }
@@ -360,6 +421,19 @@ impl FakeNode {
         let tree = HostTree::open(self.root(), Box::new(cut)).expect("a root");
         let host = Box::new(self.host.clone());
         (Node { tree, host }, steps)
+    }
+
+    /// The node as the installer sees it, while somebody else writes `file` once, at the first step with `at` in it.
+    pub(crate) fn node_of_two(&self, at: &str, file: &str, text: &str) -> Node {
+        let steps = SomebodyElse {
+            at: at.to_owned(),
+            file: self.path(file),
+            text: text.to_owned(),
+            done: Mutex::new(false),
+        };
+        let tree = HostTree::open(self.root(), Box::new(steps)).expect("a root");
+        let host = Box::new(self.host.clone());
+        Node { tree, host }
     }
 
     pub(crate) fn apply(&self, config: &Config) -> Result<Plan, Error> {
