@@ -358,13 +358,11 @@ impl Process {
 
     /// What it logged; call it after its end.
     pub fn log(&mut self) -> String {
+        let Some(mut log) = self.0.stderr.take() else {
+            return "its log is elsewhere".to_owned();
+        };
         let mut text = String::new();
-        self.0
-            .stderr
-            .take()
-            .expect("piped")
-            .read_to_string(&mut text)
-            .expect("UTF-8");
+        log.read_to_string(&mut text).expect("UTF-8");
         text
     }
 }

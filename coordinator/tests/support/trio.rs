@@ -1,8 +1,9 @@
 //! Replicas as real processes on loopback, each with a disk of its own.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     process::{Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
@@ -25,10 +26,12 @@ pub struct ReplicaProcess {
     pub ops: SocketAddr,
 }
 
-/// An address that nobody uses at this moment.
-fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    listener.local_addr().expect("address")
+/// An address of loopback that nobody else uses: a port that is free now may be somebody's connection before the replica starts.
+fn own_address() -> SocketAddr {
+    static TAKEN: AtomicU8 = AtomicU8::new(1);
+    let [.., second, first] = std::process::id().to_be_bytes();
+    let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+    SocketAddr::from((Ipv4Addr::new(127, 128 | second, first, number), 7778))
 }
 
 impl ReplicaProcess {
@@ -41,7 +44,7 @@ impl ReplicaProcess {
 
     /// As many replicas that know of each other, none of which runs.
     pub fn place_all(count: usize) -> Vec<Self> {
-        let places: Vec<SocketAddr> = (0..count).map(|_| free()).collect();
+        let places: Vec<SocketAddr> = (0..count).map(|_| own_address()).collect();
         let peers: Vec<String> = places.iter().map(ToString::to_string).collect();
         let place = |peer| Self {
             deployment: Deployment::new(),
