@@ -39,7 +39,13 @@ pub(crate) struct Source {
     collateral: Arc<Collateral>,
     clock: Arc<dyn WallClock>,
     /// The latest history, with the transition that it ends with: it is large, and read again only when that changes.
-    history: Arc<Mutex<Option<(TransitionHash, Arc<Chain>)>>>,
+    history: Arc<Mutex<Option<Known>>>,
+}
+
+/// A history that was read.
+struct Known {
+    transition: TransitionHash,
+    chain: Arc<Chain>,
 }
 
 /// Everything at one moment.
@@ -147,15 +153,19 @@ impl Source {
             let (Some(active), Some(session)) = (active, &mut answer.session) else {
                 continue;
             };
-            if let Some((transition, chain)) = &*known
-                && *transition == active.transition
+            if let Some(known) = known
+                .as_ref()
+                .filter(|known| known.transition == active.transition)
             {
-                return Some(Arc::clone(chain));
+                return Some(Arc::clone(&known.chain));
             }
             // One that does not serve has no history to show; its row says why.
             if let Ok(Ok(response)) = timeout(DEADLINE, session.manifests()).await {
                 let chain = Arc::new(Chain::of(&response));
-                *known = Some((active.transition, Arc::clone(&chain)));
+                *known = Some(Known {
+                    transition: active.transition,
+                    chain: Arc::clone(&chain),
+                });
                 return Some(chain);
             }
         }

@@ -117,7 +117,7 @@ fn end_that_was_dropped_is_found_by_the_head_only() {
 fn half_a_line_of_a_process_that_was_killed_is_no_break() {
     let lines = chain(&LIFE);
     let half = lines[3][..40].to_owned();
-    let running = [&lines[..3], &[half.clone()]].concat();
+    let running = [&lines[..3], std::slice::from_ref(&half)].concat();
     let found = checked(&running, None).expect("it still writes");
     assert_eq!((found.cut_lines, found.records), (1, 3));
     let restarted = [&running[..], &lines[..]].concat();
