@@ -51,8 +51,8 @@ pub(super) struct Package {
     pub(super) sha256: String,
 }
 
-/// Unpacked packages.
-#[derive(Debug)]
+/// Unpacked packages; none by default.
+#[derive(Debug, Default)]
 pub(super) struct Tree {
     root: PathBuf,
     /// Which package each file is from.

@@ -98,7 +98,10 @@ impl Images {
             .clone()
             .unwrap_or_else(|| root.join("target/images"));
         fs::create_dir_all(&output)?;
-        let tree = Lock::read(&root)?.unpack(&cache)?;
+        let tree = match spec.images.iter().any(Image::is_of_debian) {
+            true => Lock::read(&root)?.unpack(&cache)?,
+            false => Tree::default(),
+        };
         let envoy = tools::ENVOY.fetch()?;
         if spec.images.iter().any(|image| image.envoy) {
             check_envoy(&envoy)?;

@@ -43,6 +43,13 @@ pub(super) struct Image {
     pub(super) user: String,
 }
 
+impl Image {
+    /// Whether it has files of Debian's packages.
+    pub(super) fn is_of_debian(&self) -> bool {
+        !self.programs.is_empty() || self.libraries.is_some() || self.certificates || self.envoy
+    }
+}
+
 impl Spec {
     /// Reads the file; keeps the images that `only` names, or all.
     pub(super) fn read(root: &Path, only: &[String]) -> Result<Self> {
