@@ -113,6 +113,24 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// Asks one after the other until one answers, and says which one did.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn first<T>(
+        mut self,
+        spinner: &Spinner,
+        mut ask: impl AsyncFnMut(&CoordinatorAddress) -> Result<T, AttemptError>,
+    ) -> Result<(&'a CoordinatorAddress, T), AttemptError> {
+        loop {
+            let address = self.address();
+            match ask(address).await {
+                Ok(answer) => return Ok((address, answer)),
+                Err(error) => self.next(error, spinner).await?,
+            }
+        }
+    }
+
     /// Whom to ask now.
     pub fn address(&self) -> &'a CoordinatorAddress {
         &self.addresses[self.position]

@@ -182,19 +182,14 @@ pub(super) async fn run(
     let addresses = &reached.addresses;
     let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
-    let mut attempts = Attempts::brief(addresses);
-    let (coordinator, response) = loop {
-        let address = attempts.address();
-        let attempt = async {
+    let (coordinator, response) = Attempts::brief(addresses)
+        .first(&spinner, async |address| {
             let mut session = Session::attest(address, &proposed, &collateral, &clock).await?;
             spinner.message("reading the history");
             Ok(session.manifests().await?)
-        };
-        match attempt.await {
-            Ok(response) => break (address.to_string(), response),
-            Err(error) => attempts.next(error, &spinner).await?,
-        }
-    };
+        })
+        .await?;
+    let coordinator = coordinator.to_string();
     drop(spinner);
 
     let history = History::check(&response, &Memory::default());

@@ -14,7 +14,7 @@ use contrast_clock::{SystemWallClock, WallClock};
 use super::{collateral, read_manifest};
 use crate::{
     args::{FormatArgs, StatusArgs},
-    attempts::{AttemptError, Attempts, shown},
+    attempts::{Attempts, shown},
     audit::{Records, Row, Verdict},
     diagnostic::{Diagnose, Failure},
     dial::Session,
@@ -255,18 +255,12 @@ async fn recent(
     let addresses = &reached.addresses;
     let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
-    let mut attempts = Attempts::brief(addresses);
-    let answer = loop {
-        let address = attempts.address();
-        let attempt = async {
+    let (_, answer) = Attempts::brief(addresses)
+        .first(&spinner, async |address| {
             let mut session = Session::attest(address, &manifest, &collateral, &clock).await?;
-            Ok::<_, AttemptError>(session.recent_decisions().await?)
-        };
-        match attempt.await {
-            Ok(answer) => break answer,
-            Err(error) => attempts.next(error, &spinner).await?,
-        }
-    };
+            Ok(session.recent_decisions().await?)
+        })
+        .await?;
     drop(spinner);
     let lines = [answer.issued, answer.refused, answer.other];
     let mut rows = Vec::new();

@@ -11,7 +11,7 @@ use super::{collateral, read_manifest};
 use crate::{
     address::CoordinatorAddress,
     args::StatusArgs,
-    attempts::{AttemptError, Attempts, shown},
+    attempts::{Attempts, shown},
     diagnostic::{Diagnose, Failure},
     dial::Session,
     exit::Exit,
@@ -120,18 +120,12 @@ async fn ask(
 ) -> Result<Status, Failure> {
     let spinner = output.spinner(&format!("attesting {}", shown(addresses)));
     let clock: Arc<dyn WallClock> = Arc::new(SystemWallClock);
-    let mut attempts = Attempts::brief(addresses);
-    let (address, answer) = loop {
-        let address = attempts.address();
-        let attempt = async {
+    let (address, answer) = Attempts::brief(addresses)
+        .first(&spinner, async |address| {
             let mut session = Session::attest(address, manifest, collateral, &clock).await?;
-            Ok::<_, AttemptError>(session.status().await?)
-        };
-        match attempt.await {
-            Ok(answer) => break (address, answer),
-            Err(error) => attempts.next(error, &spinner).await?,
-        }
-    };
+            Ok(session.status().await?)
+        })
+        .await?;
     drop(spinner);
     let insecure = manifest.accepts_insecure_evidence();
     Ok(Status::read(address.to_string(), insecure, &answer)?)

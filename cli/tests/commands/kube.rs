@@ -226,7 +226,7 @@ fn doctor_stops_at_a_wrong_kubeconfig() {
         &context,
         r#"case "$*" in
 *"version --client"*) echo '{"clientVersion": {"gitVersion": "v1.34.1"}}' ;;
-*) echo 'error: error loading config file "/root/.kube/config": yaml: line 3: mapping values are not allowed' >&2; exit 1 ;;
+*) echo 'error: error loading config file "/home/me/.kube/config": yaml: line 3: mapping values are not allowed' >&2; exit 1 ;;
 esac"#,
     );
     let shown = with_kubectl(&context, &kubectl, &["doctor", "--collateral=nowhere"]);
