@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use contrast_attestation::{IssuerConfig, Tee};
-use contrast_telemetry::logging;
+use contrast_telemetry::{drain, logging};
 
 use crate::{AuditLog, peer, replica::Timing};
 
@@ -80,7 +80,7 @@ pub struct Config {
     pub dead_member_grace: Duration,
 
     /// How long requests may take to finish after SIGTERM or SIGINT, in seconds.
-    #[arg(long, env = "CONTRAST_DRAIN_DEADLINE", default_value = "25", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "CONTRAST_DRAIN_DEADLINE", default_value = "25", value_name = "SECONDS", value_parser = drain::deadline)]
     pub drain_deadline: Duration,
 
     /// File that receives the bound addresses as JSON ({"user_api", "mesh_api", "attest_api", "transit_api", "ops"}), written in one piece
@@ -165,16 +165,6 @@ fn some_seconds(text: &str) -> Result<Duration, String> {
         Ok(seconds @ 1..=MAX) => Ok(Duration::from_secs(seconds)),
         _ => Err(format!(
             "expected a whole number of seconds from 1 to {MAX}"
-        )),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    const MAX: u64 = 3600;
-    match text.parse() {
-        Ok(seconds @ 0..=MAX) => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!(
-            "expected a whole number of seconds from 0 to {MAX}"
         )),
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use contrast_telemetry::logging;
+use contrast_telemetry::{drain, logging};
 
 /// Forwards TCP connections to the Coordinator.
 #[derive(Debug, Clone, clap::Parser)]
@@ -34,7 +34,7 @@ pub struct Config {
     pub connections: NonZeroU16,
 
     /// How long open connections may go on after SIGTERM or SIGINT, in seconds.
-    #[arg(long, env = "CONTRAST_DRAIN_DEADLINE", default_value = "5", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "CONTRAST_DRAIN_DEADLINE", default_value = "5", value_name = "SECONDS", value_parser = drain::deadline)]
     pub drain_deadline: Duration,
 
     /// Logs.
@@ -85,16 +85,6 @@ impl FromStr for Route {
             listen: address.ok_or_else(|| RouteError::Listen(listen.to_owned()))?,
             target: target.to_owned(),
         })
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    const MAX: u64 = 3600;
-    match text.parse() {
-        Ok(seconds @ 0..=MAX) => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!(
-            "expected a whole number of seconds from 0 to {MAX}"
-        )),
     }
 }
 

@@ -3,6 +3,8 @@
 //! A [`Watcher`] is cloned into every task. [`Trigger::drain`] starts the first step; when the deadline passes or a second
 //! signal arrives, the owner drops the tasks, which is the second step.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,20 @@ impl Watcher {
     /// Whether draining has started.
     pub fn is_draining(&self) -> bool {
         self.0.is_cancelled()
+    }
+}
+
+/// Reads a drain deadline of the command line, in seconds.
+///
+/// # Errors
+/// When it is no whole number from 0 to an hour's.
+pub fn deadline(text: &str) -> Result<Duration, String> {
+    const MAX: u64 = 3600;
+    match text.parse() {
+        Ok(seconds @ 0..=MAX) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!(
+            "expected a whole number of seconds from 0 to {MAX}"
+        )),
     }
 }
 
