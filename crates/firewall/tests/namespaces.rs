@@ -13,7 +13,7 @@ mod pod;
 use std::{
     env, fs,
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
     process::Command,
     thread,
     time::Duration,
@@ -25,8 +25,8 @@ use contrast_firewall::{
 };
 use nix::sys::socket::{setsockopt, sockopt::IpTransparent};
 use pod::{
-    Application, POD_V4, POD_V6, Pod, STRANGER_V4, STRANGER_V6, run, succeeded, tcp_is_served,
-    udp_is_served,
+    Application, POD_V4, POD_V6, Pod, STRANGER_V4, STRANGER_V6, patiently, run, succeeded,
+    tcp_is_served, udp_is_served,
 };
 
 const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -221,7 +221,7 @@ fn envoy_gets_connections_to_other_ports_and_none_to_its_own() {
             let addresses: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
             addresses.map(|ip| {
                 [INGRESS_MTLS_PORT, INGRESS_TLS_PORT].map(|port| {
-                    let listener = TcpListener::bind((ip, port)).expect("port");
+                    let listener = patiently(|| TcpListener::bind((ip, port)));
                     setsockopt(&listener, IpTransparent, &true).expect("transparent");
                     listener
                 })
@@ -256,18 +256,6 @@ fn envoy_gets_connections_to_other_ports_and_none_to_its_own() {
     });
 }
 
-/// A program that another test starts just then holds the port of the listener before until it is executed.
-fn bind_again(address: SocketAddr) -> TcpListener {
-    let attempt = |_| {
-        let bound = TcpListener::bind(address);
-        if bound.is_err() {
-            thread::sleep(Duration::from_millis(25));
-        }
-        bound.ok()
-    };
-    (0..40).find_map(attempt).expect("port")
-}
-
 #[test]
 fn connections_from_before_the_capture_carry_nothing_any_more() {
     with_each_backend(|pod, backend, firewall| {
@@ -276,7 +264,7 @@ fn connections_from_before_the_capture_carry_nothing_any_more() {
             (STRANGER_V6, true),
             (STRANGER_V6, false),
         ] {
-            let listener = pod.without(|| bind_again((stranger, 443).into()));
+            let listener = pod.without(|| patiently(|| TcpListener::bind((stranger, 443))));
             let mut early = pod.within(|| TcpStream::connect((stranger, 443)).expect("connects"));
             let (mut accepted, _) = listener.accept().expect("accepts");
             let limit = Some(Duration::from_millis(250));

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::{self, Command, Output},
     sync::{
@@ -168,8 +168,8 @@ pub(crate) struct Application {
 impl Application {
     /// Serves `port` on `ip` in the namespace of this thread, until the process ends.
     pub(crate) fn serve(ip: IpAddr, port: u16) -> Self {
-        let listener = TcpListener::bind((ip, port)).expect("TCP port");
-        let socket = UdpSocket::bind((ip, port)).expect("UDP port");
+        let listener = patiently(|| TcpListener::bind((ip, port)));
+        let socket = patiently(|| UdpSocket::bind((ip, port)));
         let served = Arc::new(AtomicUsize::new(0));
         let count = served.clone();
         thread::spawn(move || {
@@ -193,6 +193,19 @@ impl Application {
     pub(crate) fn served(&self) -> usize {
         self.served.load(Ordering::SeqCst)
     }
+}
+
+/// What `bind` gives within a second: a program that another test starts just then holds the socket that had the address
+/// before until it is executed.
+pub(crate) fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> T {
+    let (pause, attempts) = (Duration::from_millis(25), 40);
+    for _ in 1..attempts {
+        if let Ok(bound) = bind() {
+            return bound;
+        }
+        thread::sleep(pause);
+    }
+    bind().expect("address")
 }
 
 /// Whether a TCP connection from the namespace of this thread gets a greeting; it must not be slow.
