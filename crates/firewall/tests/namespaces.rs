@@ -15,7 +15,6 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
     process::Command,
-    thread,
     time::Duration,
 };
 
