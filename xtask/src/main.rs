@@ -1,6 +1,7 @@
 //! Repository tasks, run as `cargo xtask <task>`. Each is what a person would type, in order.
 
 mod book;
+mod cross;
 mod demo;
 mod images;
 mod manifests;
@@ -82,6 +83,8 @@ enum Task {
     },
     /// Builds the container images into `target/images`, with what is in them and where it comes from.
     Images(images::Images),
+    /// Builds the command for Linux (x86-64 and aarch64, static), Windows and macOS into `target/cross`.
+    Cross(cross::Cross),
     /// Builds the SDK's WebAssembly module and the page that verifies a Coordinator in a browser into `target/web`.
     Web,
 }
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Task::Manifests { check: true } => manifests::check(),
         Task::Manifests { check: false } => manifests::write(),
         Task::Images(images) => images.run(),
+        Task::Cross(cross) => cross.run(),
         Task::Web => web::build(),
     };
     match outcome {

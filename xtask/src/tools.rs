@@ -137,6 +137,25 @@ pub(crate) const CHART: PythonClient = PythonClient {
     requirements: "xtask/chart/requirements.txt",
 };
 
+/// Zig as a C compiler for other systems, and what has cargo use it.
+const ZIGBUILD: PythonClient = PythonClient {
+    package: "cargo-zigbuild",
+    directory: "target/tools/zig-python",
+    requirements: "xtask/cross/requirements.txt",
+};
+
+/// A `cargo-zigbuild`, whose first argument is the subcommand.
+pub(crate) fn zigbuild() -> Result<Command> {
+    ZIGBUILD.install()?;
+    let root = workspace_root();
+    let installed = root.join(ZIGBUILD.directory);
+    let mut command = Command::new(installed.join("bin/cargo-zigbuild"));
+    command
+        .current_dir(root)
+        .env("CARGO_ZIGBUILD_ZIG_PATH", installed.join("ziglang/zig"));
+    Ok(command)
+}
+
 impl PythonClient {
     /// A Python that finds the package, which is installed if it is not there.
     pub(crate) fn python(&self) -> Result<Command> {

@@ -17,20 +17,31 @@
 //!
 //! [`Firewall::probe`] finds out what works by trying. Every program runs with a deadline, and every failure leaves the traffic
 //! denied.
+//!
+//! Systems other than Linux have the numbers only, and what a redirection is.
 
+#[cfg(target_os = "linux")]
 mod backend;
+#[cfg(target_os = "linux")]
 mod firewall;
+#[cfg(target_os = "linux")]
 mod iptables;
+#[cfg(target_os = "linux")]
 mod nftables;
 mod redirection;
+#[cfg(target_os = "linux")]
 mod routes;
+#[cfg(target_os = "linux")]
 mod tool;
 
+#[cfg(target_os = "linux")]
 pub use backend::Backend;
+#[cfg(target_os = "linux")]
 pub use firewall::{Firewall, FirewallError, Present, Tried, has_ipv6, present};
 pub use redirection::{
     APPLICATION_V4, APPLICATION_V6, Capture, EGRESS_FIRST_PORT, EGRESS_MARK, ENVOY_UID,
     INGRESS_MTLS_PORT, INGRESS_TLS_PORT, Ingress, ROUTE_TABLE, RULE_PREFERENCE, Redirection,
     TPROXY_MARK,
 };
+#[cfg(target_os = "linux")]
 pub use tool::ToolError;

@@ -56,6 +56,7 @@ pub struct Capture {
     pub listener: u16,
 }
 
+#[cfg(target_os = "linux")]
 impl Redirection {
     /// Envoy's own ports, which nobody outside the pod may address.
     pub(crate) fn reserved_ports(&self) -> BTreeSet<u16> {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+#[cfg(target_os = "linux")]
 use contrast_firewall::EGRESS_MARK;
 use contrast_mesh_annotation::{Host, Remote};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -41,7 +42,11 @@ pub(crate) fn prepare(address: SocketAddr) -> io::Result<Prepared> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
+    #[cfg(target_os = "linux")]
     let marked = socket.set_mark(EGRESS_MARK).is_ok();
+    // Elsewhere nothing captures connections.
+    #[cfg(not(target_os = "linux"))]
+    let marked = false;
     Ok(Prepared {
         socket,
         address,

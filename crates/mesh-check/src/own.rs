@@ -264,8 +264,22 @@ pub(crate) fn envoy(pod: &Pod, rows: &mut Rows) {
     }
 }
 
+const REDIRECTION: &str = "redirection to Envoy";
+
+#[cfg(not(target_os = "linux"))]
 fn kernel(rows: &mut Rows) {
-    let (incoming, redirection) = ("incoming connections", "redirection to Envoy");
+    rows.unknown(
+        REDIRECTION,
+        "rules are there",
+        "this system has no such rules".to_owned(),
+        Reason::RulesHidden,
+        "run the check in the container contrast-service-mesh",
+    );
+}
+
+#[cfg(target_os = "linux")]
+fn kernel(rows: &mut Rows) {
+    let incoming = "incoming connections";
     match contrast_firewall::present() {
         Ok(present) => {
             match present.denied {
@@ -279,9 +293,9 @@ fn kernel(rows: &mut Rows) {
                 ),
             }
             match present.redirected {
-                true => rows.ok(redirection, "rules are there", "rules are there"),
+                true => rows.ok(REDIRECTION, "rules are there", "rules are there"),
                 false => rows.failed(
-                    redirection,
+                    REDIRECTION,
                     "rules are there",
                     "no rules (contrast_mesh)",
                     Reason::NotRedirected,
@@ -290,7 +304,7 @@ fn kernel(rows: &mut Rows) {
             }
         }
         Err(tried) => rows.unknown(
-            redirection,
+            REDIRECTION,
             "rules are there",
             format!("cannot look: {tried}"),
             Reason::RulesHidden,

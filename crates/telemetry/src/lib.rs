@@ -5,10 +5,13 @@
 //! constants of the crate that owns the number; [`metrics`] renders a registry, and [`enrolment`] is how a pod's Initializer tells the sidecar
 //! what it has no port to tell.
 
+#[cfg(target_os = "linux")]
 pub mod drain;
+#[cfg(target_os = "linux")]
 pub mod enrolment;
 pub mod exposure;
 pub mod logging;
+#[cfg(target_os = "linux")]
 pub mod memory;
 pub mod metrics;
 pub mod readiness;

@@ -168,11 +168,15 @@ pub(super) fn mode(_: &fs::Metadata) -> u32 {
     0o755
 }
 
+/// SHA-256, 64 hex digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// `sha256:…`.
 pub(super) fn digest(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", sha256(bytes))
 }
 
 #[cfg(test)]

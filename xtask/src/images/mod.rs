@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use debian::{Lock, Package, Tree};
+pub(crate) use layer::sha256;
 use layer::{Layer, Packed};
 use layout::Built;
 use spec::{Image, Spec};
@@ -63,13 +64,13 @@ pub(crate) struct Images {
 
 /// Cargo profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Profile {
+pub(crate) enum Profile {
     Release,
     ImageCheck,
 }
 
 impl Profile {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Release => "release",
             Self::ImageCheck => "image-check",
@@ -79,6 +80,13 @@ impl Profile {
     fn directory(self) -> &'static str {
         self.name()
     }
+}
+
+/// The programs of all images, each with its Cargo package.
+pub(crate) fn programs(root: &Path) -> Result<Vec<(String, String)>> {
+    let spec = Spec::read(root, &[])?;
+    let images = spec.images.into_iter();
+    Ok(images.map(|image| (image.package, image.name)).collect())
 }
 
 impl Images {

@@ -1,17 +1,14 @@
+#[cfg(target_os = "linux")]
+mod guest;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fmt,
-    fs::{self, File},
-    io::{self, Read as _},
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
-use rustix::{
-    fs::{Mode, OFlags, open},
-    io::Errno,
-};
 use serde::{Deserialize, de::IgnoredAny};
 use zeroize::Zeroizing;
 
@@ -21,9 +18,6 @@ use crate::reference::DEFAULT_REGISTRY;
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 /// What helpers print when they know nothing of a registry (`docker-credential-helpers`).
 const HELPER_KNOWS_NONE: &str = "credentials not found";
-
-/// Size of the file in a guest, bytes.
-const SIZE_MAX: u64 = 1024 * 1024;
 
 /// A file with credentials for registries, `config.json` of Docker or `auth.json` of Podman: `auths`, `credHelpers`, `credsStore`.
 ///
@@ -37,6 +31,7 @@ pub struct CredentialFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Helpers {
     Run,
+    #[cfg(target_os = "linux")]
     Refuse,
 }
 
@@ -102,6 +97,7 @@ impl CredentialFile {
 
     /// The file at `path`, for a guest: it may have `auths` only, because no helper is run. It has to be a regular file of at most
     /// 1 MiB, and no link to one, because a container may have written it.
+    #[cfg(target_os = "linux")]
     pub fn without_helpers(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -110,14 +106,15 @@ impl CredentialFile {
     }
 
     /// The file that `REGISTRY_AUTH_FILE` names, or `config.json` in the directory that `DOCKER_CONFIG` names, or
-    /// `.docker/config.json` in `HOME`.
+    /// `.docker/config.json` in `HOME`, on Windows `USERPROFILE`.
     pub fn of_environment(variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
         let below =
             |directory: &str, file: &str| Some(PathBuf::from(variable(directory)?).join(file));
         let path = variable("REGISTRY_AUTH_FILE")
             .map(PathBuf::from)
             .or_else(|| below("DOCKER_CONFIG", "config.json"))
-            .or_else(|| below("HOME", ".docker/config.json"))?;
+            .or_else(|| below("HOME", ".docker/config.json"))
+            .or_else(|| below("USERPROFILE", ".docker/config.json"))?;
         Some(Self {
             path,
             helpers: Helpers::Run,
@@ -128,7 +125,8 @@ impl CredentialFile {
     pub(crate) fn get(&self, registry: &str) -> Result<Option<Credential>, CredentialError> {
         let text = match self.helpers {
             Helpers::Run => fs::read(&self.path).map(Zeroizing::new),
-            Helpers::Refuse => read_guarded(&self.path),
+            #[cfg(target_os = "linux")]
+            Helpers::Refuse => guest::read(&self.path),
         };
         let text = match text {
             Ok(text) => text,
@@ -151,7 +149,7 @@ impl CredentialFile {
                 reason,
             })
         };
-        if self.helpers == Helpers::Refuse {
+        if self.helpers != Helpers::Run {
             match serde_json::from_slice::<NamedHelpers>(&text) {
                 Ok(named) if named.cred_helpers.is_empty() && named.creds_store.is_none() => {}
                 Ok(_) => {
@@ -186,74 +184,5 @@ impl CredentialFile {
             },
             Err(error) => unusable(error.to_string()),
         }
-    }
-}
-
-/// Reads a file that a container may have written: it leads nowhere else, and neither waits for a writer nor takes all memory.
-fn read_guarded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let refused = |found: &str| {
-        let expected = "expected a regular file of at most 1 MiB";
-        io::Error::other(format!("{expected}, found {found}"))
-    };
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::LOOP) => return Err(refused("a link")),
-        Err(error) => return Err(error.into()),
-    };
-    let found = file.metadata()?;
-    if !found.is_file() {
-        return Err(refused("something else"));
-    }
-    // All at once, so that no copy stays behind where it grew.
-    let capacity = found.len().min(SIZE_MAX).saturating_add(1);
-    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(capacity).unwrap_or(0)));
-    file.take(SIZE_MAX + 1).read_to_end(&mut text)?;
-    match text.len() as u64 > SIZE_MAX {
-        true => Err(refused("a larger one")),
-        false => Ok(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{error::Error as _, os::unix::fs::symlink};
-
-    use rustix::fs::{CWD, FileType, mknodat};
-
-    use super::*;
-
-    #[test]
-    fn guest_reads_nothing_but_a_small_regular_file() {
-        let directory = tempfile::tempdir().expect("directory");
-        let at = |name: &str| directory.path().join(name);
-        let auths = r#"{"auths":{"registry.example":{"username":"u","password":"p"}}}"#;
-        let most = usize::try_from(SIZE_MAX).expect("a size");
-        let filled = |size: usize| format!("{auths}{}", " ".repeat(size - auths.len()));
-        fs::write(at("file"), filled(most)).expect("writes");
-        fs::write(at("large"), filled(most + 1)).expect("writes");
-        symlink("file", at("link")).expect("links");
-        fs::create_dir(at("directory")).expect("directory");
-        let mode = Mode::RUSR | Mode::WUSR;
-        mknodat(CWD, at("fifo"), FileType::Fifo, mode, 0).expect("a fifo");
-        let get = |name: &str| CredentialFile::without_helpers(&at(name)).get("registry.example");
-        assert!(get("file").expect("is read").is_some());
-        assert!(get("absent").expect("is none").is_none());
-        for (name, found) in [
-            ("large", "a larger one"),
-            ("link", "a link"),
-            ("directory", "something else"),
-            ("fifo", "something else"),
-        ] {
-            let error = get(name).expect_err(name);
-            let reason = error.source().expect("a reason").to_string();
-            assert!(
-                reason.contains("regular file of at most 1 MiB") && reason.ends_with(found),
-                "{name}: {reason}"
-            );
-        }
-        // Where one works, any file does.
-        let linked = CredentialFile::new(&at("link")).get("registry.example");
-        assert!(linked.expect("is read").is_some());
     }
 }
