@@ -57,6 +57,7 @@ async fn whole_life_set_get_update_restart_recover() {
         .await
         .expect("sets")
         .into_inner();
+    assert_eq!(get(ops, "/probe/readiness").0, 200);
     let shares = set
         .seed_shares
         .clone()
@@ -66,7 +67,6 @@ async fn whole_life_set_get_update_restart_recover() {
         .await
         .expect("repeats");
     assert_eq!(again.into_inner(), set);
-    assert_eq!(get(ops, "/probe/readiness").0, 200);
     let metrics = get(ops, "/metrics").1;
     assert!(
         metrics.contains("contrast_coordinator_manifest_generation 1\n"),

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use contrast_telemetry::drain;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -15,6 +16,11 @@ use crate::Route;
 
 /// A Service without a ready endpoint drops packets on some networks.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Who does not answer for two minutes is gone.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 /// When the process has no file descriptor left, others close first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -115,9 +121,12 @@ async fn forward(mut client: TcpStream, from: SocketAddr, target: &str) {
             return;
         }
     };
-    // Handshakes are small messages that wait for each other.
-    let _ = client.set_nodelay(true);
-    let _ = server.set_nodelay(true);
+    for stream in [&client, &server] {
+        // Handshakes are small messages that wait for each other.
+        let _ = stream.set_nodelay(true);
+        // A VM that was killed closes nothing, and would take the place of a connection for ever.
+        let _ = SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE);
+    }
     match copy_bidirectional(&mut client, &mut server).await {
         Ok((sent, received)) => tracing::info!(%from, target, sent, received, "connection ended"),
         Err(error) => tracing::info!(%from, target, %error, "connection broke"),

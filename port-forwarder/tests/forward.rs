@@ -163,3 +163,34 @@ fn a_port_in_use_is_named() {
         "{said}"
     );
 }
+
+/// The kernel shows which of its timers runs for a connection: 02 is that of keepalive (`Documentation/networking/proc_net_tcp.rst`).
+#[test]
+fn peers_that_vanish_are_noticed() {
+    let target = echo();
+    let program = Program::start(&target.to_string(), 1);
+    let mut client = program.connect();
+    client.write_all(b"x").expect("sends");
+    let port = |address: SocketAddr| format!(":{:04X}", address.port());
+    let sides = [
+        (
+            port(program.address),
+            port(client.local_addr().expect("bound")),
+        ),
+        (String::new(), port(target)),
+    ];
+    let end = Instant::now() + DEADLINE;
+    let is_watched = |(own, peer): &(String, String)| {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
+        table.lines().skip(1).any(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            fields[1].ends_with(own) && fields[2].ends_with(peer) && fields[5].starts_with("02:")
+        })
+    };
+    while !sides.iter().all(is_watched) {
+        assert!(Instant::now() < end, "no timer runs for {sides:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    drop(client);
+    assert_eq!(program.stop(), Some(0));
+}

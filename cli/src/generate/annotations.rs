@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use axum::http::{Uri, uri::Scheme};
 use contrast_mesh_annotation::{AnnotationError, Egress, Ingress};
 use contrast_quantity::Quantity;
 use serde_json::Value;
@@ -58,6 +59,8 @@ pub(crate) enum Form {
     Egress,
     /// A TCP port.
     Port,
+    /// `http://HOST:PORT`.
+    Endpoint,
     /// `device:mount`.
     DeviceAndMount,
     /// A Kubernetes quantity of bytes.
@@ -88,6 +91,14 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         meaning: "size of the encrypted disk for the pod's images, or `0` for none; with `generate --inject-image-store`",
         default: "`10Gi`",
         coordinator: true,
+    },
+    Annotation {
+        name: "log-exposure",
+        place: Place::Workload,
+        value: Form::OneOf(&["all", "public"]),
+        meaning: "what the injected Initializer and service mesh log: everything, or only what may leave the confidential VM",
+        default: "`all`",
+        coordinator: false,
     },
     Annotation {
         name: "mutable-volumes",
@@ -219,6 +230,14 @@ pub(crate) const ANNOTATIONS: &[Annotation] = &[
         coordinator: true,
     },
     Annotation {
+        name: "traces-endpoint",
+        place: Place::Workload,
+        value: Form::Endpoint,
+        meaning: "where the injected Initializer sends its spans: a collector of OpenTelemetry, by OTLP over gRPC without TLS",
+        default: "nothing is sent",
+        coordinator: false,
+    },
+    Annotation {
         name: "untrusted-volumes",
         place: Place::PodTemplate,
         value: Form::Volumes,
@@ -262,6 +281,7 @@ impl Form {
             }
             Self::Egress => "`name#127.x.y.z:port#host:port` or `name#transparent#host:port`, options behind a further `#` (`identity=`, `protocol=`), several separated by `##`".into(),
             Self::Port => "a TCP port, from 1 to 65535".into(),
+            Self::Endpoint => "`http://HOST:PORT`".into(),
             Self::DeviceAndMount => {
                 "`device:mount`, the names of a persistent volume and of an emptyDir".into()
             }
@@ -297,6 +317,12 @@ impl Form {
             Self::Ingress => value.parse::<Ingress>().is_ok(),
             Self::Egress => !value.is_empty() && value.parse::<Egress>().is_ok(),
             Self::Port => value.parse::<u16>().is_ok_and(|port| port > 0),
+            Self::Endpoint => value.parse::<Uri>().is_ok_and(|endpoint| {
+                endpoint.scheme() == Some(&Scheme::HTTP)
+                    && endpoint.port().is_some()
+                    && endpoint.path_and_query().is_none_or(|rest| rest == "/")
+                    && !value.contains('@')
+            }),
             Self::DeviceAndMount => device_and_mount(value).is_some(),
             Self::Quantity => value
                 .parse::<Quantity>()

@@ -83,6 +83,40 @@ impl Mesh<'_> {
     }
 }
 
+/// What the pod's annotations say of what its injected containers tell.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Telemetry<'a> {
+    pub(super) log_exposure: Option<&'a str>,
+    pub(super) traces_endpoint: Option<&'a str>,
+}
+
+impl Telemetry<'_> {
+    pub(super) fn of_initializer(self, container: &mut Value) {
+        self.of_service_mesh(container);
+        if let Some(endpoint) = self.traces_endpoint {
+            push(
+                &mut container["env"],
+                json!({"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": endpoint}),
+            );
+        }
+    }
+
+    pub(super) fn of_service_mesh(self, container: &mut Value) {
+        if let Some(exposure) = self.log_exposure {
+            push(
+                &mut container["env"],
+                json!({"name": "CONTRAST_LOG_EXPOSURE", "value": exposure}),
+            );
+        }
+    }
+}
+
+fn push(list: &mut Value, item: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(item);
+    }
+}
+
 /// Who lets in connections, which the guest denies from its boot on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opener {
@@ -223,16 +257,11 @@ pub(super) fn initializer(
 
 /// Gives the Initializer the directory for the guest's credentials of registries.
 pub(super) fn mount_pull_credentials(initializer: &mut Value) {
-    let put = |list: &mut Value, item: Value| {
-        if let Some(list) = list.as_array_mut() {
-            list.push(item);
-        }
-    };
-    put(
+    push(
         &mut initializer["env"],
         json!({"name": "CONTRAST_PULL_CREDENTIALS_DIR", "value": PULL_CREDENTIALS_PATH}),
     );
-    put(
+    push(
         &mut initializer["volumeMounts"],
         json!({"name": PULL_CREDENTIALS_VOLUME, "mountPath": PULL_CREDENTIALS_PATH}),
     );

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     GenerateError, Options, host_secrets, image_store,
-    inject::{self, Mesh, Opener, Place, SECRETS_VOLUME, containers, items},
+    inject::{self, Mesh, Opener, Place, SECRETS_VOLUME, Telemetry, containers, items},
     inputs::InputFile,
     overwritten,
     plan::{Found, place},
@@ -130,16 +130,20 @@ impl<'a> Injection<'a> {
         };
         let wants_mesh = mesh.is_wanted() && !options.skip_service_mesh;
         let skips = self.value("skip-initializer") == Some("true");
-        if secure.is_some() && skips {
-            return Err(self.refuse(
-                "the annotation secure-pv needs the Initializer, and skip-initializer leaves it out; remove one of them",
-            ));
-        }
         let sealed = sealing::listed(self.found);
-        if !sealed.is_empty() && skips {
-            return Err(self.refuse(
-                "the annotation sealed-secrets needs the Initializer, and skip-initializer leaves it out; remove one of them",
-            ));
+        let telemetry = Telemetry {
+            log_exposure: self.value("log-exposure"),
+            traces_endpoint: self.value("traces-endpoint"),
+        };
+        let needs = [
+            ("secure-pv", secure.is_some()),
+            (SEALED_SECRETS, !sealed.is_empty()),
+            ("traces-endpoint", telemetry.traces_endpoint.is_some()),
+        ];
+        if let Some((name, _)) = needs.iter().find(|(_, wanted)| *wanted && skips) {
+            return Err(self.refuse(format!(
+                "the annotation {name} needs the Initializer, and skip-initializer leaves it out; remove one of them"
+            )));
         }
         let pulls = sealed
             .iter()
@@ -163,6 +167,7 @@ impl<'a> Injection<'a> {
                 inject::application_user(spec),
                 &spec["securityContext"],
             );
+            telemetry.of_initializer(&mut container);
             if let Some(secure) = &secure {
                 secure.extend(&mut container, &spec["securityContext"]);
                 if let Some(volume) = secure.missing_volume(spec) {
@@ -189,12 +194,13 @@ impl<'a> Injection<'a> {
         }
         if wants_mesh {
             let namespace = &self.found.identity.namespace;
-            let container = inject::service_mesh(
+            let mut container = inject::service_mesh(
                 inject::SERVICE_MESH_IMAGE,
                 &mesh,
                 namespace,
                 &spec["securityContext"],
             );
+            telemetry.of_service_mesh(&mut container);
             // Before the pod's own init containers, which would otherwise speak around the mesh; behind the Initializer, for whose certificate it waits.
             let initializer = items(spec, "initContainers")
                 .iter()

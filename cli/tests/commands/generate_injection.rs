@@ -351,6 +351,39 @@ spec:
 ";
 
 #[test]
+fn telemetry_is_part_of_the_policy() {
+    let telemetry = "        contrast.edgeless.systems/log-exposure: public
+        contrast.edgeless.systems/traces-endpoint: http://otel-collector:4317\n";
+    let mesh = "        contrast.edgeless.systems/servicemesh-ingress: \"\"\n";
+    let told = generated(&annotated(&format!("{telemetry}{mesh}")), &[], true);
+    let added = told.diff.lines().filter(|line| line.starts_with('+'));
+    let lines: Vec<_> = added.map(|line| line[1..].trim()).collect();
+    let count = |line: &str| lines.iter().filter(|other| **other == line).count();
+    assert_eq!(count("- name: CONTRAST_LOG_EXPOSURE"), 2, "{}", told.diff);
+    assert_eq!(count("- name: OTEL_EXPORTER_OTLP_ENDPOINT"), 1);
+    assert_eq!(
+        count("value: \"http://otel-collector:4317\""),
+        1,
+        "{}",
+        told.diff
+    );
+    let text = policy(&told.context, "web");
+    for bound in [
+        "CONTRAST_LOG_EXPOSURE=public",
+        "OTEL_EXPORTER_OTLP_ENDPOINT=http://otel-collector:4317",
+    ] {
+        assert!(text.contains(bound), "{bound} in {text}");
+    }
+
+    let skips = "        contrast.edgeless.systems/skip-initializer: \"true\"\n";
+    let needless = refused(&annotated(&format!("{telemetry}{skips}")));
+    assert!(
+        needless.contains("the annotation traces-endpoint needs the Initializer"),
+        "{needless}"
+    );
+}
+
+#[test]
 fn fields_that_are_overwritten_are_named_once() {
     let own = generated(&with_coordinator(OWN), &["--inject-image-store"], false);
     insta::assert_snapshot!(own.said.replace(env!("CARGO_PKG_VERSION"), "[VERSION]"));

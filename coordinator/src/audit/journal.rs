@@ -1,4 +1,7 @@
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use contrast_audit::{Chain, Event, Hash, Kind, Outcome, Subject};
 
@@ -91,7 +94,7 @@ impl Journal {
             (Kind::Certificate, _) => &mut self.issued,
             _ => &mut self.other,
         };
-        ring.push(Arc::clone(&line));
+        ring.push(entry.record.kind, Arc::clone(&line));
         line
     }
 
@@ -118,27 +121,46 @@ impl Journal {
     }
 }
 
-/// The latest lines, within both limits.
+/// The latest lines, within both limits. What is one too many is the oldest of the kind that has the most, so that many of one kind leave
+/// room for the others.
 #[derive(Debug, Default)]
 struct Ring {
-    lines: VecDeque<Arc<str>>,
+    lines: VecDeque<(Kind, Arc<str>)>,
     bytes: usize,
 }
 
 impl Ring {
-    fn push(&mut self, line: Arc<str>) {
+    fn push(&mut self, kind: Kind, line: Arc<str>) {
         self.bytes += line.len();
-        self.lines.push_back(line);
-        while self.lines.len() > RECENT_MAX || self.bytes > RECENT_BYTES_MAX {
-            let Some(oldest) = self.lines.pop_front() else {
-                break;
-            };
-            self.bytes -= oldest.len();
+        self.lines.push_back((kind, line));
+        while self.lines.len() > RECENT_MAX {
+            self.drop_of_most(|_| 1);
+        }
+        while self.bytes > RECENT_BYTES_MAX {
+            self.drop_of_most(str::len);
+        }
+    }
+
+    fn drop_of_most(&mut self, weight: impl Fn(&str) -> usize) {
+        let mut weights = BTreeMap::<Kind, usize>::new();
+        for (kind, line) in &self.lines {
+            *weights.entry(*kind).or_default() += weight(line);
+        }
+        let most = weights.into_iter().max_by_key(|(_, weight)| *weight);
+        let oldest = self
+            .lines
+            .iter()
+            .position(|(kind, _)| most.is_some_and(|(most, _)| most == *kind));
+        if let Some((_, line)) = oldest.and_then(|oldest| self.lines.remove(oldest)) {
+            self.bytes -= line.len();
         }
     }
 
     fn lines(&self) -> Vec<Arc<str>> {
-        self.lines.iter().cloned().collect()
+        self.lines
+            .iter()
+            .map(|(_, line)| Arc::clone(line))
+            .collect()
     }
 }
 
@@ -216,8 +238,27 @@ mod tests {
 
         let mut ring = Ring::default();
         for _ in 0..RECENT_MAX {
-            ring.push("x".repeat(8 << 10).into());
+            ring.push(Kind::Certificate, "x".repeat(8 << 10).into());
         }
         assert_eq!(ring.lines.len(), RECENT_BYTES_MAX / (8 << 10));
+    }
+
+    #[test]
+    fn flood_of_one_kind_hides_no_other() {
+        let mut ring = Ring::default();
+        ring.push(Kind::Manifest, "large".repeat(1000).into());
+        for number in 0..2 * RECENT_MAX {
+            ring.push(Kind::Attestation, number.to_string().into());
+        }
+        for _ in 0..4 {
+            ring.push(Kind::Certificate, "x".repeat(RECENT_BYTES_MAX / 4).into());
+        }
+        let of = |kind| ring.lines.iter().filter(|line| line.0 == kind).count();
+        assert_eq!(
+            [Kind::Manifest, Kind::Attestation, Kind::Certificate].map(of),
+            [1, RECENT_MAX - 4, 3]
+        );
+        let (_, oldest) = &ring.lines[1];
+        assert_eq!(**oldest, *(RECENT_MAX + 4).to_string());
     }
 }

@@ -213,6 +213,12 @@ impl<C: ClusterTypes> Replica<C> {
             self.guard.forget();
             return Err(error);
         }
+        // Whoever asks for the status next finds a replica that serves. What was decided is decided without that.
+        if let Some(life) = self.life()
+            && let Err(why) = self.confirm(&life).await
+        {
+            tracing::debug!(why, "not confirmed");
+        }
         Ok(receipt)
     }
 

@@ -38,6 +38,7 @@ fn capture_of_the_mesh_api_is_refused_at_its_port() {
 fn values_have_their_form() {
     let good = [
         ("image-store-size", vec!["10Gi", "0", "1.5G"]),
+        ("log-exposure", vec!["all", "public"]),
         ("mutable-volumes", vec!["a", "a,b", "a, b"]),
         ("pod-role", vec!["coordinator"]),
         ("sealed-secrets", vec!["db", "db, ghcr.io:5000"]),
@@ -53,6 +54,10 @@ fn values_have_their_form() {
         ("servicemesh-metrics-port", vec!["9100"]),
         ("skip-initializer", vec!["true", "false"]),
         ("streams", vec!["read", "read,write"]),
+        (
+            "traces-endpoint",
+            vec!["http://otel:4317", "http://[::1]:4317/"],
+        ),
         ("untrusted-volumes", vec!["a"]),
         ("workload-secret-id", vec!["", "shop/store"]),
     ];
@@ -103,6 +108,19 @@ fn values_have_their_form() {
         ("skip-initializer", vec!["", "yes", "True"]),
         ("servicemesh-metrics-port", vec!["", "0", "metrics"]),
         ("streams", vec!["", "all", "read;write"]),
+        (
+            "traces-endpoint",
+            vec![
+                "",
+                "otel:4317",
+                "http://otel",
+                "https://otel:4317",
+                "http://u:p@otel:4317",
+                "http://otel:4317/v1",
+                "http://otel:0x",
+            ],
+        ),
+        ("log-exposure", vec!["", "private"]),
         ("untrusted-volumes", vec![""]),
     ];
     for (name, values) in bad {
@@ -140,7 +158,7 @@ fn unknown_names_come_with_a_proposal() {
         ),
         ("secure-pvc", "did you mean `secure-pv` ("),
         ("podrole", "did you mean `pod-role` ("),
-        ("xyz", "expected one of image-store-size, mutable-volumes, "),
+        ("xyz", "expected one of image-store-size, log-exposure, "),
     ] {
         let problem = value(written, "true").unwrap_or_default();
         assert!(problem.contains(meant), "{problem}");
