@@ -1,6 +1,7 @@
 //! What the page shows, asked of every Coordinator at once.
 
 use std::{
+    cmp::Reverse,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -9,7 +10,7 @@ use contrast_audit::Record;
 use contrast_clock::WallClock;
 use contrast_collateral::Collateral;
 use contrast_manifest::Manifest;
-use contrast_proto::user::{GetManifestsResponse, RecentDecisions};
+use contrast_proto::user::{DecisionCount, GetManifestsResponse, RecentDecisions};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{sync::Mutex, task::JoinSet, time::timeout};
@@ -20,7 +21,7 @@ use crate::{
     diagnostic::Failure,
     dial::Session,
     output::Paint,
-    status::Status,
+    status::{Status, printable},
     transition::TransitionHash,
     verify::{
         history::{History, Memory},
@@ -59,7 +60,7 @@ pub(super) struct State {
     insecure: bool,
     /// In the order of the command line.
     replicas: Vec<Replica>,
-    /// Of the first replica that has one.
+    /// Of the replica that serves the newest.
     history: Option<Arc<Chain>>,
 }
 
@@ -74,6 +75,10 @@ struct Replica {
     error: Option<String>,
     /// The latest decisions, oldest first: records of the audit stream. Empty when it gave none.
     decisions: Decisions,
+    /// How many decisions there were since the process started, also those that are not among the latest. Empty when it does not say.
+    counts: Vec<Count>,
+    /// When it began to count, by its clock; null when it does not say.
+    since_ms: Option<u64>,
     /// Why there are no decisions although there is a status.
     decisions_error: Option<String>,
 }
@@ -83,6 +88,14 @@ struct Decisions {
     issued: Vec<Value>,
     refused: Vec<Value>,
     other: Vec<Value>,
+}
+
+/// Kind and outcome are words of the audit stream.
+#[derive(Debug, Serialize)]
+struct Count {
+    kind: String,
+    outcome: String,
+    count: u64,
 }
 
 /// The history of manifests, checked against itself.
@@ -144,10 +157,16 @@ impl Source {
         }
     }
 
-    /// The history of the first Coordinator that serves one.
+    /// The newest history. A Coordinator that does not serve, because it is cut off for example, may be behind, and is asked last.
     async fn chain(&self, answers: &mut [(usize, Answer)]) -> Option<Arc<Chain>> {
         let mut known = self.history.lock().await;
-        for (_, answer) in answers {
+        let mut answers: Vec<_> = answers.iter_mut().map(|(_, answer)| answer).collect();
+        answers.sort_by_key(|answer| {
+            let status = answer.replica.status.as_ref();
+            let generation = status.and_then(|status| Some(status.active.as_ref()?.generation));
+            Reverse((status.is_some_and(|status| status.serving), generation))
+        });
+        for answer in answers {
             let status = answer.replica.status.as_ref();
             let active = status.and_then(|status| status.active.as_ref());
             let (Some(active), Some(session)) = (active, &mut answer.session) else {
@@ -180,22 +199,26 @@ impl Source {
                 status: None,
                 error: Some(error),
                 decisions: Decisions::default(),
+                counts: Vec::new(),
+                since_ms: None,
                 decisions_error: None,
             },
             session: None,
         };
         match timeout(DEADLINE, self.session(&address)).await {
             Ok(Ok((session, status, decisions))) => {
-                let (decisions, decisions_error) = match decisions {
-                    Ok(recent) => (Decisions::of(&recent), None),
-                    Err(error) => (Decisions::default(), Some(error)),
+                let (recent, decisions_error) = match decisions {
+                    Ok(recent) => (recent, None),
+                    Err(error) => (RecentDecisions::default(), Some(error)),
                 };
                 Answer {
                     replica: Replica {
                         address: asked,
                         status: Some(status),
                         error: None,
-                        decisions,
+                        decisions: Decisions::of(&recent),
+                        counts: recent.counts.iter().map(Count::of).collect(),
+                        since_ms: Some(recent.since_ms).filter(|since| *since > 0),
                         decisions_error,
                     },
                     session: Some(session),
@@ -244,6 +267,16 @@ impl Decisions {
             issued: read(&recent.issued),
             refused: read(&recent.refused),
             other: read(&recent.other),
+        }
+    }
+}
+
+impl Count {
+    fn of(count: &DecisionCount) -> Self {
+        Self {
+            kind: printable(&count.kind),
+            outcome: printable(&count.outcome),
+            count: count.count,
         }
     }
 }

@@ -68,12 +68,15 @@ impl Recorder {
         let refused = matches!(outcome, Outcome::Refused | Outcome::Failed);
         let bucket = self.refusals.get(&kind).filter(|_| refused);
         let flood = bucket.is_some_and(|bucket| bucket.take(Instant::now()).is_err());
-        self.with_journal(|journal, now, room| match flood {
-            true => {
-                journal.skip();
-                Vec::new()
+        self.with_journal(|journal, now, room| {
+            journal.count(now, kind, outcome);
+            match flood {
+                true => {
+                    journal.skip();
+                    Vec::new()
+                }
+                false => journal.append(now, event, room),
             }
-            false => journal.append(now, event, room),
         });
         self.metrics.decided(kind, outcome);
     }
