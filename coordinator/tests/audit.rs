@@ -26,8 +26,8 @@ use contrast_pki::SealingPublicKey;
 use contrast_proto::{
     mesh::{AdvanceVolumeRequest, NewMeshCertRequest, mesh_api_client::MeshApiClient},
     user::{
-        AuditHead, GetRecentDecisionsRequest, GetSealingKeyRequest, GetSeedSharesRequest,
-        GetStatusRequest, user_api_client::UserApiClient,
+        AuditHead, DecisionCount, GetRecentDecisionsRequest, GetSealingKeyRequest,
+        GetSeedSharesRequest, GetStatusRequest, user_api_client::UserApiClient,
     },
 };
 use nix::{
@@ -258,6 +258,15 @@ async fn every_decision_is_in_the_stream_whose_end_the_attested_status_names() {
         .await;
     let recent = recent.expect("answers").into_inner();
     assert_eq!(recent.issued.len(), 1);
+    let count = |kind: &str, outcome: &str| {
+        let of = |one: &&DecisionCount| one.kind == kind && one.outcome == outcome;
+        recent.counts.iter().find(of).map(|one| one.count)
+    };
+    assert_eq!(count("certificate", "done"), Some(1));
+    assert_eq!(count("attestation", "refused"), Some(2));
+    assert_eq!(count("volume", "done"), Some(1));
+    assert_eq!(count("recovery", "done"), None);
+    assert_eq!(recent.since_ms, stream.records[0].time_ms);
     for line in recent.issued.iter().chain(&recent.refused) {
         assert!(lines.contains(&line.as_str()), "{line}");
     }

@@ -161,11 +161,7 @@ impl Source {
     async fn chain(&self, answers: &mut [(usize, Answer)]) -> Option<Arc<Chain>> {
         let mut known = self.history.lock().await;
         let mut answers: Vec<_> = answers.iter_mut().map(|(_, answer)| answer).collect();
-        answers.sort_by_key(|answer| {
-            let status = answer.replica.status.as_ref();
-            let generation = status.and_then(|status| Some(status.active.as_ref()?.generation));
-            Reverse((status.is_some_and(|status| status.serving), generation))
-        });
+        answers.sort_by_key(|answer| Reverse(authority(answer.replica.status.as_ref())));
         for answer in answers {
             let status = answer.replica.status.as_ref();
             let active = status.and_then(|status| status.active.as_ref());
@@ -250,6 +246,12 @@ impl Source {
     }
 }
 
+/// Whose history counts: the more, the greater.
+fn authority(status: Option<&Status>) -> (bool, Option<u64>) {
+    let generation = status.and_then(|status| Some(status.active.as_ref()?.generation));
+    (status.is_some_and(|status| status.serving), generation)
+}
+
 fn shown(failure: &Failure) -> String {
     failure.render(Paint::Plain).trim_end().to_owned()
 }
@@ -307,4 +309,37 @@ fn milliseconds(time: SystemTime) -> u64 {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use contrast_proto::user as wire;
+
+    use super::*;
+
+    fn status(why_not: &str, generation: u64) -> Status {
+        let answer = wire::Status {
+            not_serving_because: why_not.to_owned(),
+            active: Some(wire::ActiveStatus {
+                manifest: vec![1; 32].into(),
+                transition: vec![2; 32].into(),
+                generation,
+                since_ms: 0,
+            }),
+            ..Default::default()
+        };
+        Status::read("c:1".to_owned(), false, &answer).expect("status")
+    }
+
+    #[test]
+    fn newest_history_of_those_that_serve_counts_and_silence_least() {
+        let cut_off = status("no quorum", 9);
+        let (behind, newest) = (status("", 6), status("", 7));
+        let silent = None;
+        let mut all = [silent, Some(&cut_off), Some(&behind), Some(&newest)];
+        all.sort_by_key(|status| Reverse(authority(*status)));
+        let order =
+            all.map(|status| status.map(|status| status.active.as_ref()?.generation.into()));
+        assert_eq!(order, [Some(Some(7)), Some(Some(6)), Some(Some(9)), None]);
+    }
 }

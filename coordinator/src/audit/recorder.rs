@@ -197,6 +197,10 @@ mod tests {
         recorder.record(other);
         let lost = recorder.position().expect("a head").lost;
         assert_eq!(lost, 7);
+        let (recent, _) = recorder.recent();
+        let refused = recent.counts.get(&(Kind::Certificate, Outcome::Refused));
+        assert_eq!(refused, Some(&u64::from(REFUSALS.burst + 7)));
+        assert_eq!(recent.since_ms, 1234);
         assert!(recorder.close(
             Event::done(Kind::Stop, Subject::default()),
             Duration::from_secs(9)

@@ -1,7 +1,7 @@
 //! `contrast dashboard` as somebody who looks at it all the while, and what must hold from one look to the next.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     process::Command,
@@ -20,6 +20,8 @@ use crate::{
 };
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Nobody who answers takes so long.
+const SLOW: Duration = Duration::from_secs(4);
 const PERIOD: Duration = Duration::from_secs(1);
 /// The dashboard waits 5 s for each Coordinator.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,8 +39,8 @@ pub(crate) type Counts = BTreeMap<(String, String), u64>;
 pub(crate) struct Boot {
     pub(crate) sequence: u64,
     pub(crate) counts: Counts,
-    /// Of records.
-    pub(crate) hashes: BTreeSet<String>,
+    /// When the records were made, by their hashes.
+    pub(crate) records: BTreeMap<String, u64>,
 }
 
 /// Everything that was shown.
@@ -51,6 +53,8 @@ pub(crate) struct Shown {
     steps: Vec<String>,
     /// Rows that said that a Coordinator does not answer or not serve.
     pub(crate) alarms: u64,
+    /// Looks that took long although nothing had failed. The machine may be slow, but not often.
+    pub(crate) slow: u64,
 }
 
 pub(crate) struct Board {
@@ -95,11 +99,12 @@ impl Board {
         let shown = Arc::clone(&self.shown);
         Worker::start(move |stop| {
             while !stop.load(Ordering::Relaxed) {
+                let start = Instant::now();
                 match look(address) {
                     Some(state) => {
                         let facts = ledger.facts();
                         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-                        shown.look(&state, &facts, &ledger);
+                        shown.look(&state, start.elapsed() > SLOW, &facts, &ledger);
                     }
                     None => ledger.wrong("the dashboard does not answer"),
                 }
@@ -177,9 +182,11 @@ pub(crate) fn totals(counts: &Counts) -> [u64; 3] {
 }
 
 impl Shown {
-    fn look(&mut self, state: &Value, facts: &Facts, ledger: &Ledger) {
+    fn look(&mut self, state: &Value, slow: bool, facts: &Facts, ledger: &Ledger) {
         self.looks += 1;
         let taken = state["taken_ms"].as_u64().unwrap_or_default();
+        let slow = slow && !explained(facts, None, taken);
+        self.slow += u64::from(slow);
         let replicas = list(&state["replicas"]);
         ledger.require(replicas.len() == 3, || format!("3 replicas, not {state}"));
         for (number, replica) in replicas.iter().enumerate() {
@@ -188,7 +195,7 @@ impl Shown {
             if !fine {
                 self.alarms += 1;
                 let silent = status.is_null().then_some(number);
-                ledger.require(explained(facts, silent, taken), || {
+                ledger.require(slow || explained(facts, silent, taken), || {
                     format!(
                         "false alarm about replica {number}: {} {} {}",
                         replica["error"], status["not_serving_because"], replica["decisions_error"]
@@ -231,7 +238,10 @@ impl Shown {
                     ledger.require(shown == total.min(recent), || {
                         format!("replica {number} shows {shown} of {total} records {sort}")
                     });
-                    boot.hashes.extend(hashes);
+                    let times = list(&replica["decisions"][sort])
+                        .iter()
+                        .map(|record| record["time_ms"].as_u64().unwrap_or_default());
+                    boot.records.extend(hashes.into_iter().zip(times));
                 }
                 Err(why) => ledger.wrong(format!("replica {number}: {why}")),
             }

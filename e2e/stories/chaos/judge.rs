@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    time::Duration,
 };
 
 use contrast_audit::{Kind, Outcome, Record};
@@ -24,8 +25,8 @@ use crate::{
     streams::{self, Chain, is_issued, is_refused},
 };
 
-/// What a killed Coordinator had recorded for so long is in its stream.
-const UNWRITTEN_MS: u64 = 250;
+/// Nobody must wait so long for a certificate, also when an owner has to recover.
+const OUTAGE: Duration = Duration::from_secs(30);
 /// Reason of records about peers that no manifest can judge, because the Coordinator has none yet.
 const NO_MANIFEST_CHECK: [&str; 1] = ["manifest"];
 
@@ -70,6 +71,15 @@ pub(crate) fn judge(scene: &mut Scene, ledger: &Ledger, calm: &Calm) -> String {
         shown.alarms,
         shown.boots.len()
     );
+    ledger.require(shown.slow < 3, || {
+        format!(
+            "the dashboard answered {} times only after its deadline",
+            shown.slow
+        )
+    });
+    ledger.require(calm.asked.longest_outage < OUTAGE, || {
+        format!("no certificate for {:?}", calm.asked.longest_outage)
+    });
     let _ = writeln!(
         text,
         "chaos: longest time without a certificate {:.1} s ({} asked and got, {} in vain)",
@@ -167,13 +177,8 @@ fn decisions(metrics: &str) -> Counts {
 
 /// Everything that was ever shown of a process is in its stream, but for its last moment if it was killed.
 fn seen(replica: usize, chains: &[Chain], shown: &Shown, facts: &Facts, ledger: &Ledger) {
-    let killed = facts
-        .kills
-        .iter()
-        .filter(|(one, _)| *one == replica)
-        .count();
-    let mut unwritten = 0;
-    for ((_, since), boot) in shown.boots.iter().filter(|((one, _), _)| *one == replica) {
+    let boots = shown.boots.iter().filter(|((one, _), _)| *one == replica);
+    for ((_, since), boot) in boots {
         let chain = chains.iter().find(|chain| chain.since_ms() == *since);
         let Some(chain) = chain else {
             ledger.wrong(format!(
@@ -182,24 +187,24 @@ fn seen(replica: usize, chains: &[Chain], shown: &Shown, facts: &Facts, ledger: 
             continue;
         };
         let written = chain.hashes();
-        unwritten += boot
-            .hashes
-            .iter()
-            .filter(|hash| !written.contains(hash.as_str()))
-            .count();
+        let mut missing = 0;
+        for (hash, at_ms) in &boot.records {
+            if !written.contains(hash.as_str()) {
+                missing += 1;
+                let killed = Ledger::unwritten(facts, Some(replica), *at_ms, 0);
+                ledger.require(killed, || {
+                    format!("replica {replica}: record {hash} was shown and is not written")
+                });
+            }
+        }
         let counted = chain.counts();
         for (what, count) in &boot.counts {
             let written = counted.get(what).copied().unwrap_or_default();
-            if written < *count {
-                unwritten += 1;
-            }
+            ledger.require(written + missing >= *count, || {
+                format!("replica {replica}: {count} of {what:?} were shown, {written} are written")
+            });
         }
     }
-    ledger.require(unwritten <= killed, || {
-        format!(
-            "replica {replica}: {unwritten} records were shown and not written, with {killed} kills"
-        )
-    });
 }
 
 fn certificates(all: &[&Record], facts: &Facts, ledger: &Ledger) -> String {
@@ -213,12 +218,6 @@ fn certificates(all: &[&Record], facts: &Facts, ledger: &Ledger) -> String {
         let twice = serials.insert(serial.clone(), policy);
         ledger.require(twice.is_none(), || format!("serial number {serial} twice"));
     }
-    let near_kill = |at_ms: u64| {
-        let kills = facts.kills.iter();
-        kills.into_iter().any(|(_, kill)| {
-            kill.saturating_sub(UNWRITTEN_MS) <= at_ms && at_ms <= kill + UNWRITTEN_MS
-        })
-    };
     let mut unwritten = 0;
     for (serial, received) in &facts.serials {
         match serials.get(serial) {
@@ -228,7 +227,9 @@ fn certificates(all: &[&Record], facts: &Facts, ledger: &Ledger) -> String {
                     received.policy
                 )
             }),
-            None if near_kill(received.at_ms) => unwritten += 1,
+            None if Ledger::unwritten(facts, None, received.at_ms, received.late_ms) => {
+                unwritten += 1;
+            }
             None => ledger.wrong(format!(
                 "a certificate arrived at {} that no stream has: {serial} of {}",
                 received.at_ms, received.policy
@@ -311,9 +312,7 @@ fn refusals(all: &[&Record], facts: &Facts, ledger: &Ledger) -> String {
     }
     let mut unwritten = 0;
     for (marker, told) in &open {
-        let near = facts.kills.iter().any(|(_, kill)| {
-            kill.saturating_sub(UNWRITTEN_MS) <= told.at_ms && told.at_ms <= kill + UNWRITTEN_MS
-        });
+        let near = Ledger::unwritten(facts, None, told.at_ms, 0);
         match told.reason {
             None => {}
             Some(_) if near => unwritten += 1,
@@ -321,9 +320,14 @@ fn refusals(all: &[&Record], facts: &Facts, ledger: &Ledger) -> String {
         }
     }
     format!(
-        "chaos: strangers: {} refused, {matched} recorded with what they heard, {unwritten} lost with a killed process, {} without evidence got nothing; \
+        "chaos: strangers: {} refused, {} of them without an answer, {matched} recorded, {unwritten} lost with a killed process, {} without evidence got nothing; \
          {nobody_s} peers of a Coordinator without a manifest, {failed} requests that failed for want of a quorum\n",
         facts.refusals.len(),
+        facts
+            .refusals
+            .values()
+            .filter(|told| told.reason.is_none())
+            .count(),
         facts.unattested
     )
 }

@@ -18,6 +18,9 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What a Coordinator decided so long before it is killed may not be in its stream.
+const UNWRITTEN_MS: u64 = 250;
+
 /// Shared by all parts of the story.
 #[derive(Clone)]
 pub(crate) struct Ledger {
@@ -54,8 +57,9 @@ pub(crate) struct Facts {
 #[derive(Clone)]
 pub(crate) struct Received {
     pub(crate) policy: String,
-    /// At the latest.
+    /// When it was seen, which is at most so long after it arrived.
     pub(crate) at_ms: u64,
+    pub(crate) late_ms: u64,
 }
 
 /// Attempts of one workload, all its processes together.
@@ -117,6 +121,20 @@ impl Ledger {
         self.note(|facts| facts.happened.push((at, what.into())));
     }
 
+    /// Whether a Coordinator was killed between so long before a moment, and that moment, so that it may not have written what it did then.
+    pub(crate) fn unwritten(
+        facts: &Facts,
+        replica: Option<usize>,
+        at_ms: u64,
+        late_ms: u64,
+    ) -> bool {
+        let from = at_ms.saturating_sub(late_ms + UNWRITTEN_MS);
+        let kills = facts.kills.iter();
+        kills
+            .filter(|(one, _)| replica.is_none_or(|replica| *one == replica))
+            .any(|(_, kill)| (from..=at_ms + UNWRITTEN_MS).contains(kill))
+    }
+
     /// Something that must not be; the story goes on, and fails at its end.
     pub(crate) fn wrong(&self, what: impl Into<String>) {
         let what = format!("at {:.1} s: {}", self.elapsed().as_secs_f32(), what.into());
@@ -130,10 +148,12 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn received(&self, policy: &str, serial: String) {
+    /// `late_ms`: how long ago it may have arrived.
+    pub(crate) fn received(&self, policy: &str, serial: String, late_ms: u64) {
         let received = Received {
             policy: policy.to_owned(),
             at_ms: now_ms(),
+            late_ms,
         };
         self.note(|facts| {
             facts.serials.entry(serial).or_insert(received);
@@ -143,9 +163,6 @@ impl Ledger {
     /// Fails with the seed, the time, everything that differed, and what happened before.
     pub(crate) fn require_nothing_wrong(&self, logs: &Path) {
         let facts = self.facts();
-        if facts.wrong.is_empty() {
-            return;
-        }
         let happened = facts
             .happened
             .iter()
@@ -153,6 +170,9 @@ impl Ledger {
         let happened: String = happened.collect();
         let story = logs.join("happened.txt");
         std::fs::write(&story, happened).expect("writes");
+        if facts.wrong.is_empty() {
+            return;
+        }
         panic!(
             "seed {}: {} things differ:\n{}\nwhat happened: {}",
             self.seed,

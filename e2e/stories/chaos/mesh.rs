@@ -8,7 +8,10 @@ use std::{
 
 use contrast_e2e::harness::MeshClient;
 
-use crate::probe::{Worker, pause};
+use crate::{
+    ledger::Ledger,
+    probe::{Worker, pause},
+};
 
 const PERIOD: Duration = Duration::from_millis(400);
 
@@ -25,7 +28,7 @@ pub(crate) struct Used {
 }
 
 /// Asks `web` for the results, which asks `api`, which asks `store`.
-pub(crate) fn browse(client: MeshClient, web: SocketAddr) -> Worker<Used> {
+pub(crate) fn browse(client: MeshClient, web: SocketAddr, ledger: Ledger) -> Worker<Used> {
     Worker::start(move |stop| {
         let runtime = tokio::runtime::Runtime::new().expect("runtime");
         let mut used = Used::default();
@@ -40,7 +43,8 @@ pub(crate) fn browse(client: MeshClient, web: SocketAddr) -> Worker<Used> {
                 last = Instant::now();
             } else {
                 used.failures += 1;
-                used.why = answer.lines().next().unwrap_or_default().to_owned();
+                used.why = answer.replace("\r\n", " ");
+                ledger.happened(format!("no answer through the mesh: {}", used.why));
             }
             pause(stop, PERIOD);
         }

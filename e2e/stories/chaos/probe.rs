@@ -17,7 +17,7 @@ use contrast_e2e::{
     load::{Connection, Deployment, Refusal},
 };
 
-use crate::{ledger::Ledger, workload::serial};
+use crate::{ledger::Ledger, workload::leaf};
 
 const PROBE_PERIOD: Duration = Duration::from_millis(250);
 const ASK_PERIOD: Duration = Duration::from_millis(200);
@@ -137,8 +137,8 @@ pub(crate) fn ask(
             for replica in order {
                 match runtime.block_on(connections[replica].certificate()) {
                     Ok(answer) => {
-                        let serial = serial(&answer.certificate_chain).expect("a certificate");
-                        ledger.received(&policy, serial);
+                        let (serial, _) = leaf(&answer.certificate_chain).expect("a certificate");
+                        ledger.received(&policy, serial, 0);
                         ledger.note(|facts| {
                             facts.enrolled.entry(policy.clone()).or_default().received += 1;
                         });

@@ -155,7 +155,7 @@ impl Scene {
         let root = web.pod().file("tls-config/coordinator-root-ca.pem");
         let using = envoy().map(|_| {
             let client = MeshClient::anonymous(&root).expect("a client");
-            browse(client, (web.pod().address(), 8080).into())
+            browse(client, (web.pod().address(), 8080).into(), ledger.clone())
         });
         Self {
             using,

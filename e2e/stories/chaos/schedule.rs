@@ -99,7 +99,7 @@ impl Schedule {
                         true => {
                             figures.heals += 1;
                             figures.longest_heal = figures.longest_heal.max(since.elapsed());
-                            end_disruptions(ledger);
+                            end_disruptions(ledger, since.elapsed());
                             Condition::Whole
                         }
                         false if since.elapsed() > WHOLE_DEADLINE => {
@@ -222,8 +222,8 @@ fn disrupted(ledger: &Ledger, replica: usize) {
     ledger.note(|facts| facts.disruptions.push(disruption));
 }
 
-fn end_disruptions(ledger: &Ledger) {
-    ledger.happened("all Coordinators vote");
+fn end_disruptions(ledger: &Ledger, after: Duration) {
+    ledger.happened(format!("all Coordinators vote, after {after:?}"));
     ledger.note(|facts| {
         for disruption in &mut facts.disruptions {
             disruption.until_ms.get_or_insert_with(now_ms);

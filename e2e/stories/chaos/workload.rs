@@ -14,6 +14,8 @@ use crate::ledger::{Ledger, now_ms};
 pub(crate) const INITIALIZER: &str = "contrast-initializer";
 /// Name by which workloads find a Coordinator that serves, as the chart has it.
 pub(crate) const COORDINATOR: &str = "coordinator-ready.votes.svc:7777";
+/// A certificate of a new mesh CA is presented only when half of the overlap is over.
+const PRESENTED_MS: u64 = 4000;
 const CHAIN: &str = "tls-config/certChain.pem";
 
 pub(crate) struct Workload {
@@ -85,8 +87,12 @@ impl Workload {
 
     /// Writes down which certificate it presents, and whether it has its first one.
     pub(crate) fn look(&mut self, ledger: &Ledger) {
-        if let Some(serial) = self.chain().and_then(|chain| serial(&chain)) {
-            ledger.received(&self.policy, serial);
+        if let Some((serial, ends_ms)) = self.chain().and_then(|chain| leaf(&chain)) {
+            let valid = self.is_joining() || now_ms() < ends_ms;
+            ledger.require(valid, || {
+                format!("the certificate of {} has ended", self.name)
+            });
+            ledger.received(&self.policy, serial, PRESENTED_MS);
         }
         if let Some(since) = self.joining
             && self.report().enrolments > 0
@@ -134,11 +140,13 @@ impl Workload {
     }
 }
 
-/// Serial number of a chain's leaf, as the audit stream writes it.
-pub(crate) fn serial(chain: &str) -> Option<String> {
+/// Serial number of a chain's leaf, as the audit stream writes it, and when it ends, milliseconds since 1970.
+pub(crate) fn leaf(chain: &str) -> Option<(String, u64)> {
     let chain = Certificate::load_pem_chain(chain.as_bytes()).ok()?;
     let leaf = chain.first()?.tbs_certificate();
-    Some(hex::encode(leaf.serial_number().as_bytes()))
+    let end = leaf.validity().not_after.to_unix_duration();
+    let serial = hex::encode(leaf.serial_number().as_bytes());
+    Some((serial, u64::try_from(end.as_millis()).ok()?))
 }
 
 /// Everything that workloads have on disk.
