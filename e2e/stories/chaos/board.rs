@@ -137,7 +137,7 @@ fn look(address: SocketAddr) -> Option<Value> {
     serde_json::from_str(body).ok()
 }
 
-pub(crate) fn list<'a>(value: &'a Value) -> &'a [Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 

@@ -22,7 +22,7 @@ use crate::{
     logs,
     probe::{PATIENCE_OF_USERS, get},
     scene::{Calm, REPLICAS, Scene},
-    streams::{self, Chain, is_issued, is_refused},
+    streams::{self, Chain, Sort, is_issued, is_other, is_refused},
 };
 
 /// Nobody must wait so long for a certificate, also when an owner has to recover.
@@ -150,11 +150,10 @@ fn running(scene: &Scene, replica: usize, chains: &[Chain], state: &Value, ledge
     ledger.require(written == metrics, || {
         format!("replica {replica}: the stream has {written:?}, the metrics {metrics:?}")
     });
-    let other = |record: &Record| !is_issued(record) && !is_refused(record);
-    let sorts: [(&str, &dyn Fn(&Record) -> bool); 3] = [
-        ("issued", &is_issued),
-        ("refused", &is_refused),
-        ("other", &other),
+    let sorts: [(&str, Sort); 3] = [
+        ("issued", is_issued),
+        ("refused", is_refused),
+        ("other", is_other),
     ];
     for (sort, is) in sorts {
         let (written, shown) = (chain.latest(RECENT, is), hashes(row, sort));

@@ -87,8 +87,8 @@ impl Strangers {
     /// An update that the owner did not approve, or, when `late`, approved for a base that is not the latest.
     fn update(&mut self, replica: usize, late: bool, ledger: &Ledger) {
         let latest = ledger.note(|facts| {
-            let sets = facts.sets.iter().filter_map(|set| set.transition.clone());
-            sets.last()
+            let mut sets = facts.sets.iter().filter_map(|set| set.transition.clone());
+            sets.next_back()
         });
         let latest = latest.and_then(|hash| Hash::try_from(hash).ok());
         let base = match (late, latest) {

@@ -37,12 +37,15 @@ impl Chain {
     }
 
     /// Hashes of the latest records of a sort, as the Coordinator remembers them.
-    pub(crate) fn latest(&self, most: usize, sort: impl Fn(&Record) -> bool) -> Vec<String> {
+    pub(crate) fn latest(&self, most: usize, sort: Sort) -> Vec<String> {
         let all = self.records.iter().filter(|(record, _)| sort(record));
         let all: Vec<String> = all.map(|(_, hash)| hash.clone()).collect();
         all[all.len().saturating_sub(most)..].to_vec()
     }
 }
+
+/// Which records are meant.
+pub(crate) type Sort = fn(&Record) -> bool;
 
 pub(crate) fn is_issued(record: &Record) -> bool {
     record.kind == Kind::Certificate && record.outcome == Outcome::Done
@@ -50,6 +53,10 @@ pub(crate) fn is_issued(record: &Record) -> bool {
 
 pub(crate) fn is_refused(record: &Record) -> bool {
     matches!(record.outcome, Outcome::Refused | Outcome::Failed)
+}
+
+pub(crate) fn is_other(record: &Record) -> bool {
+    !is_issued(record) && !is_refused(record)
 }
 
 /// The chains of one replica, oldest first.
