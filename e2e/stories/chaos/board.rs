@@ -27,8 +27,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Records of each sort that a Coordinator remembers.
 pub(crate) const RECENT: usize = 256;
-/// From when somebody knows that a manifest is set until everybody sees it: longer than a replica may go without confirmation.
-const NEWS_MS: u64 = 8_000;
+/// From when the owner knows that a manifest is set until everybody sees it, also while a replica that does not know it is cut off.
+const NEWS_MS: u64 = 3_000;
 /// Until a failure shows, or is over, on the page: the dashboard waits that long for an answer, and shows it for a while.
 const SLACK_MS: u64 = 8_000;
 

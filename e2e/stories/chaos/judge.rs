@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::{
     board::{Counts, RECENT, Shown, counts, hashes, list},
-    ledger::{Facts, Ledger},
+    ledger::{Facts, Ledger, Refusal},
     logs,
     probe::{PATIENCE_OF_USERS, get},
     scene::{Calm, REPLICAS, Scene},
@@ -309,6 +309,14 @@ fn refusals(all: &[&Record], facts: &Facts, ledger: &Ledger) -> String {
             }
         }
     }
+    for kind in [Kind::Attestation, Kind::Manifest] {
+        let certain = |told: &&Refusal| told.kind == kind.name() && told.reason.is_some();
+        let told = facts.refusals.values().filter(certain).count();
+        ledger.require(told > 0, || {
+            format!("no stranger heard of a refusal: {kind}")
+        });
+    }
+    ledger.require(facts.unattested > 0, || "everybody had evidence".to_owned());
     let mut unwritten = 0;
     for (marker, told) in &open {
         let near = Ledger::unwritten(facts, None, told.at_ms, 0);

@@ -4,7 +4,7 @@
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `CONTRAST_CHAOS_SECONDS` | how long things fail; 20 by default |
+//! | `CONTRAST_CHAOS_SECONDS` | how long things fail; 18 by default |
 //! | `CONTRAST_CHAOS_SEED` | decides what fails when; the same by default |
 
 #![allow(
@@ -34,7 +34,7 @@ use contrast_e2e::harness::no_network_because;
 
 use crate::{ledger::Ledger, scene::Scene, schedule::Schedule};
 
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 18;
 const SEED: u64 = 0xC0_47_2A_57;
 
 fn number(variable: &str, default: u64) -> u64 {

@@ -222,6 +222,8 @@ impl Scene {
                     .is_some_and(|chain| is_valid_under(&chain, &mesh_ca))
             },
         );
+        // Now that nothing fails, each of them is told.
+        self.strangers.attempt_all(ledger);
         let everywhere = self.replicas.user_apis(0..REPLICAS);
         let verified = self
             .cluster

@@ -16,7 +16,7 @@ const STEP: Duration = Duration::from_millis(50);
 /// How often it is looked whether all is well again.
 const WHOLE_PERIOD: Duration = Duration::from_millis(300);
 /// After a failure of a Coordinator all of them must vote again within this time.
-const WHOLE_DEADLINE: Duration = Duration::from_secs(60);
+const WHOLE_DEADLINE: Duration = Duration::from_secs(90);
 
 /// Failures of Coordinators. Each happens once before the others are drawn.
 #[derive(Debug, Clone, Copy)]
@@ -119,10 +119,10 @@ impl Schedule {
             }
             next = Instant::now() + Duration::from_millis(300 + self.random.below(900));
             match (self.random.below(100), &condition) {
-                (0..35, Condition::Whole) => {
+                (0..45, Condition::Whole) => {
                     condition = self.fail(scene, ledger, &mut figures);
                 }
-                (35..65, _) => scene.strangers.attempt(ledger),
+                (45..70, _) => scene.strangers.attempt(ledger),
                 _ => self.kill_workload(scene, ledger),
             }
         }
@@ -151,8 +151,14 @@ impl Schedule {
                 _ => Failure::Two,
             },
         };
-        let replica = self.random.index(REPLICAS);
+        let mut replica = self.random.index(REPLICAS);
         let while_failing = Duration::from_millis(1000 + self.random.below(4000));
+        let first =
+            figures.failures.iter().sum::<u64>() < u64::try_from(FAILURES.len()).unwrap_or(0);
+        if first && matches!(failure, Failure::Cut) {
+            // The dashboard names it first, and it does not hear of the manifest that comes.
+            replica = 0;
+        }
         ledger.happened(format!("{failure:?}, replica {replica}"));
         match failure {
             Failure::Crash => {
@@ -172,7 +178,12 @@ impl Schedule {
                 disrupted(ledger, replica);
                 ledger.note(|facts| facts.cuts += 1);
                 scene.replicas.network().isolate(replica).expect("cuts");
-                Condition::Failing(failure, replica, Instant::now() + while_failing)
+                if first {
+                    scene.owner.set();
+                }
+                let least = Duration::from_secs(if first { 5 } else { 0 });
+                let time = while_failing.max(least);
+                Condition::Failing(failure, replica, Instant::now() + time)
             }
             Failure::Two => {
                 figures.failures[3] += 1;

@@ -23,8 +23,12 @@ pub(crate) struct Strangers {
     tee: SoftwareTee,
     key: WorkloadOwnerKey,
     random: Random,
+    turn: u64,
     runtime: Runtime,
 }
+
+/// Kinds of attempts.
+const KINDS: u64 = 4;
 
 impl Strangers {
     pub(crate) fn new(deployment: Deployment, tee: SoftwareTee, seed: u64) -> Self {
@@ -33,14 +37,23 @@ impl Strangers {
             tee,
             key: WorkloadOwnerKey::generate(&SystemEntropy).expect("a key"),
             random: Random::new(seed, "strangers"),
+            turn: 0,
             runtime: Runtime::new().expect("runtime"),
         }
     }
 
-    /// One of them tries.
+    /// Each of them tries.
+    pub(crate) fn attempt_all(&mut self, ledger: &Ledger) {
+        for _ in 0..KINDS {
+            self.attempt(ledger);
+        }
+    }
+
+    /// One of them tries, each in turn.
     pub(crate) fn attempt(&mut self, ledger: &Ledger) {
         let replica = self.random.index(self.deployment.replicas.len());
-        match self.random.below(4) {
+        self.turn += 1;
+        match self.turn % KINDS {
             0 => self.unattested(replica, ledger),
             1 => self.update(replica, false, ledger),
             2 => self.update(replica, true, ledger),
