@@ -26,8 +26,8 @@ use contrast_pki::SealingPublicKey;
 use contrast_proto::{
     mesh::{AdvanceVolumeRequest, NewMeshCertRequest, mesh_api_client::MeshApiClient},
     user::{
-        AuditHead, GetRecentDecisionsRequest, GetSealingKeyRequest, GetSeedSharesRequest,
-        GetStatusRequest, user_api_client::UserApiClient,
+        AuditHead, DecisionCount, GetRecentDecisionsRequest, GetSealingKeyRequest,
+        GetSeedSharesRequest, GetStatusRequest, user_api_client::UserApiClient,
     },
 };
 use nix::{
@@ -258,6 +258,24 @@ async fn every_decision_is_in_the_stream_whose_end_the_attested_status_names() {
         .await;
     let recent = recent.expect("answers").into_inner();
     assert_eq!(recent.issued.len(), 1);
+    let count = |kind: &str, outcome: &str| {
+        let of = |one: &&DecisionCount| one.kind == kind && one.outcome == outcome;
+        recent.counts.iter().find(of).map(|one| one.count)
+    };
+    for (kind, outcome) in [
+        (Kind::Certificate, Outcome::Done),
+        (Kind::Certificate, Outcome::Refused),
+        (Kind::Attestation, Outcome::Refused),
+        (Kind::Volume, Outcome::Done),
+        (Kind::Manifest, Outcome::Done),
+    ] {
+        let is = |record: &&Record| record.kind == kind && record.outcome == outcome;
+        let recorded = u64::try_from(stream.records.iter().filter(is).count()).ok();
+        let counted = count(kind.name(), outcome.name());
+        assert_eq!(counted, recorded, "{kind} {outcome}");
+    }
+    assert_eq!(count("recovery", "done"), None);
+    assert_eq!(recent.since_ms, stream.records[0].time_ms);
     for line in recent.issued.iter().chain(&recent.refused) {
         assert!(lines.contains(&line.as_str()), "{line}");
     }

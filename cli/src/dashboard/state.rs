@@ -1,6 +1,7 @@
 //! What the page shows, asked of every Coordinator at once.
 
 use std::{
+    cmp::Reverse,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -9,7 +10,7 @@ use contrast_audit::Record;
 use contrast_clock::WallClock;
 use contrast_collateral::Collateral;
 use contrast_manifest::Manifest;
-use contrast_proto::user::{GetManifestsResponse, RecentDecisions};
+use contrast_proto::user::{DecisionCount, GetManifestsResponse, RecentDecisions};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{sync::Mutex, task::JoinSet, time::timeout};
@@ -20,7 +21,7 @@ use crate::{
     diagnostic::Failure,
     dial::Session,
     output::Paint,
-    status::Status,
+    status::{Status, printable},
     transition::TransitionHash,
     verify::{
         history::{History, Memory},
@@ -59,7 +60,7 @@ pub(super) struct State {
     insecure: bool,
     /// In the order of the command line.
     replicas: Vec<Replica>,
-    /// Of the first replica that has one.
+    /// Of the replica that serves the newest.
     history: Option<Arc<Chain>>,
 }
 
@@ -74,6 +75,10 @@ struct Replica {
     error: Option<String>,
     /// The latest decisions, oldest first: records of the audit stream. Empty when it gave none.
     decisions: Decisions,
+    /// How many decisions there were since the process started, also those that are not among the latest. Empty when it does not say.
+    counts: Vec<Count>,
+    /// When it began to count, by its clock; null when it does not say.
+    since_ms: Option<u64>,
     /// Why there are no decisions although there is a status.
     decisions_error: Option<String>,
 }
@@ -83,6 +88,14 @@ struct Decisions {
     issued: Vec<Value>,
     refused: Vec<Value>,
     other: Vec<Value>,
+}
+
+/// Kind and outcome are words of the audit stream.
+#[derive(Debug, Serialize)]
+struct Count {
+    kind: String,
+    outcome: String,
+    count: u64,
 }
 
 /// The history of manifests, checked against itself.
@@ -144,10 +157,12 @@ impl Source {
         }
     }
 
-    /// The history of the first Coordinator that serves one.
+    /// The newest history. A Coordinator that does not serve, because it is cut off for example, may be behind, and is asked last.
     async fn chain(&self, answers: &mut [(usize, Answer)]) -> Option<Arc<Chain>> {
         let mut known = self.history.lock().await;
-        for (_, answer) in answers {
+        let mut answers: Vec<_> = answers.iter_mut().map(|(_, answer)| answer).collect();
+        answers.sort_by_key(|answer| Reverse(authority(answer.replica.status.as_ref())));
+        for answer in answers {
             let status = answer.replica.status.as_ref();
             let active = status.and_then(|status| status.active.as_ref());
             let (Some(active), Some(session)) = (active, &mut answer.session) else {
@@ -180,22 +195,26 @@ impl Source {
                 status: None,
                 error: Some(error),
                 decisions: Decisions::default(),
+                counts: Vec::new(),
+                since_ms: None,
                 decisions_error: None,
             },
             session: None,
         };
         match timeout(DEADLINE, self.session(&address)).await {
             Ok(Ok((session, status, decisions))) => {
-                let (decisions, decisions_error) = match decisions {
-                    Ok(recent) => (Decisions::of(&recent), None),
-                    Err(error) => (Decisions::default(), Some(error)),
+                let (recent, decisions_error) = match decisions {
+                    Ok(recent) => (recent, None),
+                    Err(error) => (RecentDecisions::default(), Some(error)),
                 };
                 Answer {
                     replica: Replica {
                         address: asked,
                         status: Some(status),
                         error: None,
-                        decisions,
+                        decisions: Decisions::of(&recent),
+                        counts: recent.counts.iter().map(Count::of).collect(),
+                        since_ms: Some(recent.since_ms).filter(|since| *since > 0),
                         decisions_error,
                     },
                     session: Some(session),
@@ -227,6 +246,12 @@ impl Source {
     }
 }
 
+/// Whose history counts: the more, the greater.
+fn authority(status: Option<&Status>) -> (bool, Option<u64>) {
+    let generation = status.and_then(|status| Some(status.active.as_ref()?.generation));
+    (status.is_some_and(|status| status.serving), generation)
+}
+
 fn shown(failure: &Failure) -> String {
     failure.render(Paint::Plain).trim_end().to_owned()
 }
@@ -244,6 +269,16 @@ impl Decisions {
             issued: read(&recent.issued),
             refused: read(&recent.refused),
             other: read(&recent.other),
+        }
+    }
+}
+
+impl Count {
+    fn of(count: &DecisionCount) -> Self {
+        Self {
+            kind: printable(&count.kind),
+            outcome: printable(&count.outcome),
+            count: count.count,
         }
     }
 }
@@ -274,4 +309,37 @@ fn milliseconds(time: SystemTime) -> u64 {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use contrast_proto::user as wire;
+
+    use super::*;
+
+    fn status(why_not: &str, generation: u64) -> Status {
+        let answer = wire::Status {
+            not_serving_because: why_not.to_owned(),
+            active: Some(wire::ActiveStatus {
+                manifest: vec![1; 32].into(),
+                transition: vec![2; 32].into(),
+                generation,
+                since_ms: 0,
+            }),
+            ..Default::default()
+        };
+        Status::read("c:1".to_owned(), false, &answer).expect("status")
+    }
+
+    #[test]
+    fn newest_history_of_those_that_serve_counts_and_silence_least() {
+        let cut_off = status("no quorum", 9);
+        let (behind, newest) = (status("", 6), status("", 7));
+        let silent = None;
+        let mut all = [silent, Some(&cut_off), Some(&behind), Some(&newest)];
+        all.sort_by_key(|status| Reverse(authority(*status)));
+        let order =
+            all.map(|status| status.map(|status| status.active.as_ref()?.generation.into()));
+        assert_eq!(order, [Some(Some(7)), Some(Some(6)), Some(Some(9)), None]);
+    }
 }

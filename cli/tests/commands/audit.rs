@@ -197,7 +197,7 @@ mod coordinator {
                 issued: line(1),
                 refused: line(3),
                 other: line(0),
-                head: None,
+                ..RecentDecisions::default()
             },
             ..Script::default()
         };

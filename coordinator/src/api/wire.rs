@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use contrast_audit::{Kind, Outcome};
 use contrast_manifest::MAX_MANIFEST_BYTES;
 use contrast_pki::{
     Salt, Seed,
@@ -287,6 +288,16 @@ pub(crate) fn recent_decisions(recent: &Recent, head: Option<Position>) -> wire:
         refused: lines(&recent.refused),
         other: lines(&recent.other),
         head: head.map(audit_head),
+        counts: recent.counts.iter().map(decision_count).collect(),
+        since_ms: recent.since_ms,
+    }
+}
+
+fn decision_count(((kind, outcome), count): (&(Kind, Outcome), &u64)) -> wire::DecisionCount {
+    wire::DecisionCount {
+        kind: kind.name().to_owned(),
+        outcome: outcome.name().to_owned(),
+        count: *count,
     }
 }
 

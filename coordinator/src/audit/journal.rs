@@ -18,6 +18,8 @@ pub(super) struct Journal {
     flood: u64,
     full: u64,
     lost: u64,
+    counts: BTreeMap<(Kind, Outcome), u64>,
+    since_ms: Option<u64>,
 }
 
 /// The latest records, oldest first, as their lines.
@@ -26,6 +28,10 @@ pub(crate) struct Recent {
     pub(crate) issued: Vec<Arc<str>>,
     pub(crate) refused: Vec<Arc<str>>,
     pub(crate) other: Vec<Arc<str>>,
+    /// All since the start, recorded or lost.
+    pub(crate) counts: BTreeMap<(Kind, Outcome), u64>,
+    /// When the first one was decided.
+    pub(crate) since_ms: u64,
 }
 
 /// The latest record, and how many are missing.
@@ -37,6 +43,12 @@ pub(crate) struct Position {
 }
 
 impl Journal {
+    /// Counts a decision, whatever becomes of its record.
+    pub(super) fn count(&mut self, time_ms: u64, kind: Kind, outcome: Outcome) {
+        self.since_ms.get_or_insert(time_ms);
+        *self.counts.entry((kind, outcome)).or_default() += 1;
+    }
+
     /// Appends a decision and returns the lines to write: its own, after those that say what is missing before it. At most `room` lines; a
     /// decision that does not fit is missing itself.
     pub(super) fn append(&mut self, time_ms: u64, event: Event, room: usize) -> Vec<Arc<str>> {
@@ -103,6 +115,8 @@ impl Journal {
             issued: self.issued.lines(),
             refused: self.refused.lines(),
             other: self.other.lines(),
+            counts: self.counts.clone(),
+            since_ms: self.since_ms.unwrap_or_default(),
         }
     }
 

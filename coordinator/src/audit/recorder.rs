@@ -68,12 +68,15 @@ impl Recorder {
         let refused = matches!(outcome, Outcome::Refused | Outcome::Failed);
         let bucket = self.refusals.get(&kind).filter(|_| refused);
         let flood = bucket.is_some_and(|bucket| bucket.take(Instant::now()).is_err());
-        self.with_journal(|journal, now, room| match flood {
-            true => {
-                journal.skip();
-                Vec::new()
+        self.with_journal(|journal, now, room| {
+            journal.count(now, kind, outcome);
+            match flood {
+                true => {
+                    journal.skip();
+                    Vec::new()
+                }
+                false => journal.append(now, event, room),
             }
-            false => journal.append(now, event, room),
         });
         self.metrics.decided(kind, outcome);
     }
@@ -194,6 +197,10 @@ mod tests {
         recorder.record(other);
         let lost = recorder.position().expect("a head").lost;
         assert_eq!(lost, 7);
+        let (recent, _) = recorder.recent();
+        let refused = recent.counts.get(&(Kind::Certificate, Outcome::Refused));
+        assert_eq!(refused, Some(&u64::from(REFUSALS.burst + 7)));
+        assert_eq!(recent.since_ms, 1234);
         assert!(recorder.close(
             Event::done(Kind::Stop, Subject::default()),
             Duration::from_secs(9)

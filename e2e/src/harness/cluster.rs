@@ -1,7 +1,8 @@
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -13,9 +14,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{
-    Network, Owner, Pod, PodSpec, Process,
+    Network, Owner, Pod, PodSpec, Process, Site,
     dns::{Dns, Names},
-    pod::{INITIALIZER, Site, Surroundings},
+    pod::{INITIALIZER, Surroundings},
     program,
 };
 
@@ -156,7 +157,17 @@ impl Cluster {
     /// Leads clients of the service `name` to `pods`.
     pub fn serve(&self, name: &str, pods: &[&Pod]) {
         let addresses = pods.iter().flat_map(|pod| pod.addresses().to_vec());
-        self.dns.set(name, addresses.collect());
+        self.lead(name, addresses.collect());
+    }
+
+    /// Says from now on that `name` has these addresses.
+    pub fn lead(&self, name: &str, addresses: Vec<IpAddr>) {
+        self.dns.set(name, addresses);
+    }
+
+    /// Answers for its names to the nodes of another network, too, until that is dropped.
+    pub(super) fn serve_names(&self, network: &Network) -> Result<Dns> {
+        self.dns.also_at(network.gateway(), DNS_PORT)
     }
 
     /// The same cluster on machines of another kind. To be called before anything is generated or started.
@@ -289,8 +300,8 @@ impl Cluster {
     ///
     /// # Errors
     /// When a container does not become ready.
-    pub fn start_pod_at(&self, spec: &PodSpec, mesh_api: SocketAddr) -> Result<Pod> {
-        let pod = Pod::start(spec, self.site(spec)?, &self.surroundings(mesh_api))?;
+    pub fn start_pod_at(&self, spec: &PodSpec, mesh_api: impl Display) -> Result<Pod> {
+        let pod = Pod::start(spec, self.site(spec)?, &self.surroundings(&mesh_api))?;
         if self.has_namespaces() && spec.is_first() {
             self.serve(&spec.name, &[&pod]);
         }
@@ -309,15 +320,42 @@ impl Cluster {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_initializer_at(&self, spec: &PodSpec, mesh_api: SocketAddr) -> Result<Pod> {
-        Pod::start_initializer(spec, self.site(spec)?, &self.surroundings(mesh_api))
+    pub fn start_initializer_at(&self, spec: &PodSpec, mesh_api: impl Display) -> Result<Pod> {
+        self.start_initializer_in(spec, self.site(spec)?, mesh_api)
+    }
+
+    /// The same at a place where a pod was before, whose files are gone.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_initializer_in(
+        &self,
+        spec: &PodSpec,
+        site: Site,
+        mesh_api: impl Display,
+    ) -> Result<Pod> {
+        Pod::start_initializer(spec, site, &self.surroundings(&mesh_api))
+    }
+
+    /// Starts the container `name` of a pod again, which has ended, with the files of the one before.
+    ///
+    /// # Errors
+    /// When it still runs or cannot be started.
+    pub fn restart_container(
+        &self,
+        pod: &mut Pod,
+        spec: &PodSpec,
+        name: &str,
+        mesh_api: impl Display,
+    ) -> Result<()> {
+        pod.restart(spec, name, &self.surroundings(&mesh_api))
     }
 
     /// Starts only the Initializer of a pod, at the Coordinator at `mesh_api`, and waits until it has its certificate.
     ///
     /// # Errors
     /// When it cannot be started or does not enrol.
-    pub fn enrol(&self, spec: &PodSpec, mesh_api: SocketAddr) -> Result<Pod> {
+    pub fn enrol(&self, spec: &PodSpec, mesh_api: impl Display) -> Result<Pod> {
         let mut pod = self.start_initializer_at(spec, mesh_api)?;
         let chain = pod.file("tls-config/certChain.pem");
         let initializer = pod.container(INITIALIZER)?;
@@ -326,7 +364,10 @@ impl Cluster {
     }
 
     /// A place for one more pod.
-    fn site(&self, spec: &PodSpec) -> Result<Site> {
+    ///
+    /// # Errors
+    /// When there are too many, or a namespace cannot be made.
+    pub fn site(&self, spec: &PodSpec) -> Result<Site> {
         let namespace = self.with_network(|network| {
             let node = network.add()?;
             network.resolve_at(node, network.gateway())?;
@@ -338,12 +379,12 @@ impl Cluster {
         namespace.unwrap_or_else(|| Ok(Site::Loopback(self.address(&spec.name))))
     }
 
-    fn surroundings(&self, mesh_api: SocketAddr) -> Surroundings {
+    fn surroundings(&self, mesh_api: &dyn Display) -> Surroundings {
         Surroundings {
             directory: self.directory.join("pods"),
             tee: self.tee(),
             kind: self.kind,
-            mesh_api,
+            mesh_api: mesh_api.to_string(),
             dns: self.dns.address(),
         }
     }

@@ -40,12 +40,23 @@ impl Dns {
     /// # Errors
     /// When the port cannot be had.
     pub(super) fn start(address: Ipv4Addr, port: u16, names: Names) -> Result<Self> {
+        Self::serve(address, port, Arc::new(Mutex::new(names)))
+    }
+
+    /// Serves the same names, as they change, at another address.
+    ///
+    /// # Errors
+    /// When the port cannot be had.
+    pub(super) fn also_at(&self, address: Ipv4Addr, port: u16) -> Result<Self> {
+        Self::serve(address, port, Arc::clone(&self.names))
+    }
+
+    fn serve(address: Ipv4Addr, port: u16, names: Arc<Mutex<Names>>) -> Result<Self> {
         let socket = UdpSocket::bind((address, port))?;
         socket.set_read_timeout(Some(POLL))?;
         let address = socket.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let names = Arc::new(Mutex::new(names));
         let known = Arc::clone(&names);
         let thread = spawn(move || {
             let mut query = [0; 512];

@@ -28,7 +28,7 @@ pub use cluster::{Cluster, CoordinatorPod, TeeKind};
 pub use mesh_client::MeshClient;
 pub use network::{Network, no_network_because};
 pub use owner::{Output, Owner, OwnerKeys};
-pub use pod::{Pod, PodSpec};
+pub use pod::{Pod, PodSpec, Site};
 pub use process::Process;
 pub(crate) use programs::workspace_root;
 pub use programs::{envoy, program};

@@ -128,8 +128,8 @@ pub struct Surroundings {
     pub tee: PathBuf,
     /// The evidence that it issues.
     pub kind: TeeKind,
-    /// Mesh API of the Coordinator.
-    pub mesh_api: SocketAddr,
+    /// Mesh API of the Coordinator, `HOST[:PORT]`.
+    pub mesh_api: String,
     /// DNS server that knows the names of all services.
     pub dns: SocketAddr,
 }
@@ -264,6 +264,35 @@ impl Pod {
             .with_context(|| format!("container {name} was not started"))
     }
 
+    /// Starts the container `name` again, in the pod as it is: the kubelet keeps the pod's volumes and addresses.
+    ///
+    /// # Errors
+    /// When there is none, it still runs, or it cannot be started.
+    pub(super) fn restart(
+        &mut self,
+        spec: &PodSpec,
+        name: &str,
+        surroundings: &Surroundings,
+    ) -> Result<()> {
+        ensure!(
+            self.container(name)?.has_ended(),
+            "container {name} of {} still runs",
+            spec.name
+        );
+        let container = spec
+            .containers()
+            .find(|container| container["name"] == name)
+            .with_context(|| format!("{} has no container {name}", spec.name))?;
+        let process = self.launch(spec, container, name, surroundings)?;
+        *self.container(name)? = process;
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
     /// A pod without containers. In a namespace it is closed before anything else runs, as the guest does when it boots.
     fn prepare(spec: &PodSpec, site: Site, surroundings: &Surroundings) -> Result<Self> {
         let directory = surroundings.directory.join(spec.directory());
@@ -362,7 +391,7 @@ impl Pod {
             )
             .env("CONTRAST_BASE_DIR", &self.base)
             .env("CONTRAST_READY_FILE", self.base.join("mesh-ready"))
-            .env("COORDINATOR_HOST", surroundings.mesh_api.to_string());
+            .env("COORDINATOR_HOST", &surroundings.mesh_api);
         if let Some(envoy) = envoy() {
             command.env("CONTRAST_ENVOY_BINARY", envoy);
         }

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
-use super::{Cluster, Network, Process, cluster::COORDINATOR, program};
+use super::{Cluster, Network, Process, cluster::COORDINATOR, dns::Dns, program};
 
 const POLL: Duration = Duration::from_millis(20);
 /// The kubelet restarts a container that ended, and waits longer each time; this is the first wait, shortened.
@@ -26,12 +26,18 @@ const USER_API: u16 = 1313;
 const MESH_API: u16 = 7777;
 const PEER_API: u16 = 7778;
 const OPS: u16 = 9102;
+/// Names of the chart in the namespace of the sample application.
+const PEERS: &str = "coordinator-peers";
+const NAMESPACE: &str = "votes.svc";
 
 /// Coordinators as a StatefulSet would run them: each a real process in a network namespace of its own, with a disk that it keeps, and
 /// restarted when it ends by itself. All of them have the same list of places.
 #[derive(Debug)]
 pub struct ReplicaSet {
     replicas: Vec<Replica>,
+    places: Vec<String>,
+    /// Where they find each other by name.
+    _names: Option<Dns>,
     /// After the replicas: they end before their namespaces do.
     network: Network,
 }
@@ -73,21 +79,61 @@ pub struct Disk(tempfile::TempDir);
 
 impl ReplicaSet {
     /// `count` replicas of the Coordinator of `cluster`, which must be generated; none is started. `environment` is added to that of
-    /// each, for example `CONTRAST_CONFIRMATION_BOUND`.
+    /// each, for example `CONTRAST_CONFIRMATION_BOUND`. They know each other by their addresses.
     ///
     /// # Errors
     /// When the network cannot be made or the Coordinator's YAML is missing.
     pub fn create(cluster: &Cluster, count: usize, environment: &[(&str, &str)]) -> Result<Self> {
         let network = Network::create(count)?;
+        let place = |node| format!("{}:{PEER_API}", network.address(node));
+        let places: Vec<String> = (0..count).map(place).collect();
+        let peers = places.join(",");
+        Self::build(cluster, network, None, places, &peers, environment)
+    }
+
+    /// The same as the chart names them: `coordinator-N` of a headless service `coordinator-peers`, which has all of them also while
+    /// they are not ready. Pods reach them.
+    ///
+    /// # Errors
+    /// When the network cannot be made, its name server not be started, or the Coordinator's YAML is missing.
+    pub fn create_as_in_chart(
+        cluster: &Cluster,
+        count: usize,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut network = Network::create(count)?;
+        let names = cluster.serve_names(&network)?;
+        let all = (0..count)
+            .map(|node| network.address(node).into())
+            .collect();
+        cluster.lead(PEERS, all);
+        for node in 0..count {
+            let name = format!("{COORDINATOR}-{node}");
+            cluster.lead(&name, vec![network.address(node).into()]);
+            network.resolve_at(node, network.gateway())?;
+        }
+        cluster.join(&mut network)?;
+        let place = |node| format!("{COORDINATOR}-{node}.{PEERS}.{NAMESPACE}:{PEER_API}");
+        let places = (0..count).map(place).collect();
+        let peers = format!("dns:{PEERS}.{NAMESPACE}:{PEER_API}");
+        Self::build(cluster, network, Some(names), places, &peers, environment)
+    }
+
+    fn build(
+        cluster: &Cluster,
+        network: Network,
+        names: Option<Dns>,
+        places: Vec<String>,
+        peers: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let spec = cluster
             .workloads()?
             .remove(COORDINATOR)
             .context("no coordinator in the YAML")?;
-        let place = |node| format!("{}:{PEER_API}", network.address(node));
-        let places: Vec<String> = (0..count).map(place).collect();
         let binary = program(COORDINATOR)?;
         let mut replicas = Vec::new();
-        for node in 0..count {
+        for (node, place) in places.iter().enumerate() {
             let name = format!("replica-{node}");
             let directory = cluster.directory().join(&name);
             fs::create_dir_all(directory.join("disk"))?;
@@ -100,8 +146,8 @@ impl ReplicaSet {
                 ("CONTRAST_MESH_API_ADDRESS", format!("0.0.0.0:{MESH_API}")),
                 ("CONTRAST_PEER_API_ADDRESS", format!("0.0.0.0:{PEER_API}")),
                 ("CONTRAST_OPS_ADDRESS", format!("0.0.0.0:{OPS}")),
-                ("CONTRAST_PEERS", places.join(",")),
-                ("CONTRAST_PEER_ADVERTISE_ADDRESS", place(node)),
+                ("CONTRAST_PEERS", peers.to_owned()),
+                ("CONTRAST_PEER_ADVERTISE_ADDRESS", place.clone()),
                 ("CONTRAST_DATA_DIR", path(&directory.join("disk"))),
                 ("CONTRAST_INSECURE_SOFTWARE_TEE", path(&cluster.tee())),
                 (
@@ -122,7 +168,12 @@ impl ReplicaSet {
             };
             replicas.push(Replica::supervise(name, directory, launch));
         }
-        Ok(Self { replicas, network })
+        Ok(Self {
+            replicas,
+            places,
+            _names: names,
+            network,
+        })
     }
 
     /// How many places there are.
@@ -142,7 +193,20 @@ impl ReplicaSet {
 
     /// `HOST:PORT` of a replica's peer API: its place.
     pub fn place(&self, replica: usize) -> String {
-        format!("{}:{PEER_API}", self.network.address(replica))
+        self.places[replica].clone()
+    }
+
+    /// `HOST:PORT` of its probes and metrics.
+    pub fn ops(&self, replica: usize) -> SocketAddr {
+        (self.network.address(replica), OPS).into()
+    }
+
+    /// Its metrics, as they are exposed.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn metrics(&self, replica: usize) -> Result<String> {
+        get(self.ops(replica), "/metrics")
     }
 
     /// The user APIs of some replicas, for `--coordinator`.
@@ -242,8 +306,7 @@ impl ReplicaSet {
 
     /// Whether the readiness probe of a replica succeeds; false also when nobody answers.
     pub fn is_ready(&self, replica: usize) -> bool {
-        let address = (self.network.address(replica), OPS).into();
-        let answer = get(address, "/probe/readiness").unwrap_or_default();
+        let answer = get(self.ops(replica), "/probe/readiness").unwrap_or_default();
         answer.starts_with("HTTP/1.1 200")
     }
 

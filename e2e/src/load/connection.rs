@@ -106,6 +106,23 @@ impl Connection {
         }
     }
 
+    /// From somebody who proves nothing.
+    pub fn without_evidence(
+        (user, mesh): (SocketAddr, SocketAddr),
+        coordinators: &Arc<dyn EvidenceVerifier>,
+    ) -> Self {
+        let lazy = |address| Lazy {
+            address,
+            coordinators: Arc::clone(coordinators),
+            issuer: None,
+            channel: None,
+        };
+        Self {
+            user: lazy(user),
+            mesh: lazy(mesh),
+        }
+    }
+
     /// Drops the connections, so that the next question makes new ones.
     pub fn reset(&mut self) {
         self.user.channel = None;

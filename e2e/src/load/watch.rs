@@ -72,6 +72,11 @@ impl Watch {
         }
     }
 
+    /// Whether the voters are exactly `expected`, as each of them says.
+    pub fn has_voters(&mut self, expected: &[usize]) -> bool {
+        self.await_voters(expected, Duration::ZERO).is_ok()
+    }
+
     /// Waits until the voters are exactly `expected`, as each of them says.
     ///
     /// # Errors

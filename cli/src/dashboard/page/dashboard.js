@@ -85,14 +85,21 @@ function names(subject) {
   return (subject.names || []).join(", ") || null;
 }
 
+// All decisions that `is` picks, since each Coordinator started. A Coordinator that does not count them has those that it remembers.
+function count(state, sort, is) {
+  return state.replicas.reduce((sum, replica) => sum + (replica.since_ms === null
+    ? replica.decisions[sort].length
+    : replica.counts.filter(is).reduce((sum, one) => sum + one.count, 0)), 0);
+}
+
 function numbers(state) {
   const serving = state.replicas.filter((replica) => replica.status && !replica.status.not_serving_because).length;
   const lost = state.replicas.reduce((sum, replica) => sum + ((replica.status && replica.status.audit && replica.status.audit.lost) || 0), 0);
   const shown = [
     ["serving, of those asked", serving + " of " + state.replicas.length, "serving"],
     ["manifests", state.history ? state.history.steps.length : "–", "manifests"],
-    ["issued", records(state, "issued").length, "issued-count"],
-    ["refused", records(state, "refused").length, "refused-count"],
+    ["issued since each started", count(state, "issued", (one) => one.kind === "certificate" && one.outcome === "done"), "issued-count"],
+    ["refused or failed since then", count(state, "refused", (one) => one.outcome === "refused" || one.outcome === "failed"), "refused-count"],
   ];
   const list = document.getElementById("numbers");
   list.replaceChildren();
@@ -109,9 +116,9 @@ function numbers(state) {
 }
 
 function cluster(state) {
-  table("replicas", ["asked", "place", "role", "serves", "manifest", "confirmed", "audit stream"], state.replicas.map((replica) => {
+  table("replicas", ["asked", "place", "role", "serves", "manifest", "confirmed", "counts since", "audit stream"], state.replicas.map((replica) => {
     const status = replica.status;
-    if (!status) return [replica.address, null, null, element("span", replica.error, "bad"), null, null, null];
+    if (!status) return [replica.address, null, null, element("span", replica.error, "bad"), null, null, null, null];
     return [
       replica.address,
       status.place,
@@ -119,6 +126,7 @@ function cluster(state) {
       status.not_serving_because ? element("span", status.not_serving_because, "bad") : element("span", "yes", "good"),
       status.active ? hash(status.active.manifest_sha256) : null,
       status.quorum ? element("span", age(status.quorum.confirmed_ago_ms) + " ago", status.quorum.confirmed ? "" : "bad") : null,
+      replica.since_ms === null ? null : time(replica.since_ms),
       replica.decisions_error ? element("span", replica.decisions_error, "bad") : status.audit ? "record " + status.audit.sequence : null,
     ];
   }), "none was asked");
