@@ -176,6 +176,6 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
         within: Duration,
     ) -> BoxFuture<Result<Reply, CallError>>;
 
-    /// What the replica at `place` proved last, as a server that was called or as a caller.
+    /// What the replica at `place` proves on a connection that is open; `None` without one.
     fn evidence(&self, place: &Place) -> Option<EvidenceSummary>;
 }
