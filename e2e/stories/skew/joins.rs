@@ -48,8 +48,7 @@ fn join_until(deployment: &Deployment, stop: &AtomicBool) -> Joined {
         .enable_all()
         .build()
         .expect("runtime");
-    let connect =
-        |apis: &_| Connection::new(*apis, &deployment.coordinators, &deployment.workload);
+    let connect = |apis: &_| Connection::new(*apis, &deployment.coordinators, &deployment.workload);
     let mut replicas: Vec<Connection> = deployment.replicas.iter().map(connect).collect();
     let (mut asked, mut count) = (0, 0);
     let (mut last, mut longest_gap) = (Instant::now(), Duration::ZERO);

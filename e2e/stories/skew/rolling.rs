@@ -39,7 +39,9 @@ fn three_coordinators_are_replaced_one_by_one_and_nobody_waits() {
     let mut page = Page::section("Several Coordinators");
     // Lives through all of it.
     let mut pod = world.join(&earlier, 0);
-    world.everybody_works_with_everybody("both builds of everything work with the earlier Coordinators");
+    world.everybody_works_with_everybody(
+        "both builds of everything work with the earlier Coordinators",
+    );
     both_in_the_manifest(&mut world, &mut page);
 
     let joins = Joins::begin(Deployment::of(&world.cluster, &world.replicas).expect("deployment"));
@@ -134,7 +136,8 @@ fn power_cut_in_the_middle_of_an_upgrade_costs_a_recovery_and_nothing_else() {
         let address = world.replicas.user_api(replica).to_string();
         world.succeeds(build, &["recover", "-c", &address]);
         world.all_vote();
-        world.everybody_works_with_everybody(&format!("power was cut, replica {replica} recovered"));
+        world
+            .everybody_works_with_everybody(&format!("power was cut, replica {replica} recovered"));
     }
     for replica in [1, 0] {
         world.replace(replica, &this);

@@ -49,7 +49,9 @@ impl World {
     /// Replicas of the earlier Coordinator, with a manifest that the earlier `contrast` set; `None`, with a message, where that is not possible.
     pub(crate) fn begin(name: &'static str, number: u8, replicas: usize) -> Option<Self> {
         let Some(earlier) = Build::earlier() else {
-            eprintln!("{name}: skipped, because no earlier programs are named; `cargo xtask skew` builds them");
+            eprintln!(
+                "{name}: skipped, because no earlier programs are named; `cargo xtask skew` builds them"
+            );
             return None;
         };
         if let Some(reason) = no_network_because() {
@@ -198,7 +200,10 @@ impl World {
     pub(crate) fn policies_seen_by(&self, replica: usize) -> BTreeSet<String> {
         let status = self.status(replica);
         let members = status["cluster"]["members"].as_array();
-        let evidence = members.into_iter().flatten().map(|member| &member["evidence"]);
+        let evidence = members
+            .into_iter()
+            .flatten()
+            .map(|member| &member["evidence"]);
         let policies = evidence.filter_map(|evidence| evidence["policy"].as_str());
         policies.map(str::to_owned).collect()
     }
