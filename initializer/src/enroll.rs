@@ -159,9 +159,15 @@ impl EnrollError {
     }
 
     pub(crate) fn refused(status: &tonic::Status) -> Self {
+        let message = match (status.code(), status.message()) {
+            (tonic::Code::Unimplemented, "") => {
+                "its version does not know this request; update the Coordinators before the pods"
+            }
+            (_, message) => message,
+        };
         Self::Refused {
             code: status.code(),
-            message: status.message().to_owned(),
+            message: message.to_owned(),
         }
     }
 }

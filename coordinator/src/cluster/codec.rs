@@ -48,9 +48,9 @@ const CHAIN_VERSION_VOLUMES: u8 = 2;
 pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// An entry of this kind was written by a later version.
-const UNKNOWN_KIND: &str = "it is an entry of another kind";
+const UNKNOWN_KIND: &str = "an entry of another kind";
 /// As above.
-const UNKNOWN_CHAIN: &str = "it is a chain of another version";
+const UNKNOWN_CHAIN: &str = "a chain of another version";
 
 impl Malformed {
     /// Whether authentic bytes were written by a later version of this program, which knows more than this one.

@@ -163,7 +163,7 @@ pub enum RecordFault {
     )]
     Stale,
     /// Authentic, and of a kind that this version does not know.
-    #[error("{0}, which this version does not know: a later version wrote it")]
+    #[error("it has {0}, which this version does not know: a later version wrote it")]
     Later(&'static str),
     /// Authentic, but this version cannot read the payload.
     #[error("its payload cannot be read by this version: {0}")]

@@ -143,6 +143,9 @@ pub enum PeerFailure {
     /// The asked replica cannot answer now.
     #[error("not now: {0}")]
     Unavailable(String),
+    /// The asked replica does not understand the question: one of both is of a later version.
+    #[error("it does not understand the question ({0}): update the older one of both replicas")]
+    Unreadable(String),
     /// The request of an owner was refused; passed on to the owner as it is.
     #[error("{}", .0.message)]
     Owner(OwnerFailure),

@@ -479,3 +479,41 @@ async fn a_log_of_a_later_version_is_not_skipped_by_recovery_or_admission() {
         .await;
     assert!(again.log.bytes() == before, "the log was modified");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_does_not_know_an_entry_stops_serving_and_goes_on_when_it_does() {
+    let hub = Hub::default();
+    let (replicas, first) = cluster(&hub, 3).await;
+    let leader = replicas.iter().position(Running::leads).expect("a leader");
+    let follower = replicas.iter().position(|running| !running.leads());
+    let follower = follower.expect("a follower");
+    hub.confuse(&replicas[follower].place);
+
+    let second = set(&replicas[leader], "second", first).await;
+    let second = second.expect("a majority knows it");
+    let waits = tokio::time::Instant::now();
+    replicas[follower]
+        .until("does not serve", |replica| replica.serving().is_err())
+        .await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let waited = waits.elapsed();
+    let snapshot = replicas[follower].replica.guard().snapshot();
+    assert_eq!(
+        snapshot.history().expect("a history").head().hash,
+        first,
+        "an entry was left out, and another one taken"
+    );
+    assert!(
+        replicas[follower].replica.serving().is_err(),
+        "it serves again without the entry"
+    );
+    let asked = hub.explain(&replicas[follower].place);
+    let most = waited.as_millis() / 100 + 10;
+    assert!(
+        asked > 0 && u128::from(asked) < most,
+        "asked {asked} times in {waited:?}"
+    );
+
+    replicas[follower].serves().await;
+    assert_eq!(replicas[follower].head().await, second);
+}
