@@ -517,8 +517,8 @@ fn entry_of_a_later_version_is_refused_and_not_left_out() {
         entries,
         ..Default::default()
     };
-    raft::append(message(vec![entry(&[0])])).expect("a blank entry");
-    let error = raft::append(message(vec![entry(&[0]), entry(&[200])]));
+    append(message(vec![entry(&[0])])).expect("a blank entry");
+    let error = append(message(vec![entry(&[0]), entry(&[200])]));
     let error = error.expect_err("nobody knows this kind");
     assert_eq!(
         error.to_string(),

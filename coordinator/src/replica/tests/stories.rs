@@ -495,7 +495,7 @@ async fn a_follower_that_does_not_know_an_entry_stops_serving_and_goes_on_when_i
     replicas[follower]
         .until("does not serve", |replica| replica.serving().is_err())
         .await;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let waited = waits.elapsed();
     let snapshot = replicas[follower].replica.guard().snapshot();
     assert_eq!(
@@ -508,7 +508,8 @@ async fn a_follower_that_does_not_know_an_entry_stops_serving_and_goes_on_when_i
         "it serves again without the entry"
     );
     let asked = hub.explain(&replicas[follower].place);
-    let most = waited.as_millis() / 100 + 10;
+    // openraft waits 200 ms when somebody is unreachable; without that it asks several times as often.
+    let most = waited.as_millis() / 200 + 3;
     assert!(
         asked > 0 && u128::from(asked) < most,
         "asked {asked} times in {waited:?}"
