@@ -18,7 +18,9 @@
 //! | snapshot description | option of entry id, option of entry id (of the members), members, length of the chain (8), its SHA-256 (32) |
 //! | chain | version 1 or 2 (1), list of (bytes: transition, oldest first), then, unless that list is empty, list of (bytes: manifest), list of (bytes: policy), founding documents, in version 2 volumes |
 //!
-//! A transition is encoded as in the history's store. A chain without volumes is written in version 1, which earlier programs read.
+//! A transition is encoded as in the history's store. A chain without volumes is written in version 1, which earlier programs read. A new
+//! tag or version is read by one release before another one writes it (`docs/decisions/0029-version-skew.md`); tags 0 to 3 and versions 1
+//! and 2 are read since 0.1.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -21,7 +21,8 @@ impl Page {
             "{PAGE} has no section {heading}"
         );
         let section = lines.take_while(|line| !line.starts_with("## "));
-        let commands = section.filter(|line| line.starts_with("contrast "));
+        let commands = section.map(str::trim_start);
+        let commands = commands.filter(|line| line.starts_with("contrast "));
         let commands: Vec<String> = commands.map(str::to_owned).collect();
         assert!(!commands.is_empty(), "{heading} has no commands");
         Self {
