@@ -78,6 +78,7 @@ fn three_coordinators_are_replaced_one_by_one_and_nobody_waits() {
         let seen = world.policies_seen_by(replica);
         assert!(seen.len() <= 1, "replica {replica} sees {seen:?}");
     }
+    world.say("the old policy is dropped");
     // The pod followed each manifest.
     let chain = pod.file("tls-config/certChain.pem");
     let before = fs::read_to_string(&chain).expect("chain");
@@ -88,8 +89,11 @@ fn three_coordinators_are_replaced_one_by_one_and_nobody_waits() {
     });
     renewed.expect("renews");
 
+    world.say("a pod of the earlier build followed");
+
     // What is no longer in the manifest is nobody any more.
     world.replace(2, &earlier);
+    world.say("the earlier build was started again");
     let address = world.replicas.user_api(2).to_string();
     std::thread::sleep(BOUND + Duration::from_secs(1));
     assert!(!world.replicas.is_ready(2), "the earlier build serves");
@@ -99,7 +103,9 @@ fn three_coordinators_are_replaced_one_by_one_and_nobody_waits() {
     }
     let log = world.replicas.log(2);
     assert!(!log.contains("panicked"), "{log}");
+    world.say("and is refused");
     world.replace(2, &this);
+    world.say("replaced");
     world.all_vote();
     world.join(&this, 2);
     world.end();

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     fs,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,9 +19,6 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 const WORKLOAD: &str = "votes";
 const COORDINATOR: &str = "coordinator";
 
-/// One story at a time: each is a handful of busy processes.
-static TURN: Mutex<()> = Mutex::new(());
-
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) replicas: ReplicaSet,
@@ -36,7 +32,6 @@ pub(crate) struct World {
     name: &'static str,
     begun: Instant,
     directory: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
 }
 
 #[derive(Default)]
@@ -58,7 +53,6 @@ impl World {
             eprintln!("{name}: skipped, because {reason}");
             return None;
         }
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
         let mut directory = tempfile::tempdir().expect("directory");
         // A story that fails leaves what everybody logged.
@@ -81,7 +75,6 @@ impl World {
             name,
             begun,
             directory,
-            _turn: turn,
         };
         world.documents.earlier = world.coordinator_document();
         for replica in 0..replicas {
