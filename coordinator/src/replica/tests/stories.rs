@@ -473,7 +473,7 @@ async fn a_log_of_a_later_version_is_not_skipped_by_recovery_or_admission() {
     hub.plug_in(&place);
     again
         .until("says why", |replica| {
-            let serving = replica.serving().map_err(|error| error.to_string());
+            let serving = replica.serving();
             serving.is_err_and(|reason| reason.contains("a later version wrote it"))
         })
         .await;
