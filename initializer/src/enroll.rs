@@ -350,3 +350,22 @@ pub(crate) fn private_key_pem(identity: &Identity) -> Result<Zeroizing<String>, 
         .map(Zeroizing::new)
         .map_err(Into::into)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coordinator_that_does_not_know_the_request_is_called_the_older_one() {
+        let error = EnrollError::refused(&tonic::Status::unimplemented(""));
+        let text = error.to_string();
+        assert!(
+            text.ends_with(
+                "its version does not know this request; update the Coordinators before the pods"
+            ),
+            "{text}"
+        );
+        let own = EnrollError::refused(&tonic::Status::unimplemented("not on this port"));
+        assert!(own.to_string().ends_with(": not on this port"), "{own}");
+    }
+}

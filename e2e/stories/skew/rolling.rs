@@ -79,17 +79,9 @@ fn three_coordinators_are_replaced_one_by_one_and_nobody_waits() {
         assert!(seen.len() <= 1, "replica {replica} sees {seen:?}");
     }
     world.say("the old policy is dropped");
-    // The pod followed each manifest.
     let chain = pod.file("tls-config/certChain.pem");
     let before = fs::read_to_string(&chain).expect("chain");
     world.sets(&this);
-    let initializer = pod.container("contrast-initializer").expect("initializer");
-    let renewed = initializer.wait_until("a certificate of the latest manifest", DEADLINE, |_| {
-        fs::read_to_string(&chain).is_ok_and(|now| now != before)
-    });
-    renewed.expect("renews");
-
-    world.say("a pod of the earlier build followed");
 
     // What is no longer in the manifest is nobody any more.
     world.replace(2, &earlier);
@@ -108,6 +100,13 @@ fn three_coordinators_are_replaced_one_by_one_and_nobody_waits() {
     world.say("replaced");
     world.all_vote();
     world.join(&this, 2);
+
+    // The pod followed the manifest meanwhile.
+    let initializer = pod.container("contrast-initializer").expect("initializer");
+    let renewed = initializer.wait_until("a certificate of the latest manifest", DEADLINE, |_| {
+        fs::read_to_string(&chain).is_ok_and(|now| now != before)
+    });
+    renewed.expect("renews");
     world.end();
 }
 
