@@ -63,11 +63,15 @@ impl CallError {
             .filter(|info| info.domain == DOMAIN)
             .map(|info| info.reason)
             .unwrap_or_default();
+        let message = match (status.code(), status.message()) {
+            (Code::Unimplemented, "") => "its version does not know this request",
+            (_, message) => message,
+        };
         Self::Refused {
             call,
             code: status.code(),
             reason,
-            message: status.message().to_owned(),
+            message: message.to_owned(),
         }
     }
 
@@ -108,7 +112,7 @@ impl Diagnose for CallError {
                 code: Code::Unimplemented,
                 ..
             } => {
-                vec!["the Coordinator is of another version than this `contrast`".into()]
+                vec!["the Coordinator is of an earlier version than this `contrast`: update it, or use the `contrast` of its version".into()]
             }
             Self::Broken { .. } => vec!["run the same command again; repeating it is safe".into()],
             Self::Refused { reason, .. } => hints_for(reason),
@@ -168,6 +172,18 @@ mod tests {
         assert_eq!(exit(Code::FailedPrecondition), Exit::Unavailable);
         assert_eq!(exit(Code::Unavailable), Exit::Unavailable);
         assert_eq!(exit(Code::Internal), Exit::Unavailable);
+    }
+
+    #[test]
+    fn request_that_the_coordinator_does_not_know_names_the_older_side() {
+        let error = CallError::new("return its decisions", Status::unimplemented(""));
+        assert_eq!(
+            error.to_string(),
+            "the Coordinator refused to return its decisions: its version does not know this request"
+        );
+        assert_eq!(error.exit(), Exit::Usage);
+        let hints = error.hints().join("\n");
+        assert!(hints.contains("earlier version"), "{hints}");
     }
 
     #[test]

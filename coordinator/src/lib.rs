@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`config`], [`app`] | options; binds all ports first, then serves, drains on a signal |
 //! | [`state`] | the state as an immutable snapshot, its only writer, the signed history on disk |
+//! | `format` | versions of files, and what a later version wrote |
 //! | [`cluster`] | authenticated Raft storage for a replicated history |
 //! | `issue` | verified evidence and manifest to certificate and secret; pure, without I/O |
 //! | [`replica`] | one replica of the Coordinator: what replicas ask of each other, and what they believe of whom |
@@ -51,6 +52,7 @@ mod audit;
 mod bucket;
 pub mod cluster;
 pub mod config;
+mod format;
 mod issue;
 mod ops;
 pub mod peer;
@@ -59,5 +61,6 @@ pub mod state;
 mod transit;
 
 pub use audit::{AuditError, AuditLog};
+pub use format::Newer;
 pub use ops::open_ingress;
 pub use transit::answer_any;

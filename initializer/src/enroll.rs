@@ -159,9 +159,15 @@ impl EnrollError {
     }
 
     pub(crate) fn refused(status: &tonic::Status) -> Self {
+        let message = match (status.code(), status.message()) {
+            (tonic::Code::Unimplemented, "") => {
+                "its version does not know this request; update the Coordinators before the pods"
+            }
+            (_, message) => message,
+        };
         Self::Refused {
             code: status.code(),
-            message: status.message().to_owned(),
+            message: message.to_owned(),
         }
     }
 }
@@ -343,4 +349,23 @@ pub(crate) fn private_key_pem(identity: &Identity) -> Result<Zeroizing<String>, 
     der::pem::encode_string("PRIVATE KEY", LineEnding::LF, identity.private_key_pkcs8())
         .map(Zeroizing::new)
         .map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coordinator_that_does_not_know_the_request_is_called_the_older_one() {
+        let error = EnrollError::refused(&tonic::Status::unimplemented(""));
+        let text = error.to_string();
+        assert!(
+            text.ends_with(
+                "its version does not know this request; update the Coordinators before the pods"
+            ),
+            "{text}"
+        );
+        let own = EnrollError::refused(&tonic::Status::unimplemented("not on this port"));
+        assert!(own.to_string().ends_with(": not on this port"), "{own}");
+    }
 }

@@ -31,6 +31,12 @@ pub struct Record {
     pub containerd: Vec<Change>,
 }
 
+/// What a record of any format says.
+#[derive(Deserialize)]
+struct Said {
+    format: u32,
+}
+
 /// Earlier releases wrote down one change, or none.
 fn changes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Change>, D::Error> {
     #[derive(Deserialize)]
@@ -114,6 +120,17 @@ pub enum RecordError {
         #[source]
         source: Option<serde_json::Error>,
     },
+    /// A later release wrote it.
+    #[error(
+        "{path} on the host has format {found}, this release of the installer reads {FORMAT}: a later release wrote it, and it was not modified; \
+         use that release"
+    )]
+    Newer {
+        /// Where it is.
+        path: HostPath,
+        /// Its format.
+        found: u32,
+    },
     /// The handler's name makes no path.
     #[error(transparent)]
     Path(#[from] NotPlain),
@@ -156,6 +173,12 @@ impl Record {
             path: path.clone(),
             source,
         };
+        // Before all else: the rest may be anything in a later format.
+        let Said { format: found } =
+            serde_json::from_slice(&text.bytes).map_err(|error| broken(Some(error)))?;
+        if found > FORMAT {
+            return Err(RecordError::Newer { path, found });
+        }
         let record: Self =
             serde_json::from_slice(&text.bytes).map_err(|error| broken(Some(error)))?;
         if record.format != FORMAT || record.handler != handler {

@@ -477,19 +477,25 @@ fn one_installer_at_a_time() {
 }
 
 #[test]
-fn a_record_of_another_release_is_refused() {
+fn a_record_of_another_release_is_refused_and_untouched() {
     let node = FakeNode::with_containerd(V2);
     let config = node.applied();
     let record = format!("var/lib/contrast-node-installer/{HANDLER}.json");
-    node.write(
-        &record,
-        &node.read(&record).replace("\"format\": 1", "\"format\": 2"),
-    );
-    let error = node.apply(&config).expect_err("another release");
-    assert!(
-        error.to_string().contains("is no record of this release"),
-        "{error}"
-    );
+    let written = node.read(&record);
+    let later = "has format 2, this release of the installer reads 1: a later release wrote it, and it was not modified";
+    for (said, expected) in [
+        ("\"format\": 2, \"later\": []", later),
+        ("\"format\": 0", "is no record of this release"),
+        ("\"later\": []", "is no record of this release"),
+    ] {
+        node.write(&record, &written.replace("\"format\": 1", said));
+        let before = node.snapshot();
+        let error = node.apply(&config).expect_err("another release");
+        assert!(error.to_string().contains(expected), "{error}");
+        let error = node.uninstall(&config).expect_err("another release");
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(node.snapshot(), before);
+    }
 }
 
 /// Applies with something mounted in the host's tree, in a mount namespace of its own, so that nothing is left mounted; `None`: skipped.

@@ -8,6 +8,7 @@ mod manifests;
 mod monitoring;
 mod process;
 mod sim;
+mod skew;
 mod tidy;
 mod tools;
 mod try_docs;
@@ -60,6 +61,8 @@ enum Task {
         /// Only tests whose name contains it.
         filter: Option<String>,
     },
+    /// Builds the programs of an earlier revision and runs the stories in which both builds make one deployment: `cargo xtask skew [FILTER]`.
+    Skew(skew::Skew),
     /// Builds the book of `docs` into `target/book` and checks links and diagrams.
     Book,
     /// Types what a page says and compares what is printed: `cargo xtask try-docs [PAGE]...`, the tutorial by default.
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Task::VmTest { long, filter } => vm::test(filter.as_deref(), long),
         Task::Monitoring { check: false } => monitoring::write(&workspace_root()),
         Task::Monitoring { check: true } => monitoring::check(&workspace_root()),
+        Task::Skew(skew) => skew.run(),
         Task::Tools => tools::fetch_all(),
         Task::Book => book::build(),
         Task::TryDocs { pages } => build_programs().and_then(|()| try_docs::try_pages(&pages)),

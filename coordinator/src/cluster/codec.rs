@@ -18,7 +18,9 @@
 //! | snapshot description | option of entry id, option of entry id (of the members), members, length of the chain (8), its SHA-256 (32) |
 //! | chain | version 1 or 2 (1), list of (bytes: transition, oldest first), then, unless that list is empty, list of (bytes: manifest), list of (bytes: policy), founding documents, in version 2 volumes |
 //!
-//! A transition is encoded as in the history's store. A chain without volumes is written in version 1, which earlier programs read.
+//! A transition is encoded as in the history's store. A chain without volumes is written in version 1, which earlier programs read. A new
+//! tag or version is read by one release before another one writes it (`docs/decisions/0029-version-skew.md`); tags 0 to 3 and versions 1
+//! and 2 are read since 0.1.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,6 +48,18 @@ const CHAIN_VERSION_VOLUMES: u8 = 2;
 /// Bytes are not what they should be; says what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// An entry of this kind was written by a later version.
+const UNKNOWN_KIND: &str = "an entry of another kind";
+/// As above.
+const UNKNOWN_CHAIN: &str = "a chain of another version";
+
+impl Malformed {
+    /// Whether authentic bytes were written by a later version of this program, which knows more than this one.
+    pub(crate) fn is_of_a_later_version(self) -> bool {
+        matches!(self.0, UNKNOWN_KIND | UNKNOWN_CHAIN)
+    }
+}
 
 type Parsed<T> = Result<T, Malformed>;
 
@@ -346,7 +360,7 @@ fn payload(input: &mut Input) -> Parsed<Payload> {
         CHANGE => Ok(EntryPayload::Normal(Command::Change(change(input)?))),
         ADVANCE => Ok(EntryPayload::Normal(Command::Advance(advance(input)?))),
         MEMBERS => Ok(EntryPayload::Membership(members(input)?)),
-        _ => Err(Malformed("an entry is of an unknown kind")),
+        _ => Err(Malformed(UNKNOWN_KIND)),
     }
 }
 
@@ -462,7 +476,7 @@ pub(crate) fn decode_chain(bytes: &[u8]) -> Parsed<Option<Records>> {
         let has_volumes = match input.u8()? {
             CHAIN_VERSION => false,
             CHAIN_VERSION_VOLUMES => true,
-            _ => return Err(Malformed("it is a chain of another version")),
+            _ => return Err(Malformed(UNKNOWN_CHAIN)),
         };
         let transitions = input.list(transition)?;
         let Some(head) = transitions.last().map(Transition::hash) else {

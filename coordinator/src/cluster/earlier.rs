@@ -66,15 +66,18 @@ impl Earlier {
             snapshot,
             entries,
         } = remains;
-        let unreadable = |reason| {
-            let name = RecordName::single(Kind::Snapshot);
-            RecordError::new(name, RecordFault::Payload(reason))
-        };
+        let unusable = |fault| RecordError::new(RecordName::single(Kind::Snapshot), fault);
         let covered = snapshot.as_ref().and_then(|(info, _)| info.last_log_id);
         let records = snapshot.map(|(_, chain)| codec::decode_chain(&chain));
-        let records = records.transpose().map_err(|error| unreadable(error.0))?;
+        let records = records
+            .transpose()
+            .map_err(|error| unusable(RecordFault::of_payload(error)))?;
         let history = records.flatten().map(History::read_links).transpose();
-        let history = history.map_err(|_| unreadable("its chain of transitions is not whole"))?;
+        let history = history.map_err(|_| {
+            unusable(RecordFault::Payload(
+                "its chain of transitions is not whole",
+            ))
+        })?;
         let after = entries
             .into_iter()
             .filter(|entry| covered.is_none_or(|covered| entry.log_id.index > covered.index));

@@ -1,6 +1,7 @@
 use std::{io, path::PathBuf};
 
-use super::RecordError;
+use super::{RecordError, RecordFault};
+use crate::format::Newer;
 
 /// The Raft store could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,14 @@ pub enum LogStoreError {
     Database {
         /// What is wrong with it.
         reason: String,
+    },
+    /// A later version wrote the file.
+    #[error("{} {newer}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        newer: Newer,
     },
     /// There is no store to resume.
     #[error(
@@ -107,12 +116,23 @@ impl LogStoreError {
         }
     }
 
+    /// Whether a later version wrote it, so that it is neither of use here nor worthless.
+    pub fn is_of_a_later_version(&self) -> bool {
+        match self {
+            Self::Newer { .. } => true,
+            Self::Record(error) => matches!(error.fault, RecordFault::Later(_)),
+            _ => false,
+        }
+    }
+
     /// Whether the disk's content is to blame, so that a fresh identity and a new store are the way out.
     pub fn is_evidence_of_damage(&self) -> bool {
-        matches!(
-            self,
-            Self::Record(_) | Self::Database { .. } | Self::Absent { .. }
-        )
+        let later = self.is_of_a_later_version();
+        !later
+            && matches!(
+                self,
+                Self::Record(_) | Self::Database { .. } | Self::Absent { .. }
+            )
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) use create::Start;
 use create::initialise;
 use load::load;
 use load::read_snapshot;
-pub(crate) use load::{Remains, read_remains};
+pub(crate) use load::{Remains, check_version, read_remains};
 
 use super::{
     EntryId, LogEntry, LogMedium, LogStoreError, NodeVote, RecordError, RecordFault, RecordKey,
@@ -43,13 +43,17 @@ use super::{
     codec::{self, Malformed, SnapshotDescription},
     record::{Kind, MAC_BYTES, Mac},
 };
+use crate::format::Format;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("raft_meta");
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("raft_log");
 const CHAIN: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("raft_chain");
 
 const FORMAT: &str = "format";
-const FORMAT_NAME: &[u8] = b"contrast raft store v1";
+const FORMAT_NAME: Format = Format {
+    words: "contrast raft store",
+    version: 1,
+};
 const CLUSTER: &str = "cluster";
 const NODE: &str = "node";
 const NONE: Mac = [0; MAC_BYTES];
@@ -392,7 +396,7 @@ fn fault(name: RecordName, fault: RecordFault) -> LogStoreError {
 }
 
 fn unreadable(name: RecordName) -> impl Fn(Malformed) -> LogStoreError {
-    move |Malformed(reason)| fault(name, RecordFault::Payload(reason))
+    move |malformed| fault(name, RecordFault::of_payload(malformed))
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -9,9 +9,12 @@ use std::{
 use redb::Database;
 
 use super::{LogStoreError, journal};
-use crate::state::{CopyOnWrite, Directory, builder};
+use crate::{
+    format,
+    state::{CopyOnWrite, Directory, builder},
+};
 
-const FILE: &str = "raft.redb";
+pub(super) const FILE: &str = "raft.redb";
 const NEW_FILE: &str = "raft.redb.new";
 const EARLIER_FILE: &str = "raft.earlier.redb";
 
@@ -38,6 +41,18 @@ pub trait LogMedium: fmt::Debug + Send {
     /// # Errors
     /// When it is damaged or cannot be read, or `read` fails.
     fn inspect(&self, read: &Check<'_>) -> Result<bool, LogStoreError>;
+
+    /// Whether this version can read what [`inspect`](Self::inspect) would, as far as it says its format. Whether it is intact is another
+    /// question, which is asked when it is needed.
+    ///
+    /// # Errors
+    /// [`LogStoreError::Newer`], and when the medium cannot be read.
+    fn check_version(&self) -> Result<(), LogStoreError> {
+        match self.inspect(&journal::check_version) {
+            Err(error) if error.is_evidence_of_damage() => Ok(()),
+            checked => checked.map(drop),
+        }
+    }
 
     /// Moves the database out of the way of [`LogMedium::create`], in the place of one that was set aside earlier. Does nothing when
     /// there is none. Nobody may have it open.
@@ -66,6 +81,16 @@ impl LogFile {
 
     fn path(&self) -> PathBuf {
         self.directory.join(FILE)
+    }
+
+    /// The file, or without one that which was set aside last.
+    fn left(&self) -> Result<Option<PathBuf>, LogStoreError> {
+        for path in [self.path(), self.directory.join(EARLIER_FILE)] {
+            if exists(&path)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -97,17 +122,26 @@ impl LogMedium for LogFile {
         if !exists(&path)? {
             return Err(LogStoreError::Absent { path });
         }
-        inspect(&path, check)?;
+        inspect(&path, true, check)?;
         builder().open(&path).map_err(LogStoreError::from_redb)
     }
 
     fn inspect(&self, read: &Check<'_>) -> Result<bool, LogStoreError> {
-        for path in [self.path(), self.directory.join(EARLIER_FILE)] {
-            if exists(&path)? {
-                return inspect(&path, read).map(|()| true);
-            }
+        match self.left()? {
+            Some(path) => inspect(&path, true, read).map(|()| true),
+            None => Ok(false),
         }
-        Ok(false)
+    }
+
+    /// Without a look at every page: this is asked at each start.
+    fn check_version(&self) -> Result<(), LogStoreError> {
+        let Some(path) = self.left()? else {
+            return Ok(());
+        };
+        match inspect(&path, false, &journal::check_version) {
+            Err(error) if error.is_evidence_of_damage() => Ok(()),
+            checked => checked,
+        }
     }
 
     /// As `raft.earlier.redb`.
@@ -121,9 +155,9 @@ impl LogMedium for LogFile {
     }
 }
 
-/// Reads the whole store without changing the file: redb repairs a file that it opens after a crash, and a file that cannot be
+/// Reads a store without changing the file, with all of its pages if `whole`: redb repairs a file that it opens after a crash, and a file that cannot be
 /// trusted must stay as it is for whoever investigates.
-fn inspect(path: &Path, check: &Check<'_>) -> Result<(), LogStoreError> {
+fn inspect(path: &Path, whole: bool, check: &Check<'_>) -> Result<(), LogStoreError> {
     let damaged = |reason: &str| LogStoreError::Database {
         reason: format!("{}: {reason}", path.display()),
     };
@@ -135,13 +169,24 @@ fn inspect(path: &Path, check: &Check<'_>) -> Result<(), LogStoreError> {
     if metadata.len() == 0 {
         return Err(damaged("expected a database, found an empty file"));
     }
+    let newer = |newer| LogStoreError::Newer {
+        path: path.to_owned(),
+        newer,
+    };
+    if let Some(found) = format::check_redb(&file).map_err(file_error("read", path))? {
+        return Err(newer(found));
+    }
     let overlay = CopyOnWrite::new(file, metadata.len());
-    journal::guarded(|| {
+    let checked = journal::guarded(|| {
         let database = builder()
-            .set_check_integrity_on_open(true)
+            .set_check_integrity_on_open(whole)
             .create_with_backend(overlay)
             .map_err(LogStoreError::from_redb)?;
         check(&database)
+    });
+    checked.map_err(|error| match error {
+        LogStoreError::Newer { newer: found, .. } => newer(found),
+        other => other,
     })
 }
 

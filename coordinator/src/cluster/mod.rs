@@ -31,7 +31,7 @@ pub mod record;
 mod state_machine;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use earlier::{Earlier, read_earlier};
 pub use error::LogStoreError;

@@ -34,7 +34,7 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use contrast_pki::StoreRecordKey;
 
-use super::{ClusterId, NodeId};
+use super::{ClusterId, NodeId, codec::Malformed};
 
 /// First field of the MAC's input: separates these MACs from any other use of the key.
 const LABEL: &[u8; 23] = b"contrast raft record v1";
@@ -162,17 +162,40 @@ pub enum RecordFault {
         "it is authentic, but not the one that the store wrote last at that place: it was put back"
     )]
     Stale,
+    /// Authentic, and of a kind that this version does not know.
+    #[error("it has {0}, which this version does not know: a later version wrote it")]
+    Later(&'static str),
     /// Authentic, but this version cannot read the payload.
     #[error("its payload cannot be read by this version: {0}")]
     Payload(&'static str),
 }
 
+impl RecordFault {
+    /// Of an authentic record whose payload was not understood.
+    pub(crate) fn of_payload(malformed: Malformed) -> Self {
+        match malformed.is_of_a_later_version() {
+            true => Self::Later(malformed.0),
+            false => Self::Payload(malformed.0),
+        }
+    }
+
+    fn what_to_do(&self) -> &'static str {
+        match self {
+            Self::Later(_) => {
+                "It was not modified. Start that version again; or, if other replicas serve, move the file `raft.redb` away, and this \
+                 replica joins them as a new one"
+            }
+            _ => {
+                "The disk was damaged or tampered with: do not resume from it, let this replica rejoin under a fresh identity with a new \
+                 store"
+            }
+        }
+    }
+}
+
 /// A record of the Raft store cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the {record} of the Raft store is not usable: {fault}. The disk was damaged or tampered with: do not resume from it, \
-     let this replica rejoin under a fresh identity with a new store"
-)]
+#[error("the {record} of the Raft store is not usable: {fault}. {}", fault.what_to_do())]
 pub struct RecordError {
     /// Which record.
     pub record: RecordName,

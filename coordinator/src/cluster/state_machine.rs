@@ -54,7 +54,8 @@ impl fmt::Debug for SignedChain {
 pub enum ChainError {
     /// The bytes are no chain.
     #[error(
-        "the snapshot is no chain of transitions: {0}; the replica that sent it is damaged or of an incompatible version"
+        "the snapshot is no chain of transitions that this version reads: {0}; the replica that sent it is damaged, or of a later version: \
+         then update this one"
     )]
     Malformed(&'static str),
     /// The chain is not whole, or a signature in it is wrong.

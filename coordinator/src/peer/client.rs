@@ -141,6 +141,11 @@ async fn call<D: Dialer>(
                 }
                 Err(CallError::Failed { place, failure })
             }
+            // A method that it does not have.
+            None if status.code() == Code::Unimplemented => {
+                let failure = PeerFailure::Unreadable("it has no such method".to_owned());
+                Err(CallError::Failed { place, failure })
+            }
             None => {
                 // That the other side stopped in time says nothing bad about the connection.
                 if !matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) {

@@ -77,7 +77,6 @@ struct Peer {
     lanes: HashMap<Lane, State>,
     /// One dial at a time.
     dial: Arc<Semaphore>,
-    evidence: Option<EvidenceSummary>,
     used: Instant,
 }
 
@@ -110,9 +109,14 @@ impl<D: Dialer> Pool<D> {
         }
     }
 
-    /// What was proven at `place` last.
+    /// What was proven at `place`, on a connection that is open. What another process proved there before says nothing of this one.
     pub(super) fn evidence(&self, place: &Place) -> Option<EvidenceSummary> {
-        self.lock().get(place)?.evidence.clone()
+        let peers = self.lock();
+        let mut lanes = peers.get(place)?.lanes.values();
+        lanes.find_map(|lane| match lane {
+            State::Open(connection) if connection.is_open() => connection.proof.summary(),
+            _ => None,
+        })
     }
 
     /// A connection whose other side is believed under `trust`: the one that is open, or a new one. A dial goes on when its caller
@@ -182,7 +186,6 @@ impl<D: Dialer> Pool<D> {
         let peer = peers.entry(place.clone()).or_insert_with(|| Peer {
             lanes: HashMap::new(),
             dial: Arc::new(Semaphore::new(1)),
-            evidence: None,
             used: Instant::now(),
         });
         peer.used = Instant::now();
@@ -240,12 +243,7 @@ impl<D: Dialer> Pool<D> {
             return;
         };
         let state = match dialled {
-            Ok(connection) => {
-                if let Some(evidence) = connection.proof.summary() {
-                    peer.evidence = Some(evidence);
-                }
-                State::Open(Arc::clone(connection))
-            }
+            Ok(connection) => State::Open(Arc::clone(connection)),
             Err(_) => State::Idle,
         };
         peer.lanes.insert(lane, state);

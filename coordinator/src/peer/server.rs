@@ -1,6 +1,16 @@
 //! Serves the peer API.
 
-use std::{fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use contrast_atls::{
@@ -109,6 +119,7 @@ pub async fn serve<H: Handler>(
             hellos: Semaphore::new(HELLOS_MAX),
             snapshots: Semaphore::new(SNAPSHOTS_MAX),
         }),
+        told_unreadable: Arc::default(),
     };
     let discovery = DiscoveryServer::new(service.clone())
         .max_decoding_message_size(DISCOVERY_REQUEST_BYTES_MAX);
@@ -184,6 +195,7 @@ struct ServiceLimits {
 struct Service<H> {
     handler: Arc<H>,
     limits: Arc<ServiceLimits>,
+    told_unreadable: Arc<AtomicBool>,
 }
 
 impl<H> Clone for Service<H> {
@@ -191,6 +203,7 @@ impl<H> Clone for Service<H> {
         Self {
             handler: Arc::clone(&self.handler),
             limits: Arc::clone(&self.limits),
+            told_unreadable: Arc::clone(&self.told_unreadable),
         }
     }
 }
@@ -215,8 +228,20 @@ impl<H: Handler> Service<H> {
         let proof = proof(&rpc)?;
         let _permit = self.limits.questions.acquire().await;
         self.admit(&proof).await?;
-        let request = read(rpc.into_inner()).map_err(|error| wire::status_of_malformed(&error))?;
+        let request = read(rpc.into_inner()).map_err(|error| self.unreadable(&error))?;
         self.answer(&proof, request, write).await
+    }
+
+    /// A proven Coordinator asked something that this one does not understand. It asks again and again; who reads the log hears it once.
+    fn unreadable(&self, error: &wire::Malformed) -> Status {
+        if !self.told_unreadable.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                event = "peer_unreadable",
+                "another replica asks what this one does not understand ({error}): it is of a later version, and this one does not serve \
+                 until it is updated"
+            );
+        }
+        wire::status_of_malformed(error)
     }
 
     /// Checks that the caller is a Coordinator of the manifest that counts now.

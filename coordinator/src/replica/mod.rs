@@ -117,7 +117,7 @@ impl<C: ClusterTypes> Replica<C> {
     /// Reads the disk. Nothing runs yet.
     ///
     /// # Errors
-    /// When the history is damaged or in use, or randomness fails.
+    /// When the history is damaged or in use, a later version wrote it or the log, or randomness fails.
     pub fn open(parts: Parts) -> Result<Arc<Self>, StateError> {
         let Parts {
             may_join,
@@ -130,6 +130,7 @@ impl<C: ClusterTypes> Replica<C> {
             timing,
         } = parts;
         let boot = BootId(draw(&*entropy)?);
+        log.check_version()?;
         let guard = Guard::open(may_join, history, clock, entropy, observer)?;
         Ok(Arc::new(Self {
             boot,

@@ -14,7 +14,7 @@ use openraft::{
 
 use super::{
     message::{AppendReply, Ballot, Place, RaftCall, RaftMessage, RaftReply, Reply, Request},
-    peers::{CallError, Peers, Trust},
+    peers::{CallError, PeerFailure, Peers, Trust},
 };
 use crate::{
     cluster::{ClusterId, ClusterTypes, Node, NodeId, NodeVote, SignedChain},
@@ -81,6 +81,13 @@ impl Link {
         match answer.await {
             Ok(Reply::Raft(reply)) => Ok(reply),
             Ok(_) => Err(self.other_answer()),
+            // The same question will not be understood the next moment either.
+            Err(
+                error @ CallError::Failed {
+                    failure: PeerFailure::Unreadable(_),
+                    ..
+                },
+            ) => Err(Unreachable::new(&error).into()),
             // openraft waits before it tries an unreachable node again; an error that was answered is tried again at once.
             Err(error @ CallError::Failed { .. }) => Err(NetworkError::new(&error).into()),
             Err(error) => Err(Unreachable::new(&error).into()),

@@ -143,6 +143,9 @@ pub enum PeerFailure {
     /// The asked replica cannot answer now.
     #[error("not now: {0}")]
     Unavailable(String),
+    /// The asked replica does not understand the question: one of both is of a later version.
+    #[error("it does not understand the question ({0}): update the older one of both replicas")]
+    Unreadable(String),
     /// The request of an owner was refused; passed on to the owner as it is.
     #[error("{}", .0.message)]
     Owner(OwnerFailure),
@@ -176,6 +179,6 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
         within: Duration,
     ) -> BoxFuture<Result<Reply, CallError>>;
 
-    /// What the replica at `place` proved last, as a server that was called or as a caller.
+    /// What the replica at `place` proves on a connection that is open; `None` without one.
     fn evidence(&self, place: &Place) -> Option<EvidenceSummary>;
 }

@@ -105,13 +105,18 @@ impl<C: ClusterTypes> Replica<C> {
     fn earlier(&self, deployment: &Deployment) -> Result<Option<Earlier>, StateError> {
         let key = deployment.derivation().store_record_key()?;
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(read_earlier(&**log, &key).unwrap_or_else(|error| {
-            tracing::warn!(
-                event = "log_unusable",
-                "the log of the last life is of no use: {error}"
-            );
-            None
-        }))
+        match read_earlier(&**log, &key) {
+            // It may have what was acknowledged. Only the version that wrote it can say so.
+            Err(error) if error.is_of_a_later_version() => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(
+                    event = "log_unusable",
+                    "the log of the last life is of no use: {error}"
+                );
+                Ok(None)
+            }
+            Ok(earlier) => Ok(earlier),
+        }
     }
 
     /// What the last life left: `history` with what was `found` of encrypted volumes beside it, and what the log has beyond both. And why

@@ -95,7 +95,7 @@ pub struct MemberStatus {
     pub heard_ago: Option<Duration>,
     /// Index up to which the leader knows its log to be right; only the leader knows.
     pub matched: Option<u64>,
-    /// What it proved to this replica last.
+    /// What it proves to this replica on a connection that is open.
     pub evidence: Option<EvidenceSummary>,
 }
 

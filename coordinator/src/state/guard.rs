@@ -126,8 +126,8 @@ impl Guard {
     /// reason not to start: it is left as it is, and set aside when the history of a cluster takes its place.
     ///
     /// # Errors
-    /// When the store is in use or cannot be reached; unless `may_join`, when it is damaged, or this version refuses its latest
-    /// manifest. Nothing is modified then.
+    /// When the store is in use or cannot be reached, or a later version wrote it; unless `may_join`, when it is damaged, or this version
+    /// refuses its latest manifest. Nothing is modified then.
     pub fn open(
         may_join: bool,
         medium: Box<dyn Medium>,

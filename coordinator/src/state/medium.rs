@@ -12,8 +12,9 @@ use std::{
 use redb::{Builder, Database, StorageBackend};
 
 use super::{History, StoreError, store};
+use crate::format;
 
-const FILE: &str = "history.redb";
+pub(super) const FILE: &str = "history.redb";
 const NEW_FILE: &str = "history.redb.new";
 const SET_ASIDE_FILE: &str = "history.set-aside.redb";
 const NEW_SET_ASIDE_FILE: &str = "history.set-aside.redb.new";
@@ -178,6 +179,13 @@ fn inspect(path: &Path) -> Result<(), StoreError> {
             "it is empty; a store never is, so it was cut off".to_owned(),
         ));
     }
+    let newer = |newer| StoreError::Newer {
+        path: path.to_owned(),
+        newer,
+    };
+    if let Some(found) = format::check_redb(&file).map_err(io_error("read", path))? {
+        return Err(newer(found));
+    }
     let overlay = CopyOnWrite::new(file, metadata.len());
     // redb promises errors for bytes that only it wrote. For anything else a panic is possible, too.
     let read = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -189,6 +197,7 @@ fn inspect(path: &Path) -> Result<(), StoreError> {
     }));
     let records = match read {
         Ok(Ok(records)) => records,
+        Ok(Err(StoreError::Newer { newer: found, .. })) => return Err(newer(found)),
         Ok(Err(StoreError::Content(reason))) => return Err(damaged(reason)),
         Ok(Err(StoreError::Database(source))) => return Err(damaged(source.to_string())),
         Ok(Err(other)) => return Err(other),

@@ -15,6 +15,7 @@ use redb::{
 };
 
 use super::{FoundVolumes, History, Medium, Observer, Step, TransitionHash};
+use crate::format::{Format, Newer, Other};
 
 const TRANSITIONS: Table = TableDefinition::new("transitions");
 const MANIFESTS: Table = TableDefinition::new("manifests");
@@ -32,7 +33,10 @@ const ROOT_CERTIFICATE: &str = "root_certificate";
 const VOLUMES: &str = "volumes";
 
 /// Value of the row `format`.
-const FORMAT_NAME: &[u8] = b"contrast history v1";
+const FORMAT_NAME: Format = Format {
+    words: "contrast history",
+    version: 1,
+};
 
 /// The store could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A later version wrote the file.
+    #[error("{} {newer}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        newer: Newer,
     },
     /// The database was opened and does not hold what it should.
     #[error("the database is no Coordinator store: {0}")]
@@ -308,7 +320,7 @@ pub fn initialise(database: &Database) -> Result<(), StoreError> {
         let mut meta = transaction
             .open_table(META)
             .map_err(StoreError::from_redb)?;
-        meta.insert(FORMAT, FORMAT_NAME)
+        meta.insert(FORMAT, FORMAT_NAME.name().as_bytes())
             .map_err(StoreError::from_redb)?;
     }
     transaction.commit().map_err(StoreError::from_redb)
@@ -322,16 +334,14 @@ pub(crate) fn read(database: &Database) -> Result<Option<Records>, StoreError> {
         let row = meta.get(name).map_err(StoreError::from_redb)?;
         Ok(row.map(|value| Bytes::copy_from_slice(value.value())))
     };
-    match row(FORMAT)? {
-        Some(format) if format == FORMAT_NAME => {}
-        found => {
-            let found =
-                found.map_or_else(|| "nothing".to_owned(), |f| f.escape_ascii().to_string());
-            let expected = FORMAT_NAME.escape_ascii();
-            return Err(StoreError::Content(format!(
-                "expected format `{expected}`, found {found}"
-            )));
+    // Before all else: the rest may be anything in a later version.
+    match FORMAT_NAME.check(row(FORMAT)?.as_deref()) {
+        Ok(()) => {}
+        Err(Other::Newer(newer)) => {
+            let path = PathBuf::from(super::medium::FILE);
+            return Err(StoreError::Newer { path, newer });
         }
+        Err(Other::Foreign(reason)) => return Err(StoreError::Content(reason)),
     }
     let rows = |table: Table| -> Result<Vec<([u8; 32], Bytes)>, StoreError> {
         let table = transaction.open_table(table).map_err(foreign)?;

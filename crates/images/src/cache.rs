@@ -100,6 +100,13 @@ pub enum CacheError {
     },
 }
 
+/// What a cache of any version says.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Said {
+    version: Option<u32>,
+}
+
 impl Default for ImageCache {
     fn default() -> Self {
         Self {
@@ -129,20 +136,21 @@ impl ImageCache {
                 });
             }
         };
-        let cache: Self = serde_json::from_slice(&text).map_err(|source| CacheError::Format {
+        let broken = |source| CacheError::Format {
             path: path.to_owned(),
             source,
-        })?;
-        match VERSIONS_READ.contains(&cache.version) {
-            true => Ok(Self {
-                version: VERSION,
-                ..cache
-            }),
-            false => Err(CacheError::Version {
-                path: path.to_owned(),
-                found: cache.version,
-            }),
+        };
+        // Before all else: the rest may be anything in a later version.
+        let Said { version } = serde_json::from_slice(&text).map_err(broken)?;
+        if let Some(found) = version.filter(|found| !VERSIONS_READ.contains(found)) {
+            let path = path.to_owned();
+            return Err(CacheError::Version { path, found });
         }
+        let cache: Self = serde_json::from_slice(&text).map_err(broken)?;
+        Ok(Self {
+            version: VERSION,
+            ..cache
+        })
     }
 
     /// Adds what this cache knows to the file. Several processes may do so at once: each waits for the lock of `<file>.lock`, reads the
@@ -329,7 +337,7 @@ mod tests {
         let cache = ImageCache::read(Path::new("does/not/exist")).expect("empty");
         assert_eq!(cache, ImageCache::default());
         assert!(matches!(
-            read(r#"{"Version":3,"Images":{}}"#),
+            read(r#"{"Version":3,"Images":{},"Later":[]}"#),
             Err(CacheError::Version { found: 3, .. })
         ));
         assert!(matches!(

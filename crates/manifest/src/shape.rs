@@ -41,7 +41,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(ManifestDocument, Problems), Manifes
         match attempt {
             Ok(document) => {
                 for path in unknown {
-                    let message = "unknown field; remove it or correct its name";
+                    let message = "unknown field; remove it, correct its name, or use the version that knows it";
                     problems.push(malformed(path, message.to_owned()));
                 }
                 return Ok((document, Problems::new(problems, settled)));

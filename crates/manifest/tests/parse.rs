@@ -130,7 +130,9 @@ fn lists_every_unknown_field() {
         "$.ReferenceValues.snp[0].MinimumTCB.SNPVersoin".to_owned(),
         format!(r#"$.Policies["{}"].Sans"#, policy("3e")),
     ] {
-        let expected = format!("{path}: unknown field; remove it or correct its name");
+        let expected = format!(
+            "{path}: unknown field; remove it, correct its name, or use the version that knows it"
+        );
         assert!(found.contains(&expected), "{expected} in {found:#?}");
     }
 }
@@ -168,7 +170,7 @@ fn lists_problems_of_shape_and_meaning_together() {
     let error = parse(&value).expect_err("refused");
     assert_eq!(
         error.to_string(),
-        "the manifest has 3 problems:\n  $.Colour: unknown field; remove it or correct its name\n  \
+        "the manifest has 3 problems:\n  $.Colour: unknown field; remove it, correct its name, or use the version that knows it\n  \
          $.WorkloadOwnerThreshold: expected a number from 1 to the number of owners (2), found 0\n  \
          $.SeedshareThreshold: expected a number from 1 to the number of owners (2), found 3"
     );

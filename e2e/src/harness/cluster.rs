@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{
-    Network, Owner, Pod, PodSpec, Process, Site,
+    Build, Network, Owner, Pod, PodSpec, Process, Site,
     dns::{Dns, Names},
     pod::{INITIALIZER, Surroundings},
     program,
@@ -76,6 +76,8 @@ pub struct Cluster {
     dns: Dns,
     /// Where pods are namespaces.
     network: Option<Mutex<Network>>,
+    /// What pods run.
+    build: Build,
 }
 
 /// The Coordinator's pod.
@@ -115,6 +117,7 @@ impl Cluster {
             owner,
             dns,
             network: None,
+            build: Build::this()?,
         })
     }
 
@@ -175,6 +178,24 @@ impl Cluster {
     pub fn on(mut self, kind: TeeKind) -> Self {
         self.kind = kind;
         self
+    }
+
+    /// The same cluster, with the programs of another build. To be called before anything is generated or started.
+    #[must_use]
+    pub fn of(mut self, build: &Build) -> Self {
+        self.owner = self.owner.of(build);
+        self.build = build.clone();
+        self
+    }
+
+    /// From now on pods run the Initializer and the service mesh of `build`. What runs already goes on.
+    pub fn run_pods_of(&mut self, build: &Build) {
+        self.build = build.clone();
+    }
+
+    /// The programs that pods run.
+    pub(super) fn build(&self) -> &Build {
+        &self.build
     }
 
     /// The evidence that its machines issue.
@@ -386,6 +407,7 @@ impl Cluster {
             kind: self.kind,
             mesh_api: mesh_api.to_string(),
             dns: self.dns.address(),
+            build: self.build.clone(),
         }
     }
 

@@ -31,5 +31,5 @@ pub use owner::{Output, Owner, OwnerKeys};
 pub use pod::{Pod, PodSpec, Site};
 pub use process::Process;
 pub(crate) use programs::workspace_root;
-pub use programs::{envoy, program};
+pub use programs::{Build, envoy, program};
 pub use replicas::{Disk, ReplicaSet};

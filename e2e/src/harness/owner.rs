@@ -12,7 +12,7 @@ use contrast_pki::{
 };
 use serde_json::{Value, json};
 
-use super::{program, programs::workspace_root};
+use super::{Build, programs::workspace_root};
 
 /// As `openssl genpkey -algorithm X25519` writes it. It guards nothing but tests.
 const X25519_OWNER: &str = include_str!("x25519-owner.pem");
@@ -21,6 +21,7 @@ const X25519_OWNER: &str = include_str!("x25519-owner.pem");
 #[derive(Debug)]
 pub struct Owner {
     workspace: PathBuf,
+    build: Build,
 }
 
 /// What one run of `contrast` printed.
@@ -58,7 +59,15 @@ impl Owner {
         }
         Ok(Self {
             workspace: workspace.to_owned(),
+            build: Build::this()?,
         })
+    }
+
+    /// The same laptop, with the `contrast` of another build.
+    #[must_use]
+    pub(super) fn of(mut self, build: &Build) -> Self {
+        self.build = build.clone();
+        self
     }
 
     /// The workspace directory.
@@ -144,7 +153,15 @@ impl Owner {
     /// # Errors
     /// When it cannot be started.
     pub fn try_contrast(&self, arguments: &[&str]) -> Result<Output> {
-        let output = Command::new(program("contrast")?)
+        self.try_contrast_of(&self.build, arguments)
+    }
+
+    /// The same with the `contrast` of another build.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn try_contrast_of(&self, build: &Build, arguments: &[&str]) -> Result<Output> {
+        let output = Command::new(build.program("contrast")?)
             .args(arguments)
             .current_dir(&self.workspace)
             .output()

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use contrast_policy::Initdata;
 use serde_json::Value;
 
-use super::{Process, TeeKind, agent::Agent, envoy, loopback, network, program, yaml};
+use super::{Build, Process, TeeKind, agent::Agent, envoy, loopback, network, program, yaml};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const EGRESS_ANNOTATION: &str = "contrast.edgeless.systems/servicemesh-egress";
@@ -132,6 +132,8 @@ pub struct Surroundings {
     pub mesh_api: String,
     /// DNS server that knows the names of all services.
     pub dns: SocketAddr,
+    /// Whose Initializer and service mesh the pods run.
+    pub build: Build,
 }
 
 /// Where a pod is.
@@ -348,8 +350,8 @@ impl Pod {
     ) -> Result<Process> {
         let directory = surroundings.directory.join(spec.directory());
         let executable = match name {
-            INITIALIZER => program("initializer")?,
-            SERVICE_MESH => program("service-mesh")?,
+            INITIALIZER => surroundings.build.program("initializer")?,
+            SERVICE_MESH => surroundings.build.program("service-mesh")?,
             _ => {
                 let path = container["command"][0]
                     .as_str()

@@ -5,24 +5,55 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+/// The programs of one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    directory: PathBuf,
+}
+
+impl Build {
+    /// The programs that were built beside the running executable.
+    ///
+    /// # Errors
+    /// When the running executable cannot be found.
+    pub fn this() -> Result<Self> {
+        let own = current_exe().context("cannot find the running executable")?;
+        let directory = own
+            .ancestors()
+            .skip(1)
+            .find(|directory| !directory.ends_with("deps"))
+            .context("the running executable has no directory")?;
+        let directory = directory.to_owned();
+        Ok(Self { directory })
+    }
+
+    /// The programs of an earlier revision, in the directory that `CONTRAST_EARLIER_PROGRAMS` names. `cargo xtask skew` builds them.
+    pub fn earlier() -> Option<Self> {
+        let directory = PathBuf::from(var_os("CONTRAST_EARLIER_PROGRAMS")?);
+        Some(Self { directory })
+    }
+
+    /// Path of one of the programs, or of `examples/NAME`.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
+        let path = self.directory.join(name);
+        ensure!(
+            path.is_file(),
+            "{} is not built; run `cargo build --workspace --bins --examples`",
+            path.display()
+        );
+        Ok(path)
+    }
+}
+
 /// Path of one of the workspace's programs, or of `examples/NAME`, built beside the running executable.
 ///
 /// # Errors
 /// When it was not built.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let own = current_exe().context("cannot find the running executable")?;
-    let directory = own
-        .ancestors()
-        .skip(1)
-        .find(|directory| !directory.ends_with("deps"))
-        .context("the running executable has no directory")?;
-    let path = directory.join(name);
-    ensure!(
-        path.is_file(),
-        "{} is not built; run `cargo build --workspace --bins --examples`",
-        path.display()
-    );
-    Ok(path)
+    Build::this()?.program(name)
 }
 
 /// Path of the Envoy executable, if there is one: `CONTRAST_ENVOY_BINARY`, else `target/tools/envoy`.

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
-use super::{Cluster, Network, Process, cluster::COORDINATOR, dns::Dns, program};
+use super::{Build, Cluster, Network, Process, cluster::COORDINATOR, dns::Dns};
 
 const POLL: Duration = Duration::from_millis(20);
 /// The kubelet restarts a container that ended, and waits longer each time; this is the first wait, shortened.
@@ -29,6 +29,8 @@ const OPS: u16 = 9102;
 /// Names of the chart in the namespace of the sample application.
 const PEERS: &str = "coordinator-peers";
 const NAMESPACE: &str = "votes.svc";
+/// File of the document that a replica is started with.
+const INITDATA: &str = "initdata.toml";
 
 /// Coordinators as a StatefulSet would run them: each a real process in a network namespace of its own, with a disk that it keeps, and
 /// restarted when it ends by itself. All of them have the same list of places.
@@ -54,14 +56,14 @@ struct Replica {
 struct Seat {
     name: String,
     directory: PathBuf,
-    /// Program with everything that is the same at each start.
-    launch: Launch,
     state: Mutex<State>,
     stop: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// Program with everything that is the same at each start.
+    launch: Launch,
     wanted: bool,
     process: Option<Process>,
     starts: u32,
@@ -131,13 +133,13 @@ impl ReplicaSet {
             .workloads()?
             .remove(COORDINATOR)
             .context("no coordinator in the YAML")?;
-        let binary = program(COORDINATOR)?;
+        let binary = cluster.build().program(COORDINATOR)?;
         let mut replicas = Vec::new();
         for (node, place) in places.iter().enumerate() {
             let name = format!("replica-{node}");
             let directory = cluster.directory().join(&name);
             fs::create_dir_all(directory.join("disk"))?;
-            let initdata = directory.join("initdata.toml");
+            let initdata = directory.join(INITDATA);
             fs::write(&initdata, &spec.initdata)?;
             let path = |path: &Path| path.to_string_lossy().into_owned();
             let own = [
@@ -160,10 +162,8 @@ impl ReplicaSet {
             let more = environment
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            let command = network.command(node, &binary);
-            let words = std::iter::once(command.get_program()).chain(command.get_args());
             let launch = Launch {
-                namespace_command: words.map(|word| path(Path::new(word))).collect(),
+                namespace_command: words(&network.command(node, &binary)),
                 environment: own.into_iter().chain(more).collect(),
             };
             replicas.push(Replica::supervise(name, directory, launch));
@@ -280,6 +280,20 @@ impl ReplicaSet {
         process.wait(deadline).map(drop)
     }
 
+    /// Replaces the program of a replica that does not run, and the initdata document that it is started with, as when a StatefulSet gets another
+    /// image. Its disk and its place stay.
+    ///
+    /// # Errors
+    /// When it runs, or the program was not built.
+    pub fn install(&self, replica: usize, build: &Build, initdata: &[u8]) -> Result<()> {
+        self.require_stopped(replica)?;
+        let binary = build.program(COORDINATOR)?;
+        let seat = self.seat(replica);
+        fs::write(seat.directory.join(INITDATA), initdata)?;
+        seat.lock().launch.namespace_command = words(&self.network.command(replica, &binary));
+        Ok(())
+    }
+
     /// Sends a signal: SIGSTOP and SIGCONT make a slow machine.
     ///
     /// # Errors
@@ -393,8 +407,12 @@ impl Replica {
         let seat = Arc::new(Seat {
             name,
             directory,
-            launch,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                launch,
+                wanted: false,
+                process: None,
+                starts: 0,
+            }),
             stop: AtomicBool::new(false),
         });
         let supervisor = spawn({
@@ -443,14 +461,14 @@ impl Seat {
             if state.wanted && state.process.is_none() && Instant::now() >= earliest {
                 state.starts += 1;
                 // A failure shows in that the process never listens; the next try comes after the pause.
-                state.process = self.start().ok();
+                state.process = self.start(&state.launch).ok();
                 earliest = Instant::now() + RESTART_PAUSE;
             }
         }
     }
 
-    fn start(&self) -> Result<Process> {
-        let words = &self.launch.namespace_command;
+    fn start(&self, launch: &Launch) -> Result<Process> {
+        let words = &launch.namespace_command;
         let (first, others) = words.split_first().context("no command")?;
         let mut command = Command::new(first);
         // `ip` is found by the path of the harness; the Coordinator needs none.
@@ -458,14 +476,17 @@ impl Seat {
             .args(others)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .envs(
-                self.launch
-                    .environment
-                    .iter()
-                    .map(|(name, value)| (name, value)),
-            );
+            .envs(launch.environment.iter().map(|(name, value)| (name, value)));
         Process::start(&self.name, command, &self.directory)
     }
+}
+
+/// A command as words.
+fn words(command: &Command) -> Vec<String> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
 }
 
 fn copy_files(from: &Path, to: &Path) -> Result<()> {

@@ -22,7 +22,7 @@ The objects have fixed names, because the programs look for them: one release wi
 | change | what happens |
 | --- | --- |
 | `coordinator.replicas` | nothing restarts, the policy stays: [how to scale](../how-to/scale-coordinators.md) |
-| image, environment, resources, `streams` | another policy: `contrast generate --keep-coordinator`, `contrast set`, then apply ([upgrade](replicas.md#upgrading-the-coordinators-one-by-one)) |
+| image, environment, resources, `streams` | another policy: `contrast generate --keep-coordinator`, `contrast set`, then apply ([upgrade](../how-to/upgrade.md)) |
 | everything else in the pod | Kubernetes replaces one replica after the other; with one replica that costs its memory, and owners [recover](../explanation/high-availability.md#recovering) |
 | `coordinator.storage` | Kubernetes refuses it: claims of a StatefulSet do not change |
 | `platforms.PLATFORM` | Helm removes the class and the installer that are no longer there. Running pods go on, and cannot start again: install a new `runtimeVersion` as a release of its own, and move the pods first |

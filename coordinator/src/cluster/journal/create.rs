@@ -32,7 +32,7 @@ pub(super) fn initialise(
             .open_table(META)
             .map_err(LogStoreError::from_redb)?;
         for (row, value) in [
-            (FORMAT, FORMAT_NAME),
+            (FORMAT, FORMAT_NAME.name().as_bytes()),
             (CLUSTER, &key.cluster().0),
             (NODE, &key.node().to_be_bytes()),
         ] {

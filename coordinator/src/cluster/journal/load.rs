@@ -1,6 +1,6 @@
 //! Reading a whole store, with the suspicion that it deserves.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, path::PathBuf};
 
 use bytes::Bytes;
 use contrast_pki::StoreRecordKey;
@@ -14,8 +14,10 @@ use crate::cluster::{
     ClusterId, EntryId, LogEntry, LogStoreError, NodeId, RecordFault, RecordKey, RecordName,
     SnapshotInfo,
     codec::{self, Malformed, SnapshotDescription},
+    medium::FILE,
     record::{Kind, MAC_BYTES, Mac},
 };
+use crate::format::Other;
 
 type Rows = ReadOnlyTable<&'static str, &'static [u8]>;
 
@@ -175,16 +177,22 @@ fn plain<const N: usize>(meta: &Rows, row: &str) -> Result<[u8; N], LogStoreErro
 fn check_format(meta: &Rows) -> Result<(), LogStoreError> {
     let format = meta.get(FORMAT).map_err(LogStoreError::from_redb)?;
     let format = format.map(|value| value.value().to_vec());
-    if format.as_deref() != Some(FORMAT_NAME) {
-        let found = format.map_or_else(|| "nothing".to_owned(), |f| f.escape_ascii().to_string());
-        return Err(LogStoreError::Database {
-            reason: format!(
-                "expected format `{}`, found {found}",
-                FORMAT_NAME.escape_ascii()
-            ),
-        });
-    }
-    Ok(())
+    FORMAT_NAME
+        .check(format.as_deref())
+        .map_err(|other| match other {
+            Other::Newer(newer) => LogStoreError::Newer {
+                path: PathBuf::from(FILE),
+                newer,
+            },
+            Other::Foreign(reason) => LogStoreError::Database { reason },
+        })
+}
+
+/// Reads nothing but the format.
+pub(crate) fn check_version(database: &Database) -> Result<(), LogStoreError> {
+    let transaction = database.begin_read().map_err(LogStoreError::from_redb)?;
+    let meta = transaction.open_table(META).map_err(foreign)?;
+    check_format(&meta)
 }
 
 /// The record of which there is one; it must be the one that the root names.

@@ -8,7 +8,7 @@ use tempfile::tempdir;
 
 use super::fixture::{
     NODE, blank, change, change_signed_by, derivation, entry, history, id, key, key_of, members,
-    transition_key,
+    transition_key, write_later_entry,
 };
 use crate::{
     cluster::{
@@ -132,6 +132,41 @@ fn store_that_names_another_cluster_or_node_is_refused() {
             assert!(error.is_evidence_of_damage(), "{row}: {error}");
         }
     }
+}
+
+#[test]
+fn authentic_entry_of_an_unknown_kind_is_neither_skipped_nor_called_damage() {
+    let disk = disk(
+        Some(&history(&["a"])),
+        &chain(TransitionHash([9; 32]), &["b"]),
+    );
+    read(&disk).expect("reads");
+    let secret = derivation(1).store_record_key().expect("derives");
+    write_later_entry(&disk, &secret);
+    let error = read(&disk).expect_err("a later version wrote it");
+    assert!(error.is_of_a_later_version(), "{error}");
+    assert!(!error.is_evidence_of_damage());
+    let text = error.to_string();
+    assert!(
+        text.starts_with("the log entry 7 of the Raft store is not usable: it has an entry of another kind, which this version does not know")
+            && text.contains("It was not modified. Start that version again"),
+        "{text}"
+    );
+    Journal::open(&disk, key()).expect_err("no life goes on without it");
+}
+
+#[test]
+fn snapshot_of_a_later_chain_is_not_called_damage() {
+    let disk = Disk::default();
+    let mut journal = Journal::create(&disk, key(), None).expect("creates");
+    let info = SnapshotInfo {
+        last_log_id: Some(id(1, 5)),
+        last_membership: LoggedMembers::new(Some(id(1, 4)), members()),
+    };
+    journal.save_snapshot(&info, &[3, 0, 0]).expect("saves");
+    drop(journal);
+    let error = read(&disk).expect_err("a later version wrote it");
+    assert!(error.is_of_a_later_version(), "{error}");
 }
 
 #[test]

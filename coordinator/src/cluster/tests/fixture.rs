@@ -7,15 +7,17 @@ use std::{
 
 use bytes::Bytes;
 use contrast_manifest::ManifestHash;
-use contrast_pki::{Derivation, Salt, Seed, SigningKey, shares::SeedSharesDocument};
+use contrast_pki::{
+    Derivation, Salt, Seed, SigningKey, StoreRecordKey, shares::SeedSharesDocument,
+};
 use openraft::{EntryPayload, vote::RaftLeaderId};
-use redb::Database;
+use redb::{Database, ReadableTable as _, TableDefinition};
 
 use crate::{
     cluster::{
         Change, Check, ClusterId, EntryId, FoundingDocuments, Leader, LogEntry, LogMedium,
-        LogStoreError, Members, Node, NodeId, Payload, RecordKey, journal::Journal,
-        state_machine::apply_change,
+        LogStoreError, Members, Node, NodeId, Payload, RecordKey, RecordName, journal::Journal,
+        record::Kind, state_machine::apply_change,
     },
     state::{History, Transition, TransitionHash, tests::fixture::Disk},
 };
@@ -119,6 +121,44 @@ static THREE_ENTRIES: LazyLock<Vec<LogEntry>> = LazyLock::new(|| {
 /// Three entries, always the same: members, a blank one, the first transition.
 pub(super) fn three_entries() -> Vec<LogEntry> {
     THREE_ENTRIES.clone()
+}
+
+/// Replaces the last entry of a store with one of a kind that this version does not know, as only a keeper of the seed can. `key` is that
+/// of the deployment.
+pub(crate) fn write_later_entry(disk: &Disk, key: &StoreRecordKey) {
+    const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("raft_meta");
+    const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("raft_log");
+    let database = database(disk).expect("opens");
+    let transaction = database.begin_write().expect("begins");
+    {
+        let mut meta = transaction.open_table(META).expect("opens");
+        let row = |name: &str| {
+            let row = meta.get(name).expect("reads").expect("is there");
+            row.value().to_vec()
+        };
+        let cluster = ClusterId(row("cluster").try_into().expect("32 bytes"));
+        let node = NodeId::from_be_bytes(row("node").try_into().expect("8 bytes"));
+        let key = RecordKey::new(key, cluster, node);
+        let name = RecordName::single(Kind::Root);
+        let root = row("root");
+        let mut root = key.open(name, &root).expect("opens").0.to_vec();
+
+        let mut log = transaction.open_table(LOG).expect("opens");
+        let last = log.last().expect("reads").expect("an entry");
+        let (index, record) = (last.0.value(), last.1.value().to_vec());
+        drop(last);
+        let entry = RecordName::entry(index);
+        let mut later = key.open(entry, &record).expect("opens").0.to_vec();
+        // MAC of the entry before (32), leader (16), then the kind.
+        later[48] = 200;
+        let (record, mac) = key.seal(entry, &later).expect("seals");
+        log.insert(index, record.as_slice()).expect("inserts");
+        // Writes (8), first index (8), MAC of the last entry (32).
+        root[16..48].copy_from_slice(&mac);
+        let (root, _) = key.seal(name, &root).expect("seals");
+        meta.insert("root", root.as_slice()).expect("inserts");
+    }
+    transaction.commit().expect("commits");
 }
 
 /// A disk, and the journal on it.

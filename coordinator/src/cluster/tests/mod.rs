@@ -2,7 +2,7 @@ mod codec;
 mod damage;
 mod earlier;
 mod file;
-mod fixture;
+pub(crate) mod fixture;
 mod founder;
 mod power_loss;
 mod raft;

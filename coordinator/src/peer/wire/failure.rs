@@ -51,14 +51,16 @@ pub(crate) fn status(failure: &PeerFailure) -> Status {
         PeerFailure::Unavailable(reason) => {
             with_reason(Code::Unavailable, UNAVAILABLE, reason, None)
         }
+        PeerFailure::Unreadable(reason) => {
+            with_reason(Code::InvalidArgument, MALFORMED, reason, None)
+        }
         PeerFailure::Owner(failure) => owner_status(failure),
     }
 }
 
 /// The status for a question that cannot be read.
 pub(crate) fn status_of_malformed(malformed: &Malformed) -> Status {
-    let message = malformed.to_string();
-    with_reason(Code::InvalidArgument, MALFORMED, &message, None)
+    status(&PeerFailure::Unreadable(malformed.to_string()))
 }
 
 /// The status for an answer that could not be made; `why` says in which way.
@@ -116,7 +118,7 @@ pub(crate) fn failure(status: &Status) -> Option<PeerFailure> {
             PeerFailure::NotLeader { leader }
         }
         UNAVAILABLE => PeerFailure::Unavailable(message),
-        MALFORMED => PeerFailure::Unavailable(format!("it cannot read the question: {message}")),
+        MALFORMED => PeerFailure::Unreadable(message),
         PANICKED => PeerFailure::Unavailable(format!("internal error there: {message}")),
         _ => return None,
     })

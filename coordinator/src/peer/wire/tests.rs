@@ -480,6 +480,7 @@ fn failures_arrive_as_the_variant_that_they_were() {
             leader: Some(Place::new("a:1")),
         },
         PeerFailure::Unavailable(String::new()),
+        PeerFailure::Unreadable("entries: expected a log entry".to_owned()),
         owner(7, "PERMISSION: ü\n", 300),
         owner(0, "no error", 0),
         owner(4711, "of a later version", 16 << 10),
@@ -497,11 +498,40 @@ fn failures_arrive_as_the_variant_that_they_were() {
 }
 
 #[test]
+fn entry_of_a_later_version_is_refused_and_not_left_out() {
+    let entry = |payload: &'static [u8]| proto::LogEntry {
+        id: Some(proto::EntryId {
+            term: 1,
+            leader: 1,
+            index: 4,
+        }),
+        payload: Bytes::from_static(payload),
+    };
+    let message = |entries| proto::AppendEntriesRequest {
+        route: Some(proto::Route {
+            cluster: vec![1; 32].into(),
+            from: 1,
+            to: 2,
+        }),
+        vote: Some(proto::NodeVote::default()),
+        entries,
+        ..Default::default()
+    };
+    append(message(vec![entry(&[0])])).expect("a blank entry");
+    let error = append(message(vec![entry(&[0]), entry(&[200])]));
+    let error = error.expect_err("nobody knows this kind");
+    assert_eq!(
+        error.to_string(),
+        "entries.payload: expected a log entry, found an entry of another kind"
+    );
+}
+
+#[test]
 fn statuses_of_other_origin_are_no_failures_of_a_peer() {
     assert!(failure(&Status::unavailable("the network")).is_none());
     let malformed = Malformed::new("a", "b", "c");
     let unreadable = failure(&status_of_malformed(&malformed)).expect("a peer's failure");
-    let text = "not now: it cannot read the question: a: expected b, found c";
+    let text = "it does not understand the question (a: expected b, found c): update the older one of both replicas";
     assert_eq!(unreadable.to_string(), text);
     let escape = PeerFailure::Unavailable("\u{1b}[2J".to_owned());
     let found = failure(&status(&escape)).expect("a peer's failure");

@@ -15,7 +15,7 @@ use crate::{
     cluster::TypeConfig,
     replica::{
         Ended, Parts, Replica, Timing,
-        message::{Place, Reply, Request, Standing},
+        message::{Place, RaftMessage, Reply, Request, Standing},
         peers::{
             BoxFuture, CallError, Caller, EvidenceSummary, PeerFailure, Peers, Trust, Trusted,
         },
@@ -35,6 +35,8 @@ struct Wires {
     mute: BTreeSet<Place>,
     /// Places whose replicas neither hear nor are heard, which whoever asks learns only by waiting.
     gone: BTreeSet<Place>,
+    /// Places whose replicas do not understand entries of the log, and how often they were asked.
+    illiterate: BTreeMap<Place, u32>,
     /// Places that Raft does not reach before this time.
     dialled: BTreeMap<Place, Instant>,
     /// Places whose replicas are no Coordinators of one manifest.
@@ -81,6 +83,16 @@ impl Hub {
 
     pub(super) fn lose(&self, place: &Place) {
         self.wires().gone.insert(place.clone());
+    }
+
+    /// The leader writes what `place` does not know, as one of a later version could.
+    pub(super) fn confuse(&self, place: &Place) {
+        self.wires().illiterate.insert(place.clone(), 0);
+    }
+
+    /// How often it was asked what it did not understand. It does now.
+    pub(super) fn explain(&self, place: &Place) -> u32 {
+        self.wires().illiterate.remove(place).unwrap_or_default()
     }
 
     /// Raft reaches `place` only after `time`.
@@ -156,7 +168,7 @@ impl Peers for Socket {
                 return Err(unreachable("no answer in time"));
             }
             let (target, proof, lie) = {
-                let wires = hub.wires();
+                let mut wires = hub.wires();
                 if !reached(&wires) {
                     return Err(unreachable("unplugged"));
                 }
@@ -165,6 +177,15 @@ impl Peers for Socket {
                     && open.is_some_and(|open| Instant::now() < *open)
                 {
                     return Err(unreachable("not connected yet"));
+                }
+                if let Some(asked) = wires.illiterate.get_mut(&place)
+                    && let Request::Raft(call) = &request
+                    && let RaftMessage::Append { entries, .. } = &call.message
+                    && !entries.is_empty()
+                {
+                    *asked += 1;
+                    let failure = PeerFailure::Unreadable("an entry of another kind".to_owned());
+                    return Err(CallError::Failed { place, failure });
                 }
                 if let Trust::CoordinatorOf(trusted) = &trust
                     && (wires.strangers.contains(&place)
