@@ -102,6 +102,9 @@ impl Output {
     pub fn new(choice: ColorChoice) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let terminal = io::stderr().is_terminal();
+        // Older consoles show the codes unless they are asked not to.
+        #[cfg(windows)]
+        let no_color = no_color || anstyle_query::windows::enable_ansi_colors() == Some(false);
         Self {
             stdout: Paint::choose(choice, io::stdout().is_terminal(), no_color),
             stderr: Paint::choose(choice, terminal, no_color),

@@ -41,7 +41,7 @@ const SYSTEMS: [System; 4] = [
     System {
         target: "x86_64-pc-windows-gnu",
         program: "contrast.exe",
-        emulator: Some(("wine", "wine64")),
+        emulator: Some(("wine", "wine")),
         vendor_kit: false,
     },
     System {
@@ -72,15 +72,13 @@ pub(crate) struct Cross {
     /// How it is built: `release`, or `image-check`, which is quick and only good for tests.
     #[arg(long, default_value = "release")]
     profile: Profile,
-    /// Then have each program say its version: under QEMU (package `qemu-user`) that for aarch64, under Wine (`wine64`) that for Windows.
+    /// Then have each program say its version: under QEMU (package `qemu-user`) that for aarch64, under Wine (`wine`) that for Windows.
     #[arg(long = "try")]
     trial: bool,
 }
 
 impl Cross {
     pub(crate) fn run(self) -> Result<()> {
-        let targets = SYSTEMS.map(|system| system.target);
-        require_targets(&targets)?;
         match self.check {
             true => check(),
             false => self.build(),
@@ -97,6 +95,7 @@ impl Cross {
         let (built, skipped): (Vec<_>, Vec<_>) = SYSTEMS
             .iter()
             .partition(|system| !system.vendor_kit || std::env::var_os("SDKROOT").is_some());
+        require_targets(&built)?;
         let mut build = tools::zigbuild()?;
         build
             .args(["build", "--locked", "--profile", self.profile.name()])
@@ -121,13 +120,14 @@ impl Cross {
             }
             for program in programs {
                 let path = built_program(system.target, program, self.profile);
-                let bytes =
-                    fs::read(&path).with_context(|| format!("{} was not built", path.display()))?;
                 let name = format!("{}-{program}", system.target);
-                fs::write(output.join(&name), &bytes)?;
+                let copy = output.join(&name);
+                fs::copy(&path, &copy)
+                    .with_context(|| format!("{} was not built", path.display()))?;
+                let bytes = fs::read(&copy)?;
                 sums.push_str(&format!("{}  {name}\n", images::sha256(&bytes)));
                 if self.trial {
-                    try_version(system, &path)?;
+                    try_version(system, &copy)?;
                 }
             }
         }
@@ -150,9 +150,14 @@ fn built_program(target: &str, program: &str, profile: Profile) -> PathBuf {
 
 /// A check links nothing, so what the C compiler would make is never opened: `true` takes its place.
 fn check() -> Result<()> {
+    let others: Vec<_> = SYSTEMS
+        .iter()
+        .filter(|system| !system.same_as_here())
+        .collect();
+    require_targets(&others)?;
     let mut check = cargo(["check", "--locked"]);
     check.args(COMMAND);
-    for system in SYSTEMS.iter().filter(|system| !system.same_as_here()) {
+    for system in others {
         check.args(["--target", system.target]);
     }
     // Build scripts say that they depend on these variables, so that whoever links later compiles.
@@ -162,11 +167,11 @@ fn check() -> Result<()> {
     run(check)
 }
 
-fn require_targets(targets: &[&str]) -> Result<()> {
-    let missing: Vec<_> = targets
+fn require_targets(systems: &[&System]) -> Result<()> {
+    let missing: Vec<_> = systems
         .iter()
+        .map(|system| system.target)
         .filter(|target| !has_target(target))
-        .copied()
         .collect();
     ensure!(
         missing.is_empty(),
@@ -194,8 +199,10 @@ fn try_version(system: &System, program: &Path) -> Result<()> {
         None => Command::new(program),
     };
     let output = command.arg("--version").output().with_context(|| {
-        let package = system.emulator.map_or("", |(_, package)| package);
-        format!("cannot start {command:?}: Debian's package {package} has the emulator")
+        let hint = system.emulator.map_or_else(String::new, |(_, package)| {
+            format!("; Debian's package {package} has the emulator")
+        });
+        format!("cannot start {command:?}{hint}")
     })?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(

@@ -152,6 +152,8 @@ pub(crate) fn zigbuild() -> Result<Command> {
     let mut command = Command::new(installed.join("bin/cargo-zigbuild"));
     command
         .current_dir(root)
+        // It asks this machine's Python for Zig before it looks at the path.
+        .env("PYTHONPATH", &installed)
         .env("CARGO_ZIGBUILD_ZIG_PATH", installed.join("ziglang/zig"));
     Ok(command)
 }

@@ -16,6 +16,7 @@ use crate::{
     args::{Format, FormatArgs},
     diagnostic::{Diagnose, Failure},
     exit::Exit,
+    kube::kubectl,
     output::{Output, Paint, Render},
 };
 
@@ -225,17 +226,17 @@ fn here(args: &CheckArgs) -> Result<Report, MeshError> {
 }
 
 fn in_pod(pod: &str, args: &CheckArgs) -> Result<Report, MeshError> {
-    let mut kubectl = Process::new("kubectl");
-    kubectl.args(["exec", name("pod", pod)?]);
+    let mut asking = Process::new(kubectl::program());
+    asking.args(["exec", name("pod", pod)?]);
     if let Some(namespace) = &args.namespace {
-        kubectl.args(["--namespace", name("namespace", namespace)?]);
+        asking.args(["--namespace", name("namespace", namespace)?]);
     }
-    kubectl.args(["--container", SERVICE_MESH, "--"]);
-    kubectl.args(MESH_CHECK);
+    asking.args(["--container", SERVICE_MESH, "--"]);
+    asking.args(MESH_CHECK);
     if let Some(target) = &args.target {
-        kubectl.args(["--", target]);
+        asking.args(["--", target]);
     }
-    let ended = kubectl
+    let ended = asking
         .stdin(Stdio::null())
         .output()
         .map_err(MeshError::Kubectl)?;

@@ -319,9 +319,11 @@ impl Form {
             Self::Port => value.parse::<u16>().is_ok_and(|port| port > 0),
             Self::Endpoint => value.parse::<Uri>().is_ok_and(|endpoint| {
                 endpoint.scheme() == Some(&Scheme::HTTP)
-                    && endpoint.port().is_some()
+                    && endpoint.host().is_some_and(|host| !host.is_empty())
+                    && endpoint.port_u16().is_some_and(|port| port > 0)
                     && endpoint.path_and_query().is_none_or(|rest| rest == "/")
-                    && !value.contains('@')
+                    // Kubernetes would put a variable of its own there.
+                    && !value.contains(['@', '$'])
             }),
             Self::DeviceAndMount => device_and_mount(value).is_some(),
             Self::Quantity => value

@@ -106,17 +106,24 @@ impl<'a> Injection<'a> {
     }
 
     fn nothing_for_the_coordinator(&self) -> Result<(), GenerateError> {
-        if self.value(SEALED_SECRETS).is_some() {
-            return Err(self.refuse(
-                "the annotation sealed-secrets needs the Initializer, and the Coordinator has none; remove it",
-            ));
+        for name in ["secure-pv", SEALED_SECRETS] {
+            if self.value(name).is_some() {
+                return Err(self.refuse(format!(
+                    "the annotation {name} needs the Initializer, and the Coordinator has none; remove it"
+                )));
+            }
         }
-        match self.value("secure-pv") {
-            None => Ok(()),
-            Some(_) => Err(self.refuse(
-                "the annotation secure-pv needs the Initializer, and the Coordinator has none; remove it",
-            )),
+        for (name, variable) in [
+            ("log-exposure", "CONTRAST_LOG_EXPOSURE"),
+            ("traces-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ] {
+            if self.value(name).is_some() {
+                return Err(self.refuse(format!(
+                    "the annotation {name} is for containers that are injected, and the Coordinator has none; set {variable} in the `env` of its container"
+                )));
+            }
         }
+        Ok(())
     }
 
     fn initializer_and_mesh(&mut self) -> Result<(), GenerateError> {
@@ -191,6 +198,17 @@ impl<'a> Injection<'a> {
             }
             Some(_) => self.notice("secure-pv has no effect with `--skip-initializer`"),
             None => {}
+        }
+        if telemetry.traces_endpoint.is_some() && !wants_initializer {
+            self.notice("traces-endpoint has no effect with `--skip-initializer`");
+        }
+        if telemetry.log_exposure.is_some() && !(wants_initializer && wants_mesh) {
+            let kept = |name, skipped| skipped && has_init_container(spec, name);
+            if kept(inject::INITIALIZER, !wants_initializer) || kept(SERVICE_MESH, !wants_mesh) {
+                self.notice("log-exposure has no effect on containers that `--skip-initializer` and `--skip-service-mesh` keep as they are");
+            } else if !wants_initializer && !wants_mesh {
+                self.notice("log-exposure has no effect, because nothing is injected");
+            }
         }
         if wants_mesh {
             let namespace = &self.found.identity.namespace;
@@ -431,6 +449,10 @@ impl<'a> Injection<'a> {
 }
 
 fn has_sidecar(spec: &Value) -> bool {
+    has_init_container(spec, SERVICE_MESH)
+}
+
+fn has_init_container(spec: &Value, name: &str) -> bool {
     let mut containers = items(spec, "initContainers").iter();
-    containers.any(|container| container["name"] == SERVICE_MESH)
+    containers.any(|container| container["name"] == name)
 }

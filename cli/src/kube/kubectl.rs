@@ -12,6 +12,11 @@ const VARIABLE: &str = "CONTRAST_KUBECTL";
 /// An API server that drops packets never answers.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// The program to run.
+pub(crate) fn program() -> OsString {
+    env::var_os(VARIABLE).unwrap_or_else(|| "kubectl".into())
+}
+
 /// `kubectl` did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KubectlError {
@@ -139,7 +144,7 @@ impl Kubectl {
     /// With a context of the kubeconfig, or its current one.
     pub(crate) fn new(context: Option<String>) -> Self {
         Self {
-            program: env::var_os(VARIABLE).unwrap_or_else(|| "kubectl".into()),
+            program: program(),
             context,
         }
     }

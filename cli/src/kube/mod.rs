@@ -4,7 +4,7 @@
 //! port-forward is attested TLS, so neither it nor the cluster is trusted with anything.
 
 mod forward;
-mod kubectl;
+pub(crate) mod kubectl;
 
 pub(crate) use forward::{DEPLOYMENT, Forward, ForwardError, Port};
 pub(crate) use kubectl::{Kubectl, KubectlError};

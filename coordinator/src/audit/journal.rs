@@ -139,42 +139,51 @@ impl Journal {
 /// room for the others.
 #[derive(Debug, Default)]
 struct Ring {
-    lines: VecDeque<(Kind, Arc<str>)>,
+    kinds: BTreeMap<Kind, Lane>,
+    next: u64,
+}
+
+/// Lines of one kind, each with its place among all.
+#[derive(Debug, Default)]
+struct Lane {
+    lines: VecDeque<(u64, Arc<str>)>,
     bytes: usize,
+}
+
+impl Lane {
+    fn count(&self) -> usize {
+        self.lines.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Ring {
     fn push(&mut self, kind: Kind, line: Arc<str>) {
-        self.bytes += line.len();
-        self.lines.push_back((kind, line));
-        while self.lines.len() > RECENT_MAX {
-            self.drop_of_most(|_| 1);
-        }
-        while self.bytes > RECENT_BYTES_MAX {
-            self.drop_of_most(str::len);
-        }
+        let lane = self.kinds.entry(kind).or_default();
+        lane.bytes += line.len();
+        lane.lines.push_back((self.next, line));
+        self.next += 1;
+        self.shrink(RECENT_MAX, Lane::count);
+        self.shrink(RECENT_BYTES_MAX, Lane::bytes);
     }
 
-    fn drop_of_most(&mut self, weight: impl Fn(&str) -> usize) {
-        let mut weights = BTreeMap::<Kind, usize>::new();
-        for (kind, line) in &self.lines {
-            *weights.entry(*kind).or_default() += weight(line);
-        }
-        let most = weights.into_iter().max_by_key(|(_, weight)| *weight);
-        let oldest = self
-            .lines
-            .iter()
-            .position(|(kind, _)| most.is_some_and(|(most, _)| most == *kind));
-        if let Some((_, line)) = oldest.and_then(|oldest| self.lines.remove(oldest)) {
-            self.bytes -= line.len();
+    fn shrink(&mut self, limit: usize, size: fn(&Lane) -> usize) {
+        while self.kinds.values().map(size).sum::<usize>() > limit {
+            let largest = self.kinds.values_mut().max_by_key(|lane| size(lane));
+            let Some(lane) = largest else { return };
+            if let Some((_, line)) = lane.lines.pop_front() {
+                lane.bytes -= line.len();
+            }
         }
     }
 
     fn lines(&self) -> Vec<Arc<str>> {
-        self.lines
-            .iter()
-            .map(|(_, line)| Arc::clone(line))
-            .collect()
+        let mut all: Vec<_> = self.kinds.values().flat_map(|lane| &lane.lines).collect();
+        all.sort_unstable_by_key(|(place, _)| *place);
+        all.into_iter().map(|(_, line)| Arc::clone(line)).collect()
     }
 }
 
@@ -254,7 +263,7 @@ mod tests {
         for _ in 0..RECENT_MAX {
             ring.push(Kind::Certificate, "x".repeat(8 << 10).into());
         }
-        assert_eq!(ring.lines.len(), RECENT_BYTES_MAX / (8 << 10));
+        assert_eq!(ring.lines().len(), RECENT_BYTES_MAX / (8 << 10));
     }
 
     #[test]
@@ -267,12 +276,12 @@ mod tests {
         for _ in 0..4 {
             ring.push(Kind::Certificate, "x".repeat(RECENT_BYTES_MAX / 4).into());
         }
-        let of = |kind| ring.lines.iter().filter(|line| line.0 == kind).count();
+        let of = |kind| ring.kinds.get(&kind).map_or(0, Lane::count);
         assert_eq!(
             [Kind::Manifest, Kind::Attestation, Kind::Certificate].map(of),
-            [1, RECENT_MAX - 4, 3]
+            [1, RECENT_MAX - 5, 3]
         );
-        let (_, oldest) = &ring.lines[1];
-        assert_eq!(**oldest, *(RECENT_MAX + 4).to_string());
+        let lines = ring.lines();
+        assert_eq!(*lines[1], *(RECENT_MAX + 5).to_string());
     }
 }

@@ -49,18 +49,6 @@ const CHAIN_VERSION_VOLUMES: u8 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
-/// An entry of this kind was written by a later version.
-const UNKNOWN_KIND: &str = "an entry of another kind";
-/// As above.
-const UNKNOWN_CHAIN: &str = "a chain of another version";
-
-impl Malformed {
-    /// Whether authentic bytes were written by a later version of this program, which knows more than this one.
-    pub(crate) fn is_of_a_later_version(self) -> bool {
-        matches!(self.0, UNKNOWN_KIND | UNKNOWN_CHAIN)
-    }
-}
-
 type Parsed<T> = Result<T, Malformed>;
 
 /// Bytes that are being read from the front.
@@ -360,7 +348,7 @@ fn payload(input: &mut Input) -> Parsed<Payload> {
         CHANGE => Ok(EntryPayload::Normal(Command::Change(change(input)?))),
         ADVANCE => Ok(EntryPayload::Normal(Command::Advance(advance(input)?))),
         MEMBERS => Ok(EntryPayload::Membership(members(input)?)),
-        _ => Err(Malformed(UNKNOWN_KIND)),
+        _ => Err(Malformed("an entry of another kind")),
     }
 }
 
@@ -476,7 +464,7 @@ pub(crate) fn decode_chain(bytes: &[u8]) -> Parsed<Option<Records>> {
         let has_volumes = match input.u8()? {
             CHAIN_VERSION => false,
             CHAIN_VERSION_VOLUMES => true,
-            _ => return Err(Malformed(UNKNOWN_CHAIN)),
+            _ => return Err(Malformed("a chain of another version")),
         };
         let transitions = input.list(transition)?;
         let Some(head) = transitions.last().map(Transition::hash) else {

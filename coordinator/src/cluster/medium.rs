@@ -46,11 +46,11 @@ pub trait LogMedium: fmt::Debug + Send {
     /// question, which is asked when it is needed.
     ///
     /// # Errors
-    /// [`LogStoreError::Newer`], and when the medium cannot be read.
+    /// [`LogStoreError::Newer`]. What cannot be read at all is left to whoever needs it.
     fn check_version(&self) -> Result<(), LogStoreError> {
         match self.inspect(&journal::check_version) {
-            Err(error) if error.is_evidence_of_damage() => Ok(()),
-            checked => checked.map(drop),
+            Err(error) if error.is_of_a_later_version() => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -135,12 +135,12 @@ impl LogMedium for LogFile {
 
     /// Without a look at every page: this is asked at each start.
     fn check_version(&self) -> Result<(), LogStoreError> {
-        let Some(path) = self.left()? else {
+        let Ok(Some(path)) = self.left() else {
             return Ok(());
         };
         match inspect(&path, false, &journal::check_version) {
-            Err(error) if error.is_evidence_of_damage() => Ok(()),
-            checked => checked,
+            Err(error) if error.is_of_a_later_version() => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -162,28 +162,27 @@ pub enum RecordFault {
         "it is authentic, but not the one that the store wrote last at that place: it was put back"
     )]
     Stale,
-    /// Authentic, and of a kind that this version does not know.
-    #[error("it has {0}, which this version does not know: a later version wrote it")]
+    /// Authentic, and this version cannot read it.
+    #[error(
+        "it is authentic, and this version does not understand it ({0}): a later version wrote it"
+    )]
     Later(&'static str),
-    /// Authentic, but this version cannot read the payload.
-    #[error("its payload cannot be read by this version: {0}")]
+    /// Authentic, and it contradicts what is beside it, or cannot be written.
+    #[error("its payload is of no use: {0}")]
     Payload(&'static str),
 }
 
 impl RecordFault {
-    /// Of an authentic record whose payload was not understood.
+    /// Of an authentic record whose payload was not understood. Who has the key writes nothing malformed.
     pub(crate) fn of_payload(malformed: Malformed) -> Self {
-        match malformed.is_of_a_later_version() {
-            true => Self::Later(malformed.0),
-            false => Self::Payload(malformed.0),
-        }
+        Self::Later(malformed.0)
     }
 
     fn what_to_do(&self) -> &'static str {
         match self {
             Self::Later(_) => {
-                "It was not modified. Start that version again; or, if other replicas serve, move the file `raft.redb` away, and this \
-                 replica joins them as a new one"
+                "It was not modified. Start that version again; or, if other replicas serve, move the files `raft.redb` and `raft.earlier.redb` away, and \
+                 this replica joins them as a new one"
             }
             _ => {
                 "The disk was damaged or tampered with: do not resume from it, let this replica rejoin under a fresh identity with a new \
@@ -297,7 +296,7 @@ impl RecordKey {
         // In constant time, so that nobody can find a MAC byte by byte.
         aws_lc_rs::constant_time::verify_slices_are_equal(context.sign().as_ref(), mac)
             .map_err(|_| RecordFault::Mac)?;
-        let kind = Kind::from_byte(*kind).ok_or(RecordFault::Payload("unknown kind"))?;
+        let kind = Kind::from_byte(*kind).ok_or(RecordFault::Later("an unknown kind of record"))?;
         let found = RecordName { kind, position };
         match found == name {
             true => Ok((payload, *mac)),

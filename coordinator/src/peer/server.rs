@@ -237,8 +237,8 @@ impl<H: Handler> Service<H> {
         if !self.told_unreadable.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 event = "peer_unreadable",
-                "another replica asks what this one does not understand ({error}): it is of a later version, and this one does not serve \
-                 until it is updated"
+                "another replica asks what this one does not understand ({error}): it is of a later version, and what it asks waits \
+                 until this one is updated"
             );
         }
         wire::status_of_malformed(error)
@@ -300,7 +300,7 @@ impl<H: Handler> Service<H> {
             let reason = format!("{SNAPSHOTS_MAX} snapshots are being received already");
             return Err(wire::status(&PeerFailure::Unavailable(reason)));
         };
-        let malformed = |error| wire::status_of_malformed(&error);
+        let malformed = |error| self.unreadable(&error);
         let mut parts = rpc.into_inner();
         let first = parts.message().await?.unwrap_or_default();
         let header = wire::snapshot_header(first).map_err(malformed)?;

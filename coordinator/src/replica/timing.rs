@@ -72,7 +72,8 @@ impl Timing {
     }
 }
 
-/// A snapshot writes the whole chain; in between the log grows by this many entries.
-const SNAPSHOT_EVERY: u64 = 500;
+/// A snapshot writes the whole chain; in between the log grows by this many entries. An update has all policies of its manifest in its
+/// entry, a MiB for twenty workloads, so this many have to fit on the disk.
+const SNAPSHOT_EVERY: u64 = 64;
 /// Entries that are kept for followers that are a little behind.
-const ENTRIES_KEPT: u64 = 100;
+const ENTRIES_KEPT: u64 = 8;

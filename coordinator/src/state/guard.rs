@@ -13,8 +13,8 @@ use contrast_pki::{MeshCa, RootCa};
 use tokio::sync::watch;
 
 use super::{
-    Active, Approval, Deployment, FoundVolumes, History, Keys, Medium, Phase, Sealed, StateError,
-    Store, StoreError, TransitionHash,
+    Active, Approval, Deployment, FoundVolumes, History, HistoryError, Keys, Medium, Phase, Sealed,
+    StateError, Store, StoreError, TransitionHash,
     course::{Course, PreviousCa},
     deployment::Keyring,
     phase::Held,
@@ -145,7 +145,19 @@ impl Guard {
                 FoundVolumes::Sealed(volumes) => volumes.clone(),
                 FoundVolumes::Open(_) => None,
             };
-            Ok(Some((History::read(records)?, volumes)))
+            let history = History::read_links(records)?;
+            match history.latest_manifest() {
+                // The cluster may have another one by now, and what is here stays.
+                Err(error @ HistoryError::Manifest { .. }) if may_join => {
+                    let why = chain(&error);
+                    tracing::error!(
+                        event = "manifest_refused",
+                        "{why}: it may be of a later version; this replica waits to be admitted"
+                    );
+                }
+                latest => drop(latest?),
+            }
+            Ok(Some((history, volumes)))
         });
         let (phase, damage) = match history {
             Ok(None) => (Phase::Empty, None),
@@ -538,6 +550,15 @@ fn announce(active: &Active, before: &Phase) {
     }
 }
 
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
 /// Why a replica with a seed and a history does not serve.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -548,8 +569,8 @@ pub enum Unserved {
     )]
     MissingKey(Bytes),
     /// This version cannot work with the latest manifest.
-    #[error(transparent)]
-    Manifest(super::HistoryError),
+    #[error("{}", chain(.0))]
+    Manifest(HistoryError),
     /// Keys.
     #[error("{0}")]
     Keys(String),

@@ -148,7 +148,7 @@ fn authentic_entry_of_an_unknown_kind_is_neither_skipped_nor_called_damage() {
     assert!(!error.is_evidence_of_damage());
     let text = error.to_string();
     assert!(
-        text.starts_with("the log entry 7 of the Raft store is not usable: it has an entry of another kind, which this version does not know")
+        text.starts_with("the log entry 7 of the Raft store is not usable: it is authentic, and this version does not understand it (an entry of another kind)")
             && text.contains("It was not modified. Start that version again"),
         "{text}"
     );

@@ -16,6 +16,11 @@ use crate::reference::DEFAULT_REGISTRY;
 
 /// Under this key Docker keeps the credentials for Docker Hub.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+/// Names the user's directory, as Docker has it.
+const HOME: &str = match cfg!(windows) {
+    true => "USERPROFILE",
+    false => "HOME",
+};
 /// What helpers print when they know nothing of a registry (`docker-credential-helpers`).
 const HELPER_KNOWS_NONE: &str = "credentials not found";
 
@@ -106,15 +111,14 @@ impl CredentialFile {
     }
 
     /// The file that `REGISTRY_AUTH_FILE` names, or `config.json` in the directory that `DOCKER_CONFIG` names, or
-    /// `.docker/config.json` in `HOME`, on Windows `USERPROFILE`.
+    /// `.docker/config.json` in `HOME`, on Windows in `USERPROFILE`.
     pub fn of_environment(variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
         let below =
             |directory: &str, file: &str| Some(PathBuf::from(variable(directory)?).join(file));
         let path = variable("REGISTRY_AUTH_FILE")
             .map(PathBuf::from)
             .or_else(|| below("DOCKER_CONFIG", "config.json"))
-            .or_else(|| below("HOME", ".docker/config.json"))
-            .or_else(|| below("USERPROFILE", ".docker/config.json"))?;
+            .or_else(|| below(HOME, ".docker/config.json"))?;
         Some(Self {
             path,
             helpers: Helpers::Run,
