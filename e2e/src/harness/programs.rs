@@ -29,7 +29,8 @@ impl Build {
 
     /// The programs of an earlier revision, in the directory that `CONTRAST_EARLIER_PROGRAMS` names. `cargo xtask skew` builds them.
     pub fn earlier() -> Option<Self> {
-        let directory = PathBuf::from(var_os("CONTRAST_EARLIER_PROGRAMS")?);
+        let directory = var_os("CONTRAST_EARLIER_PROGRAMS").filter(|value| !value.is_empty())?;
+        let directory = PathBuf::from(directory);
         Some(Self { directory })
     }
 
@@ -41,7 +42,7 @@ impl Build {
         let path = self.directory.join(name);
         ensure!(
             path.is_file(),
-            "{} is not built; run `cargo build --workspace --bins --examples`",
+            "{} is not built; run `cargo build --workspace --bins --examples`, for an earlier build `cargo xtask skew`",
             path.display()
         );
         Ok(path)
