@@ -73,7 +73,7 @@ pub(crate) fn judge(scene: &mut Scene, ledger: &Ledger, calm: &Calm) -> String {
     );
     ledger.require(shown.slow < 3, || {
         format!(
-            "the dashboard answered {} times only after its deadline",
+            "the dashboard answered late, or a Coordinator stopped serving because of another's failure, {} times",
             shown.slow
         )
     });

@@ -18,6 +18,11 @@ const WHOLE_PERIOD: Duration = Duration::from_millis(300);
 /// After a failure of a Coordinator all of them must vote again within this time.
 const WHOLE_DEADLINE: Duration = Duration::from_secs(90);
 
+/// When healing is slow, failures go on for so much longer, until each happened.
+const OVERTIME: Duration = Duration::from_secs(120);
+/// Before two are killed at once the third must know what an owner was told.
+const AGREEMENT_DEADLINE: Duration = Duration::from_secs(20);
+
 /// Failures of Coordinators. Each happens once before the others are drawn.
 #[derive(Debug, Clone, Copy)]
 enum Failure {
@@ -87,7 +92,12 @@ impl Schedule {
             for workload in &mut scene.workloads {
                 workload.look(ledger);
             }
-            let over = begun.elapsed() > self.length;
+            let complete = figures.failures.iter().all(|count| *count > 0);
+            let length = match complete {
+                true => self.length,
+                false => self.length + OVERTIME,
+            };
+            let over = begun.elapsed() > length;
             condition = match condition {
                 Condition::Failing(failure, replica, until) if Instant::now() >= until => {
                     heal(scene, failure, replica, ledger);
@@ -111,7 +121,14 @@ impl Schedule {
                         false => Condition::Healing(since),
                     }
                 }
-                Condition::Whole if over => return figures,
+                Condition::Whole if over => {
+                    ledger.require(complete, || {
+                        format!(
+                            "each failure of a Coordinator must happen within {length:?}, not all did: {figures}"
+                        )
+                    });
+                    return figures;
+                }
                 other => other,
             };
             if over || Instant::now() < next {
@@ -190,6 +207,12 @@ impl Schedule {
                 // An owner who hears that a manifest is set by two that die at once would have to recover one of these.
                 let owner = scene.owner.clone();
                 let held = owner.hold();
+                // What was acknowledged just now may be with the other two only.
+                ledger.require(agree(scene), || {
+                    format!(
+                        "not all Coordinators have the latest manifest within {AGREEMENT_DEADLINE:?}"
+                    )
+                });
                 let starts: Vec<u32> = (0..REPLICAS)
                     .map(|one| scene.replicas.starts(one))
                     .collect();
@@ -208,6 +231,24 @@ impl Schedule {
                 Condition::Healing(Instant::now())
             }
         }
+    }
+}
+
+/// Waits until all replicas have the same latest transition; the caller holds the owner.
+fn agree(scene: &mut Scene) -> bool {
+    let start = Instant::now();
+    loop {
+        let latest: Vec<_> = (0..REPLICAS)
+            .filter_map(|replica| scene.watch.status(replica).ok()?.active)
+            .map(|active| active.transition)
+            .collect();
+        if latest.len() == REPLICAS && latest.windows(2).all(|pair| pair[0] == pair[1]) {
+            return true;
+        }
+        if start.elapsed() > AGREEMENT_DEADLINE {
+            return false;
+        }
+        sleep(STEP);
     }
 }
 

@@ -42,11 +42,16 @@ impl Strangers {
         }
     }
 
-    /// Each of them tries.
+    /// Each of them tries, when all replicas are well.
     pub(crate) fn attempt_all(&mut self, ledger: &Ledger) {
+        let before = ledger.note(|facts| facts.unattested);
         for _ in 0..KINDS {
             self.attempt(ledger);
         }
+        let refused = ledger.note(|facts| facts.unattested) - before;
+        ledger.require(refused == 1, || {
+            format!("{refused} clients without evidence were asked for it, expected 1")
+        });
     }
 
     /// One of them tries, each in turn.
@@ -92,9 +97,15 @@ impl Strangers {
             Ok(_) => ledger.wrong(format!(
                 "replica {replica} admits somebody without evidence"
             )),
-            Err(_) => ledger.note(|facts| facts.unattested += 1),
+            // The replica's handshake demands evidence; any other error may be a replica that is down.
+            Err(Refusal::NoConnection(why)) if why.contains("requires evidence") => {
+                ledger.note(|facts| facts.unattested += 1);
+                ledger.happened(format!("client without evidence at replica {replica}"));
+            }
+            Err(refusal) => ledger.happened(format!(
+                "client without evidence at replica {replica}: {refusal}"
+            )),
         }
-        ledger.happened(format!("client without evidence at replica {replica}"));
     }
 
     /// An update that the owner did not approve, or, when `late`, approved for a base that is not the latest.

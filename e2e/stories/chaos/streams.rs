@@ -36,11 +36,27 @@ impl Chain {
         self.records.iter().map(|(_, hash)| hash.as_str()).collect()
     }
 
-    /// Hashes of the latest records of a sort, as the Coordinator remembers them.
+    /// Hashes of the latest records of a sort, as the Coordinator remembers them: for each that is one too many, the oldest of the kind that
+    /// has the most is forgotten.
     pub(crate) fn latest(&self, most: usize, sort: Sort) -> Vec<String> {
-        let all = self.records.iter().filter(|(record, _)| sort(record));
-        let all: Vec<String> = all.map(|(_, hash)| hash.clone()).collect();
-        all[all.len().saturating_sub(most)..].to_vec()
+        let mut kept: Vec<&(Record, String)> = Vec::new();
+        for entry in self.records.iter().filter(|(record, _)| sort(record)) {
+            kept.push(entry);
+            if kept.len() <= most {
+                continue;
+            }
+            let mut counts = BTreeMap::<Kind, usize>::new();
+            for (record, _) in &kept {
+                *counts.entry(record.kind).or_default() += 1;
+            }
+            let largest = counts.into_iter().max_by_key(|(_, count)| *count);
+            let largest = largest.map(|(kind, _)| kind);
+            let oldest = kept
+                .iter()
+                .position(|(record, _)| Some(record.kind) == largest);
+            kept.remove(oldest.expect("a record of the kind that has the most"));
+        }
+        kept.into_iter().map(|(_, hash)| hash.clone()).collect()
     }
 }
 
@@ -82,4 +98,19 @@ pub(crate) fn read(replicas: &ReplicaSet, replica: usize) -> Result<Vec<Chain>, 
             anyhow::Error::new(error)
         )),
     }
+}
+
+#[test]
+fn latest_records_of_a_rare_kind_outlast_many_of_another() {
+    use contrast_audit::{Event, Subject};
+    let mut journal = contrast_audit::Chain::default();
+    let mut chain = Chain::default();
+    let kinds = [Kind::Start, Kind::Leader, Kind::Leader, Kind::Leader];
+    for (time, kind) in (0..).zip(kinds) {
+        let entry = journal.append(time, Event::done(kind, Subject::default()));
+        chain.records.push((entry.record, time.to_string()));
+    }
+    assert_eq!(chain.latest(3, is_other), ["0", "2", "3"]);
+    assert_eq!(chain.latest(4, is_other), ["0", "1", "2", "3"]);
+    assert!(chain.latest(3, is_issued).is_empty());
 }

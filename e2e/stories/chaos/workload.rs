@@ -26,6 +26,8 @@ pub(crate) struct Workload {
     alone: bool,
     /// Since when it waits for its first certificate.
     joining: Option<Instant>,
+    /// When its files were looked at.
+    looked: Instant,
 }
 
 /// What an Initializer reports about itself.
@@ -56,6 +58,7 @@ impl Workload {
             pod,
             alone,
             joining: Some(Instant::now()),
+            looked: Instant::now(),
         }
     }
 
@@ -87,18 +90,21 @@ impl Workload {
 
     /// Writes down which certificate it presents, and whether it has its first one.
     pub(crate) fn look(&mut self, ledger: &Ledger) {
+        // Who looks may have been busy with a failure in between.
+        let since = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
+        let late_ms = PRESENTED_MS + milliseconds(since);
         if let Some((serial, ends_ms)) = self.chain().and_then(|chain| leaf(&chain)) {
             let valid = self.is_joining() || now_ms() < ends_ms;
             ledger.require(valid, || {
                 format!("the certificate of {} has ended", self.name)
             });
-            ledger.received(&self.policy, serial, PRESENTED_MS);
+            ledger.received(&self.policy, serial, late_ms);
         }
         if let Some(since) = self.joining
             && self.report().enrolments > 0
         {
             self.joining = None;
-            let took = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let took = milliseconds(since.elapsed());
             ledger.note(|facts| facts.joins_ms.push(took));
         }
     }
@@ -138,6 +144,10 @@ impl Workload {
         }
         self.joining = Some(Instant::now());
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Serial number of a chain's leaf, as the audit stream writes it, and when it ends, milliseconds since 1970.
