@@ -18,6 +18,7 @@ use super::{
     course::{Course, PreviousCa},
     deployment::Keyring,
     phase::Held,
+    unserved::{Unserved, chain},
 };
 use crate::{
     cluster::{Sink, View},
@@ -547,38 +548,6 @@ fn announce(active: &Active, before: &Phase) {
             "INSECURE: the active manifest accepts evidence of a software TEE; whoever holds its root key can \
              impersonate every workload. Do not use it for anything that matters"
         );
-    }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
-/// Why a replica with a seed and a history does not serve.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unserved {
-    /// The key of the latest mesh CA is elsewhere.
-    #[error(
-        "the mesh CA key of the latest transition is not here yet; asking the other replicas for it"
-    )]
-    MissingKey(Bytes),
-    /// This version cannot work with the latest manifest.
-    #[error("{}", chain(.0))]
-    Manifest(HistoryError),
-    /// Keys.
-    #[error("{0}")]
-    Keys(String),
-}
-
-impl Unserved {
-    fn other(error: StateError) -> Self {
-        Self::Keys(error.to_string())
     }
 }
 

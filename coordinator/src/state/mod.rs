@@ -21,6 +21,7 @@ pub(crate) mod recovery;
 mod runs;
 mod store;
 mod transition;
+mod unserved;
 mod update;
 mod volumes;
 
@@ -30,7 +31,7 @@ pub(crate) mod tests;
 pub use collection::{Collected, Collection, SeedShareRequest};
 pub use deployment::Deployment;
 pub use error::{KeysError, StateError};
-pub use guard::{Guard, Observer, Step, Unserved, UpdateRequest};
+pub use guard::{Guard, Observer, Step, UpdateRequest};
 pub use history::{History, HistoryError, Link};
 pub(crate) use medium::{CopyOnWrite, builder};
 pub use medium::{Directory, Fill, Medium};
@@ -38,6 +39,7 @@ pub use phase::{Active, Held, Keys, Phase, Sealed};
 pub use recovery::RecoveryRequest;
 pub use store::{Followed, Records, Store, StoreError, initialise};
 pub use transition::{Transition, TransitionFormatError, TransitionHash};
+pub use unserved::Unserved;
 pub(crate) use update::named;
 pub use update::{Approval, ApprovalError, PoliciesError};
 pub use volumes::{

@@ -11,7 +11,7 @@ use contrast_pki::{Derivation, MeshCa, RootCa};
 
 use super::{
     Deployment, History, StateError, TransitionHash, Volumes, VolumesError, course::PreviousCa,
-    guard::Unserved,
+    unserved::Unserved,
 };
 use crate::replica::peers::Trusted;
 
