@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`config`], [`app`] | options; binds all ports first, then serves, drains on a signal |
 //! | [`state`] | the state as an immutable snapshot, its only writer, the signed history on disk |
+//! | `causes` | what errors say, in one line |
 //! | `format` | versions of files, and what a later version wrote |
 //! | [`cluster`] | authenticated Raft storage for a replicated history |
 //! | `issue` | verified evidence and manifest to certificate and secret; pure, without I/O |
@@ -50,6 +51,7 @@ pub mod app;
 mod attest;
 mod audit;
 mod bucket;
+mod causes;
 pub mod cluster;
 pub mod config;
 mod format;

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, error::Error, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use contrast_attestation::PolicyHash;
@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::wire::RequestError;
 use crate::{
+    causes::causes,
     cluster::LogStoreError,
     issue::{AdmitError, IssueError},
     replica::peers::OwnerFailure,
@@ -73,7 +74,7 @@ pub(crate) fn status(method: &'static str, error: &ApiError) -> Status {
         return Status::with_details(Code::from_i32(code), message, details);
     }
     let (code, reason) = classify(error);
-    let details = chain(error);
+    let details = causes(error);
     let public = match code {
         Code::Internal | Code::DataLoss => {
             failed(method, reason, &details);
@@ -181,20 +182,6 @@ fn classify_state(error: &StateError) -> (Code, &'static str) {
         StateError::Keys(_) => (Code::Internal, "KEYS_FAILED"),
         StateError::Panicked => (Code::Internal, "PANICKED"),
     }
-}
-
-/// The error and its causes. A transparent variant shows its cause's text itself; it is not repeated.
-fn chain(error: &ApiError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -48,10 +48,7 @@ pub trait LogMedium: fmt::Debug + Send {
     /// # Errors
     /// [`LogStoreError::Newer`]. What cannot be read at all is left to whoever needs it.
     fn check_version(&self) -> Result<(), LogStoreError> {
-        match self.inspect(&journal::check_version) {
-            Err(error) if error.is_of_a_later_version() => Err(error),
-            _ => Ok(()),
-        }
+        only_later(self.inspect(&journal::check_version))
     }
 
     /// Moves the database out of the way of [`LogMedium::create`], in the place of one that was set aside earlier. Does nothing when
@@ -138,10 +135,7 @@ impl LogMedium for LogFile {
         let Ok(Some(path)) = self.left() else {
             return Ok(());
         };
-        match inspect(&path, false, &journal::check_version) {
-            Err(error) if error.is_of_a_later_version() => Err(error),
-            _ => Ok(()),
-        }
+        only_later(inspect(&path, false, &journal::check_version))
     }
 
     /// As `raft.earlier.redb`.
@@ -152,6 +146,13 @@ impl LogMedium for LogFile {
             Err(source) => Err(file_error("set aside", &path)(source)),
             Ok(()) => sync(&self.directory),
         }
+    }
+}
+
+fn only_later<T>(checked: Result<T, LogStoreError>) -> Result<(), LogStoreError> {
+    match checked {
+        Err(error) if error.is_of_a_later_version() => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -9,12 +9,15 @@ use tonic::{Code, IntoRequest, Request as Rpc, Response, Status, transport::Chan
 
 use super::{
     Discovery, Local,
-    pool::{Connection, Lane, Pool, causes, unreachable},
+    pool::{Connection, Lane, Pool, unreachable},
     wire::{self, Malformed, Route},
 };
-use crate::replica::{
-    message::{Place, RaftCall, RaftMessage, Reply, Request},
-    peers::{BoxFuture, CallError, EvidenceSummary, PeerFailure, Peers, Trust},
+use crate::{
+    causes::causes,
+    replica::{
+        message::{Place, RaftCall, RaftMessage, Reply, Request},
+        peers::{BoxFuture, CallError, EvidenceSummary, PeerFailure, Peers, Trust},
+    },
 };
 
 /// Largest answer, in bytes (8 MiB): a manifest has at most 4 MiB.

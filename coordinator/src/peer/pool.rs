@@ -23,9 +23,12 @@ use super::{
     link::Link,
     proof::{CoordinatorVerifier, Proof},
 };
-use crate::replica::{
-    message::Place,
-    peers::{CallError, EvidenceSummary, Trust},
+use crate::{
+    causes::causes,
+    replica::{
+        message::Place,
+        peers::{CallError, EvidenceSummary, Trust},
+    },
 };
 
 /// Places that connections are kept for; those unused for longest make room. Others tell us where the leader is, so that the number
@@ -361,18 +364,4 @@ fn failed(place: &Place, error: &AtlsError) -> CallError {
             reason: error.causes().to_string(),
         },
     }
-}
-
-/// An error and its causes.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -18,9 +18,10 @@ use super::{
     course::{Course, PreviousCa},
     deployment::Keyring,
     phase::Held,
-    unserved::{Unserved, chain},
+    unserved::Unserved,
 };
 use crate::{
+    causes::causes,
     cluster::{Sink, View},
     replica::{message::MeshCaKey, peers::Trusted},
 };
@@ -150,7 +151,7 @@ impl Guard {
             match history.latest_manifest() {
                 // The cluster may have another one by now, and what is here stays.
                 Err(error @ HistoryError::Manifest { .. }) if may_join => {
-                    let why = chain(&error);
+                    let why = causes(&error);
                     tracing::error!(
                         event = "manifest_refused",
                         "{why}: it may be of a later version; this replica waits to be admitted"

@@ -3,15 +3,7 @@
 use bytes::Bytes;
 
 use super::{HistoryError, StateError};
-
-/// An error with its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
+use crate::causes::causes;
 
 /// Why a replica with a seed and a history does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +15,7 @@ pub enum Unserved {
     )]
     MissingKey(Bytes),
     /// This version cannot work with the latest manifest.
-    #[error("{}", chain(.0))]
+    #[error("{}", causes(.0))]
     Manifest(HistoryError),
     /// Keys.
     #[error("{0}")]

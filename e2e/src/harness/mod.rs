@@ -13,6 +13,7 @@
 mod agent;
 mod cluster;
 mod dns;
+mod http;
 pub(crate) mod loopback;
 pub mod mesh;
 mod mesh_client;
@@ -25,6 +26,7 @@ mod replicas;
 mod yaml;
 
 pub use cluster::{Cluster, CoordinatorPod, TeeKind};
+pub use http::get;
 pub use mesh_client::MeshClient;
 pub use network::{Network, no_network_because};
 pub use owner::{Output, Owner, OwnerKeys};

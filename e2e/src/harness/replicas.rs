@@ -1,6 +1,5 @@
 use std::{
     fs,
-    io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
@@ -15,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
-use super::{Build, Cluster, Network, Process, cluster::COORDINATOR, dns::Dns};
+use super::{Build, Cluster, Network, Process, cluster::COORDINATOR, dns::Dns, get};
 
 const POLL: Duration = Duration::from_millis(20);
 /// The kubelet restarts a container that ended, and waits longer each time; this is the first wait, shortened.
@@ -206,7 +205,7 @@ impl ReplicaSet {
     /// # Errors
     /// When nobody answers.
     pub fn metrics(&self, replica: usize) -> Result<String> {
-        get(self.ops(replica), "/metrics")
+        Ok(get(self.ops(replica), "/metrics", PROBE_TIMEOUT)?)
     }
 
     /// The user APIs of some replicas, for `--coordinator`.
@@ -320,7 +319,7 @@ impl ReplicaSet {
 
     /// Whether the readiness probe of a replica succeeds; false also when nobody answers.
     pub fn is_ready(&self, replica: usize) -> bool {
-        let answer = get(self.ops(replica), "/probe/readiness").unwrap_or_default();
+        let answer = get(self.ops(replica), "/probe/readiness", PROBE_TIMEOUT).unwrap_or_default();
         answer.starts_with("HTTP/1.1 200")
     }
 
@@ -496,17 +495,4 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
         fs::copy(&path, to.join(name))?;
     }
     Ok(())
-}
-
-/// The answer to a GET, head and body.
-fn get(address: SocketAddr, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
-    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }

@@ -11,12 +11,12 @@ use std::{
 };
 
 use contrast_audit::{Kind, Record};
-use contrast_e2e::harness::{Process, program};
+use contrast_e2e::harness::{Process, get, program};
 use serde_json::Value;
 
 use crate::{
     ledger::{Facts, Ledger, now_ms},
-    probe::{Worker, get, pause},
+    probe::{Worker, pause},
 };
 
 const START_DEADLINE: Duration = Duration::from_secs(20);

@@ -14,13 +14,14 @@ use std::{
 };
 
 use contrast_audit::{Kind, Outcome, Record};
+use contrast_e2e::harness::get;
 use serde_json::Value;
 
 use crate::{
     board::{Counts, RECENT, Shown, counts, hashes, list},
     ledger::{Facts, Ledger, Refusal},
     logs,
-    probe::{PATIENCE_OF_USERS, get},
+    probe::PATIENCE_OF_USERS,
     scene::{Calm, REPLICAS, Scene},
     streams::{self, Chain, Sort, is_issued, is_other, is_refused},
 };

@@ -2,8 +2,7 @@
 //! again, so that the longest time without one is known.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +12,7 @@ use std::{
 };
 
 use contrast_e2e::{
-    harness::Cluster,
+    harness::{Cluster, get},
     load::{Connection, Deployment, Refusal},
 };
 
@@ -27,19 +26,6 @@ pub(crate) const PATIENCE_OF_USERS: Duration = Duration::from_secs(5);
 
 /// Numbers of the replicas that are ready.
 pub(crate) type Ready = Arc<Mutex<Vec<usize>>>;
-
-/// The whole answer to a GET.
-pub(crate) fn get(address: SocketAddr, path: &str, patience: Duration) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_read_timeout(Some(patience))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
-}
 
 /// A thread that works until it is dropped.
 pub(crate) struct Worker<T> {
